@@ -1,0 +1,2 @@
+if __name__ == "imaging":
+    raise ImportError("import oncoscale.imaging, after: pip install -e .")

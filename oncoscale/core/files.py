@@ -1,0 +1,88 @@
+"""Files that are either whole or absent: written beside, flushed, renamed into place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigurationRejected, StorageFault
+
+
+def _storage_error(error: OSError, path: Path) -> Exception:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        return ConfigurationRejected(f"cannot write {path.name!r}: {os.strerror(error.errno)}",
+                                     "a folder that may be written",
+                                     "choose another output folder or change its permissions")
+    return StorageFault(f"writing {path.name!r} failed: {os.strerror(error.errno or 0)}", "enough free space",
+                        "free space on that disk and run the same command again; nothing half written was left")
+
+
+@contextmanager
+def written_whole(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside ``path``; on success it is flushed and renamed to ``path``, else removed.
+
+    Raises StorageFault (exit 4) when the disk fills, ConfigurationRejected (exit 2) when it may not be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.part-{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        with open(beside, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise _storage_error(error, path) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path | str) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that becomes ``path`` on success and vanishes otherwise.
+
+    ``path`` must not exist, or be an empty folder.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir()
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        raise _storage_error(error, path) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text whole."""
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no blanks, shortest round-trip floats: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write readable JSON whole, keys sorted; NaN is refused (absent values are null)."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def content_hash(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    digest = sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
