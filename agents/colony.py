@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 CLASSES = ("NBl", "NBa", "NBn", "SCl", "SCa", "SCn")
 """Neuroblasts and Schwann cells, each living, apoptotic or necrotic."""
 
-TARGETS = ("CHK1", "JAB1", "HIF", "MYCN", "TEP1", "p53")
+Target = Literal["CHK1", "JAB1", "HIF", "MYCN", "TEP1", "p53"]
+TARGETS: tuple[Target, ...] = ("CHK1", "JAB1", "HIF", "MYCN", "TEP1", "p53")
 """What a drug may switch off, in the order of the wire."""
 
 
@@ -45,6 +46,9 @@ class Surroundings:
     genetics     MYCN_amp, TERT_rarngm, ATRX_inact, ALT, ALK: 0, 1 (ALK 2), or -1 unknown
     histology    0..6, gradiff 0..2: see the neuroblastoma specification
     moments      mean and sd of the carried state variables, from the step before (empty at the first)
+    cell_count   cells of a later step; 0: as many as the volume and the composition hold
+    confinement  for stored cells: the volume that the tissue leaves them over the one they took freely. Their cube is
+                 then theirs times this number, and ``volume`` is not read
     """
 
     volume: float
@@ -56,6 +60,8 @@ class Surroundings:
     histology: int = 0
     gradiff: int = 0
     moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    cell_count: int = 0
+    confinement: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,438 @@
+"""Between the scales: choose elements, hand them to the cells, give every element what the cells answered.
+
+The only file that knows both meshes and cells. ``select_elements`` clusters the elements by what their cells
+will feel; ``localise`` turns the chosen ones into colonies; ``homogenise`` extrapolates the outcomes to every
+element and measures the error of doing so by leaving each representative out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..agents.colony import Colony, ColonyOutcome, Surroundings
+from ..core.chance import uniform
+from ..core.quantity import Parameter
+from .forecast import Representative
+from .oxygen import BLOOD_OXYGEN, CELL_DENSITY, HALF_OXYGEN
+from .state import TissueState
+from .treatment import Treatment
+
+OXYGEN_CLIFF = (
+    Parameter(
+        2.5,
+        "mmHg",
+        "below it every colony regresses",
+        source="heterogeneity study of the PRIMAGE model: all runs regress at 3.0 mmHg or less",
+    ),
+    Parameter(
+        5.0,
+        "mmHg",
+        "above it none regresses for lack of oxygen",
+        source="heterogeneity study of the PRIMAGE model: none regresses at 3.2 mmHg or more; "
+        "rounded up, so that the cliff lies inside a stratum of its own",
+    ),
+)
+FINITE_SIZE = Parameter(
+    0.0101,
+    "mm",
+    "excess of the volume ratio of a small cube of cells, times its edge",
+    source="fit over cubes of 0.2 to 47 mm3 (project specification, cells §15.3). ASSUMED to "
+    "hold for other states than the fixture's",
+    range=(0.0, 0.02),
+    assumed=True,
+)
+GROWTH_LIMITS = (
+    Parameter(
+        0.2, "1", "least volume ratio of an element in one macro step", source="project specification, tissue §7.1"
+    ),
+    Parameter(
+        2.0,
+        "1",
+        "largest volume ratio of an element in one macro step",
+        source="walls of the cell model's cube; project specification, tissue §7.1",
+    ),
+)
+LEAST_CELLS = Parameter(
+    0.02,
+    "1",
+    "volume fraction of cells below which an element is not given a colony",
+    source="ASSUMED: fewer than one cell in twenty voxels",
+    range=(0.0, 0.05),
+    assumed=True,
+)
+LARGEST_SOLID_FRACTION = Parameter(
+    0.95, "1", "largest volume fraction of all cells", source="PRIMAGE neuroblastoma model 13.9.4"
+)
+
+PARAMETERS = (*OXYGEN_CLIFF, FINITE_SIZE, *GROWTH_LIMITS, LEAST_CELLS, LARGEST_SOLID_FRACTION)
+
+_RESTARTS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The representatives of one macro step.
+
+    elements   (chosen,) element numbers, ascending
+    members    (populated,) element numbers that hold cells, ascending
+    nearest    (populated,) index into ``elements``: who stands for whom
+    weights    (chosen,) share of the populated volume; sums to 1
+    features   (populated, features) what the cells will feel, standardised
+    stratum    (populated,) 0 anoxic, 1 at the cliff, 2 oxygenated
+    """
+
+    elements: NDArray[np.int64]
+    members: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    features: NDArray[np.float64]
+    stratum: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(chosen,) places of the chosen elements in ``members``."""
+        return np.searchsorted(self.members, self.elements)
+
+
+def select_elements(state: TissueState, count: int | None, seed: int) -> Selection:
+    """Weighted k-medoids over what the cells will feel; the extremes are forced in.
+
+    count  representatives wanted (None: every element that holds cells)
+
+    Features: hypoxia (logit of p50/(P + p50)), cellularity, delivery of drug, Schwann cells [project specification,
+    tissue §7.4; without the element's volume, which its colony never feels]. Medoids are real elements, so nothing is
+    simulated that the tumour does not hold. Same seed, same choice.
+    """
+    members = state.tumour[state.composition[state.tumour].sum(axis=1) >= LEAST_CELLS.value]
+    features = _features(state, members)
+    volumes = state.mesh.volumes[members]
+    stratum = np.digitize(state.oxygen[members], [cliff.value for cliff in OXYGEN_CLIFF])
+    if count is None or count >= len(members):
+        chosen = np.arange(len(members))
+    else:
+        chosen = _medoids(features, volumes, _extremes(state, members, stratum)[:count], count, seed)
+    distance = _distances(features, features[chosen])
+    distance += 1e6 * (stratum[:, None] != stratum[chosen][None, :])
+    nearest = np.argmin(distance, axis=1)
+    weights = np.bincount(nearest, weights=volumes, minlength=len(chosen)) / volumes.sum()
+    return Selection(members[chosen], members, nearest, weights, features, stratum)
+
+
+def localise(
+    state: TissueState,
+    selection: Selection,
+    *,
+    cells: int,
+    treatment: Treatment | None,
+    genetics: Mapping[str, int],
+    histology: int,
+    gradiff: int,
+) -> tuple[Colony, ...]:
+    """A colony of about ``cells`` cells for each chosen element, in its mean surroundings."""
+    volumes = state.mesh.volumes
+    colonies = []
+    for element in selection.elements:
+        composition = state.composition[element]
+        cube = min(float(volumes[element]), cells / (CELL_DENSITY.value * float(composition.sum())))
+        surroundings = Surroundings(
+            volume=cube,
+            oxygen=float(np.clip(state.oxygen[element] / BLOOD_OXYGEN.value, 0.0, 1.0)),
+            composition=tuple(float(fraction) for fraction in composition),  # type: ignore[arg-type]
+            clock=round(24 * state.day),
+            drugs=treatment.windows_at(float(state.delivery[element])) if treatment else (),
+            genetics=genetics,
+            histology=histology,
+            gradiff=gradiff,
+            moments=state.moments.get(int(element), {}),
+        )
+        colonies.append(Colony(f"element-{element}", surroundings, state.colonies.get(int(element))))
+    return tuple(colonies)
+
+
+@dataclass(frozen=True, eq=False)
+class Homogenised:
+    """What every element does in one macro step, and how sure the extrapolation is.
+
+    state            the state with new composition, stretch, moments and stored cells (mechanics not yet solved)
+    representatives  what the chosen elements did
+    ratio            (elements,) volume ratio given to each element (1 in the host)
+    leave_one_out, worst   mean (volume-weighted) and largest |ln r - ln r predicted without it|
+    limited          number of elements whose ratio met a limit
+    notes            substitutions, in words
+    """
+
+    state: TissueState
+    representatives: tuple[Representative, ...]
+    ratio: NDArray[np.float64]
+    leave_one_out: float
+    worst: float
+    limited: int
+    notes: tuple[str, ...]
+
+
+def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome]) -> Homogenised:
+    """Growth and composition of every element from the outcomes of the chosen ones.
+
+    ln r is interpolated (a Gaussian process within one oxygen stratum, so that nothing is interpolated across the
+    cliff of hypoxia); composition by positive weights, so that fractions stay fractions. A colony whose cells all
+    died gives the clearance of its cells: r = 1 - cells' volume fraction. ASSUMED: matrix does not collapse when
+    its cells are cleared, so no element shrinks below 1 - its cells' volume fraction.
+    """
+    start = state.composition[selection.members]
+    solid = start.sum(axis=1)
+    rows = selection.rows
+    died = np.array([not np.isfinite(outcome.volume_ratio) for outcome in outcomes])
+    ratios = np.array(
+        [
+            1.0 - solid[row] if dead else outcome.volume_ratio - _finite_size(outcome)
+            for row, dead, outcome in zip(rows, died, outcomes, strict=True)
+        ]
+    )
+    floor = np.maximum(GROWTH_LIMITS[0].value, 1.0 - solid)
+    log_ratio = np.log(np.maximum(ratios, floor[rows]))
+    predicted = _interpolate(selection, log_ratio)
+    error = np.abs(log_ratio - _left_out(selection, log_ratio))
+    wanted = np.exp(predicted)
+    given = np.clip(wanted, floor, GROWTH_LIMITS[1].value)
+    limited = int(np.sum(np.abs(given - wanted) > 1e-12)) + int(np.sum(ratios < floor[rows]))
+    ends = np.array(
+        [
+            np.zeros(6) if dead else np.asarray(outcome.composition) * min(1.0, ratio / np.exp(log))
+            for dead, outcome, ratio, log in zip(died, outcomes, ratios, log_ratio, strict=True)
+        ]
+    )
+    composition = _compositions(selection, start, ends)
+    notes = (
+        (f"{int(died.sum())} colonies lost every cell: their elements shrink by the volume of the cells cleared.",)
+        if died.any()
+        else ()
+    )
+    return Homogenised(
+        _next_state(state, selection, outcomes, given, composition),
+        _representatives(state, selection, outcomes),
+        _all_elements(state, selection, given),
+        float(np.sum(selection.weights * error)),
+        float(error.max()),
+        limited,
+        notes,
+    )
+
+
+def _features(state: TissueState, members: NDArray[np.int64]) -> NDArray[np.float64]:
+    oxygen = state.oxygen[members]
+    hypoxia = np.log(HALF_OXYGEN.value / np.maximum(oxygen, 1e-3))
+    columns = np.column_stack(
+        [hypoxia, state.cellularity[members], state.delivery[members], state.composition[members, 3]]
+    )
+    spread = columns.std(axis=0)
+    columns = columns[:, spread > 1e-9]
+    return (
+        np.asarray((columns - columns.mean(axis=0)) / columns.std(axis=0))
+        if columns.size
+        else np.zeros((len(members), 1))
+    )
+
+
+def _extremes(state: TissueState, members: NDArray[np.int64], stratum: NDArray[np.int64]) -> list[int]:
+    """Rows of the least and most oxygenated, cellular and treated elements, and one of each oxygen stratum."""
+    rows: list[int] = []
+    for values in (state.oxygen[members], state.cellularity[members], state.delivery[members]):
+        if np.ptp(values) > 1e-9:
+            rows += [int(np.argmin(values)), int(np.argmax(values))]
+    for level in range(3):
+        inside = np.flatnonzero(stratum == level)
+        if len(inside):
+            rows.append(int(inside[np.argsort(state.oxygen[members][inside], kind="stable")[len(inside) // 2]]))
+    return list(dict.fromkeys(rows))
+
+
+def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(a, b) Euclidean distances, summed column by column so that no library's threads change a bit."""
+    squares = np.zeros((len(a), len(b)))
+    for column in range(a.shape[1]):
+        squares += (a[:, column][:, None] - b[:, column][None, :]) ** 2
+    return np.sqrt(squares)
+
+
+def _medoids(
+    features: NDArray[np.float64], weights: NDArray[np.float64], forced: list[int], count: int, seed: int
+) -> NDArray[np.int64]:
+    """Weighted k-medoids by alternation from seeded k-means++ starts; ``forced`` medoids stay."""
+    best: tuple[float, NDArray[np.int64]] | None = None
+    for restart in range(_RESTARTS):
+        chosen = _spread_start(features, weights, forced, count, seed, restart)
+        for _ in range(20):
+            nearest = np.argmin(_distances(features, features[chosen]), axis=1)
+            moved = chosen.copy()
+            for place in range(len(forced), count):
+                inside = np.flatnonzero(nearest == place)
+                if len(inside):
+                    cost = (_distances(features[inside], features[inside]) * weights[inside][None, :]).sum(axis=1)
+                    moved[place] = inside[np.argmin(cost)]
+            if np.array_equal(moved, chosen):
+                break
+            chosen = moved
+        cost_now = float((_distances(features, features[chosen]).min(axis=1) * weights).sum())
+        if best is None or cost_now < best[0]:
+            best = cost_now, chosen
+    assert best is not None
+    return np.unique(best[1])
+
+
+def _spread_start(
+    features: NDArray[np.float64], weights: NDArray[np.float64], forced: list[int], count: int, seed: int, restart: int
+) -> NDArray[np.int64]:
+    """k-means++ [Arthur & Vassilvitskii 2007]: each next start is drawn with weight x squared distance."""
+    draws = uniform(seed, "selection", "selection.start", np.arange(count), restart)
+    chosen = list(forced)
+    if not chosen:
+        chosen = [int(np.argmin(np.abs(np.cumsum(weights) / weights.sum() - draws[0])))]
+    while len(chosen) < count:
+        gap = _distances(features, features[chosen]).min(axis=1) ** 2 * weights
+        ladder = np.cumsum(gap)
+        if ladder[-1] <= 0.0:
+            free = np.setdiff1d(np.arange(len(features)), chosen)
+            chosen += [int(row) for row in free[: count - len(chosen)]]
+            break
+        chosen.append(int(np.searchsorted(ladder, draws[len(chosen)] * ladder[-1], side="right")))
+    return np.array(chosen, dtype=np.int64)
+
+
+def _finite_size(outcome: ColonyOutcome) -> float:
+    """What the ratio of this small cube exceeds that of a large one by."""
+    return FINITE_SIZE.value / float(outcome.extra["cube_edge_mm"])
+
+
+def _kernel(a: NDArray[np.float64], b: NDArray[np.float64], length: float) -> NDArray[np.float64]:
+    """A trend that is linear in the features plus smooth departures from it (squared exponential)."""
+    linear = np.zeros((len(a), len(b)))
+    for column in range(a.shape[1]):
+        linear += a[:, column][:, None] * b[:, column][None, :]
+    return np.asarray(linear / a.shape[1] + np.exp(-0.5 * (_distances(a, b) / length) ** 2))
+
+
+_NUGGET = 0.05
+"""Variance of a colony's own chance relative to the variance between colonies, in the Gaussian process."""
+
+
+def _process(
+    known: NDArray[np.float64], values: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean of a Gaussian process [Rasmussen & Williams 2006, eq. 2.25]; the nearest value if fewer than three."""
+    if len(known) < 3:
+        return np.asarray(values[np.argmin(_distances(wanted, known), axis=1)])
+    gaps = _distances(known, known)
+    length = float(np.median(gaps[np.triu_indices(len(known), 1)])) or 1.0
+    mean = values.mean()
+    weights = np.linalg.solve(_kernel(known, known, length) + _NUGGET * np.eye(len(known)), values - mean)
+    prediction = mean + (_kernel(wanted, known, length) * weights[None, :]).sum(axis=1)
+    return np.asarray(np.clip(prediction, values.min(), values.max()))  # never outside what was simulated
+
+
+def _interpolate(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(populated,) prediction from the representatives of the same oxygen stratum; theirs is their own value."""
+    rows = selection.rows
+    if len(rows) == len(selection.members):
+        return values
+    predicted = np.empty(len(selection.members))
+    for level in np.unique(selection.stratum):
+        inside = np.flatnonzero(selection.stratum == level)
+        known = np.flatnonzero(selection.stratum[rows] == level)
+        if not len(known):
+            known = np.arange(len(rows))
+        predicted[inside] = _process(selection.features[rows[known]], values[known], selection.features[inside])
+    predicted[rows] = values
+    return predicted
+
+
+def _left_out(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(chosen,) each representative predicted from the others of its stratum (of all, if it stands alone)."""
+    rows, predictions = selection.rows, values.copy()
+    if len(rows) == len(selection.members):
+        return predictions  # every element has its colony: nothing is extrapolated
+    for place, row in enumerate(rows):
+        others = np.flatnonzero(np.arange(len(rows)) != place)
+        alike = others[selection.stratum[rows[others]] == selection.stratum[row]]
+        known = alike if len(alike) else others
+        if len(known):
+            predictions[place] = _process(
+                selection.features[rows[known]], values[known], selection.features[row][None, :]
+            )[0]
+    return predictions
+
+
+def _compositions(selection: Selection, start: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(populated, 6) end fractions: each element's own start plus the change of the nearest representatives.
+
+    Inverse-distance weights within the stratum are positive and sum to 1. Fractions are kept in [0, 1] and their
+    sum below LARGEST_SOLID_FRACTION.
+    """
+    rows = selection.rows
+    distance = _distances(selection.features, selection.features[rows])
+    alike = selection.stratum[:, None] == selection.stratum[rows][None, :]
+    alike[~alike.any(axis=1)] = True
+    weights = np.where(alike, 1.0 / (distance**2 + 1e-6), 0.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    change = np.zeros_like(start)
+    for place, row in enumerate(rows):
+        change += weights[:, place][:, None] * (ends[place] - start[row])[None, :]
+    composition = np.maximum(start + change, 0.0)
+    composition[rows] = ends
+    total = composition.sum(axis=1, keepdims=True)
+    return np.where(
+        total > LARGEST_SOLID_FRACTION.value,
+        composition * LARGEST_SOLID_FRACTION.value / np.maximum(total, 1e-300),
+        composition,
+    )
+
+
+def _next_state(
+    state: TissueState,
+    selection: Selection,
+    outcomes: Sequence[ColonyOutcome],
+    ratio: NDArray[np.float64],
+    composition: NDArray[np.float64],
+) -> TissueState:
+    everywhere = state.composition.copy()
+    everywhere[selection.members] = composition
+    stretch = state.stretch.copy()
+    stretch[selection.members] *= np.cbrt(ratio)
+    moments = {
+        int(member): outcomes[place].moments
+        for member, place in zip(selection.members, selection.nearest, strict=True)
+        if outcomes[place].cell_count
+    }
+    colonies = {
+        int(element): outcome.state
+        for element, outcome in zip(selection.elements, outcomes, strict=True)
+        if outcome.state is not None and outcome.cell_count
+    }
+    return replace(state, composition=everywhere, stretch=stretch, moments=moments, colonies=colonies)
+
+
+def _representatives(
+    state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome]
+) -> tuple[Representative, ...]:
+    return tuple(
+        Representative(
+            int(element),
+            float(weight),
+            float(state.oxygen[element]),
+            float(state.delivery[element]),
+            float(state.cellularity[element]),
+            float(outcome.volume_ratio),
+            outcome.counts,
+            outcome.extra,
+        )
+        for element, weight, outcome in zip(selection.elements, selection.weights, outcomes, strict=True)
+    )
+
+
+def _all_elements(state: TissueState, selection: Selection, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    everywhere = np.ones(len(state.stretch))
+    everywhere[selection.members] = ratio
+    return everywhere

@@ -1,0 +1,148 @@
+"""What a forecast rests on: the same forecast with one input changed, the same seed, the same named draws.
+
+Each change is made to what the maps mean (``InitialFields``), to the tissue law, or to the cells; its effect is
+compared with what chance alone does over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..agents.colony import Colony, ColonyOutcome
+from ..core.chance import uniform
+from ..core.quantity import Parameter
+from ..meshing.mesh import TumourMesh
+from .forecast import Effect
+from .simulation import Plan
+from .start import start_from
+from .state import TissueState
+from .tumour_type import InitialFields
+
+Trajectory = tuple[TissueState, ...]
+
+DOUBLING_TIME = Parameter(
+    60.0,
+    "day",
+    "clinical volume doubling time, for the constant-rate comparison",
+    source="Aherne & Buck 1971, as quoted in the PRIMAGE model's code",
+    range=(20.0, 120.0),
+)
+STIFFER_HOST = Parameter(
+    3.0,
+    "1",
+    "factor on the stiffness of the host, within its published range",
+    source="project specification, tissue §5: 0.5 to 3 kPa",
+    range=(1.0, 6.0),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One input changed.
+
+    what   in words
+    alter  (fields, plan) -> the same with one thing changed
+    """
+
+    what: str
+    alter: Callable[[InitialFields, Plan], tuple[InitialFields, Plan]]
+
+    def applied(self, mesh: TumourMesh, fields: InitialFields, plan: Plan) -> tuple[TissueState, Plan]:
+        """Where the changed run starts and how it goes on."""
+        fields, plan = self.alter(fields, plan)
+        return start_from(mesh, fields, plan.settings), plan
+
+
+def changes(fields: InitialFields, plan: Plan) -> tuple[Change, ...]:
+    """The changes worth asking about: fields that vary, cells, and the host's stiffness."""
+    varying = [("perfusion", "Supply of blood"), ("composition", "Cellularity")]
+    if plan.treatment:
+        varying.append(("delivery", "Delivery of drug (Ktrans)"))
+    asked = []
+    for name, words in varying:
+        if np.ptp(_tumour_values(fields, name)) > 1e-9:
+            asked += [
+                Change(f"{words}, flattened", _on_field(name, _flattened)),
+                Change(f"{words}, shuffled over the tumour", _on_field(name, _shuffled)),
+            ]
+    asked += [
+        Change("Cells replaced by one constant rate of growth", lambda f, p: (f, replace(p, advance=constant_rate))),
+        Change(f"Host {STIFFER_HOST.value:g} times as stiff", lambda f, p: (f, _stiffer(p))),
+    ]
+    return tuple(asked)
+
+
+def effects(members: Sequence[Trajectory], altered: Sequence[tuple[str, Trajectory]]) -> tuple[Effect, ...]:
+    """How far each changed run ends from the forecast (the first member), beside the largest difference over seeds."""
+    base = members[0][-1]
+    chance = [_difference(base, member[-1]) for member in members[1:]]
+    volume_spread = max((abs(volume) for volume, _ in chance), default=0.0)
+    contour_spread = max((contour for _, contour in chance), default=0.0)
+    return tuple(
+        Effect(what, trajectory[-1].volume, *_difference(base, trajectory[-1]), volume_spread, contour_spread)
+        for what, trajectory in altered
+    )
+
+
+def constant_rate(colonies: Sequence[Colony], hours: int, seed: int) -> tuple[ColonyOutcome, ...]:
+    """What stands in for the cells when their contribution is asked for: every element grows at one clinical rate."""
+    ratio = 2.0 ** (hours / 24.0 / DOUBLING_TIME.value)
+    return tuple(
+        ColonyOutcome(
+            colony.name,
+            ratio,
+            colony.surroundings.composition,
+            1.0 - sum(colony.surroundings.composition),
+            colony.surroundings.oxygen,
+            1,
+            np.zeros((hours + 1, 6), dtype=np.int64),
+            {},
+            extra={"cube_edge_mm": np.inf},
+        )
+        for colony in colonies
+    )
+
+
+def _difference(base: TissueState, other: TissueState) -> tuple[float, float]:
+    """(mL, mm): change of volume, and root mean square distance between the same nodes of the tumour's surface."""
+    surface = np.unique(base.reference.surface_of("tumour"))
+    apart = base.displacement[surface] - other.displacement[surface]
+    return other.volume - base.volume, float(np.sqrt((apart**2).sum(axis=1).mean()))
+
+
+def _tumour_values(fields: InitialFields, name: str) -> NDArray[np.float64]:
+    """Values of a field where cells live."""
+    values = getattr(fields, name)
+    return np.asarray(values[fields.composition[:, 0] > 0])
+
+
+def _on_field(
+    name: str,
+    operation: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> Callable[[InitialFields, Plan], tuple[InitialFields, Plan]]:
+    def alter(fields: InitialFields, plan: Plan) -> tuple[InitialFields, Plan]:
+        values = getattr(fields, name).copy()
+        inside = fields.composition[:, 0] > 0
+        values[inside] = operation(values[inside])
+        return replace(fields, **{name: values}), plan
+
+    return alter
+
+
+def _flattened(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.broadcast_to(values.mean(axis=0), values.shape)
+
+
+def _shuffled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(
+        values[np.argsort(uniform(0, "sensitivity", "sensitivity.shuffle", np.arange(len(values))), kind="stable")]
+    )
+
+
+def _stiffer(plan: Plan) -> Plan:
+    host = plan.materials["host"]
+    return replace(plan, materials={**plan.materials, "host": replace(host, young=STIFFER_HOST.value * host.young)})

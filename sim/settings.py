@@ -1,0 +1,38 @@
+"""What a user may choose about a forecast: the keys of ``--config FILE.toml``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .oxygen import TUMOUR_OXYGEN
+
+Mutation = Literal["MYCN_amp", "TERT_rarngm", "ATRX_inact", "ALT", "ALK"]
+
+
+class ForecastSettings(BaseModel):
+    """Choices with their defaults. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    elements: int | Literal["all"] = Field(20, description="representative elements per macro step, or all")
+    cells: int = Field(600, ge=50, le=1_000_000, description="cells per colony at its start, about")
+    engine: str = Field("auto", description="cell engine")
+    mode: Literal["corrected", "parity"] = Field("corrected", description="rules of the cells")
+    seed: int = Field(1, ge=0, description="seed of every draw")
+    members: int = Field(3, ge=1, le=100, description="forecasts that differ by their seed only; 1 gives no interval")
+    macro_days: float = Field(14.0, gt=0, le=28, description="longest macro step, days")
+    size: float | None = Field(None, gt=0, description="element size in the tumour, mm")
+    host_size: float | None = Field(None, gt=0, description="element size in the host, mm")
+    mesher: Literal["auto", "gmsh", "bcc"] = "auto"
+    oxygen_target: float = Field(
+        TUMOUR_OXYGEN.value, gt=0, lt=72, description="median pO2 of the tumour at time 0, mmHg"
+    )
+    tumour_young: float | None = Field(None, gt=0, description="stiffness of the tumour, kPa")
+    host_young: float | None = Field(None, gt=0, description="stiffness of the host, kPa")
+    genetics: dict[Mutation, int] = Field(
+        default_factory=dict, description="0, 1 (ALK: 2), or -1 unknown"
+    )
+    histology: int | None = Field(None, ge=0, le=6)
+    gradiff: int | None = Field(None, ge=0, le=2)
+    effects: bool = Field(True, description="repeat the forecast with each input changed: what it rests on")

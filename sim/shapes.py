@@ -1,0 +1,60 @@
+"""Meshes of known shape, for verification problems with an exact solution and for benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..meshing.mesh import TumourMesh, signed_volumes
+
+Points = NDArray[np.float64]
+
+
+def cube(divisions: int, *, side: float = 1.0, shake: float = 0.0) -> TumourMesh:
+    """The cube [0, side]³ in 6 divisions³ tetrahedra (Kuhn's subdivision), all one region "tumour".
+
+    shake   moves each inner node by up to this share of the spacing, by a fixed irregular rule
+    """
+    points, tetrahedra = _kuhn(divisions)
+    if shake:
+        inside = np.all((points > 1e-9) & (points < 1.0 - 1e-9), axis=1)
+        number = np.arange(len(points))[:, None] * np.array([1.0, 2.0, 3.0])
+        points[inside] += shake / divisions * np.sin(12.9898 * number + 78.233)[inside]
+    return _mesh(points * side, tetrahedra, np.full(len(tetrahedra), 2))
+
+
+def ball_octant(radii: Sequence[float], layers: Sequence[int]) -> TumourMesh:
+    """The octant x, y, z >= 0 of nested balls: "tumour" inside the first radius, "host" beyond it.
+
+    radii    mm, increasing
+    layers   layers of elements between one radius and the next; their sum is the divisions of a side
+    """
+    points, tetrahedra = _kuhn(sum(layers))
+    depth = points.max(axis=1)
+    levels = np.concatenate([[0.0], np.cumsum(layers) / sum(layers)])
+    radius = np.interp(depth, levels, np.concatenate([[0.0], np.asarray(radii, dtype=float)]))
+    length = np.linalg.norm(points, axis=1)
+    points = points * np.divide(radius, length, out=np.zeros_like(length), where=length > 0)[:, None]
+    inside = depth[tetrahedra].mean(axis=1) < levels[1]
+    return _mesh(points, tetrahedra, np.where(inside, 2, 1))
+
+
+def _kuhn(divisions: int) -> tuple[Points, NDArray[np.int64]]:
+    """Nodes of the unit cube's lattice and six tetrahedra a cell, one per order of the three axes."""
+    side = divisions + 1
+    axis = np.linspace(0.0, 1.0, side)
+    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    cells = np.stack(np.meshgrid(*3 * [np.arange(divisions)], indexing="ij"), axis=-1).reshape(-1, 3)
+    strides = np.array([side * side, side, 1])
+    paths = [np.cumsum([0, *strides[list(order)]]) for order in permutations(range(3))]
+    tetrahedra = ((cells @ strides)[:, None, None] + np.array(paths)[None]).reshape(-1, 4)
+    return points, tetrahedra
+
+
+def _mesh(points: Points, tetrahedra: NDArray[np.int64], region: NDArray[np.int64]) -> TumourMesh:
+    inside_out = signed_volumes(points, tetrahedra) < 0.0
+    tetrahedra[inside_out] = tetrahedra[inside_out][:, [0, 1, 3, 2]]
+    return TumourMesh(points, tetrahedra.astype(np.int64), region.astype(np.int64), {1: "host", 2: "tumour"})

@@ -1,0 +1,131 @@
+"""The loop: oxygen, drug, cells, growth, again, until the horizon. Its functions are the verbs of the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..agents.colony import Colony, ColonyOutcome
+from . import coupling, oxygen
+from .forecast import MacroStep
+from .growth import grow
+from .settings import ForecastSettings
+from .state import TissueState
+from .tissue import Material, Springs
+from .treatment import Treatment
+from .tumour_type import TumourType
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the fraction done (0..1)."""
+
+Cells = Callable[[Sequence[Colony], int, int], tuple[ColonyOutcome, ...]]
+"""Colonies, hours and seed to outcomes: the cell engine, or what stands in for it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of the loop: everything but the state.
+
+    ends          days on which macro steps end, ascending, after the start
+    advance       colonies and hours to outcomes: the cells, or what stands in for them
+    """
+
+    tumour: TumourType
+    settings: ForecastSettings
+    treatment: Treatment | None
+    materials: Mapping[str, Material]
+    springs: Springs
+    ends: tuple[float, ...]
+    seed: int
+    advance: Cells
+    progress: Progress = field(default=lambda what, done: None)
+
+
+def simulate(start: TissueState, plan: Plan) -> tuple[tuple[TissueState, ...], tuple[MacroStep, ...]]:
+    """The tissue at the start and at each end of a macro step, and what happened in between."""
+    states, steps = [start], []
+    for number, end in enumerate(plan.ends):
+        plan.progress(f"day {states[-1].day:g} to {end:g}", number / len(plan.ends))
+        state, step = macro_step(states[-1], end, plan)
+        states.append(state)
+        steps.append(step)
+    return tuple(states), tuple(steps)
+
+
+def macro_step(state: TissueState, end: float, plan: Plan) -> tuple[TissueState, MacroStep]:
+    """One stretch of days: who breathes, who is chosen, what cells do, how tissue moves."""
+    settings = plan.settings
+    count = None if settings.elements == "all" else int(settings.elements)
+    selection = coupling.select_elements(state, count, plan.seed)
+    colonies = coupling.localise(
+        state,
+        selection,
+        cells=settings.cells,
+        treatment=plan.treatment,
+        genetics={**plan.tumour.genetics, **{str(name): value for name, value in settings.genetics.items()}},
+        histology=plan.tumour.histology if settings.histology is None else settings.histology,
+        gradiff=plan.tumour.gradiff if settings.gradiff is None else settings.gradiff,
+    )
+    outcomes = plan.advance(colonies, round(24 * (end - state.day)), plan.seed)
+    answer = coupling.homogenise(state, selection, outcomes)
+    moved, mechanics = deform(answer.state, plan)
+    breathing = deliver_oxygen(replace(moved, day=end))
+    return breathing, MacroStep(
+        state.day,
+        end,
+        answer.representatives,
+        answer.leave_one_out,
+        answer.worst,
+        answer.limited,
+        answer.notes,
+        mechanics,
+    )
+
+
+def deliver_oxygen(state: TissueState) -> TissueState:
+    """Quasi-steady oxygen of the tissue as it is now."""
+    demand = oxygen.demand_of(state.cellularity)
+    demand = np.where(state.composition.sum(axis=1) > 0, demand, oxygen.demand_of(oxygen.HOST_CELLULARITY.value))
+    return replace(state, oxygen=oxygen.solve_oxygen(state.mesh, state.supply, demand).elements)
+
+
+def deform(state: TissueState, plan: Plan) -> tuple[TissueState, dict[str, Any]]:
+    """Mechanical equilibrium with the new growth."""
+    equilibrium = grow(state.reference, state.stretch, plan.materials, springs=plan.springs, start=state.equilibrium)
+    mechanics = {
+        "increments": len(equilibrium.history),
+        "newton_iterations": int(sum(equilibrium.history)),
+        "residual": float(equilibrium.residual),
+        "least_elastic_jacobian": float(equilibrium.elastic_jacobian.min()),
+        "largest_von_mises_kpa": float(equilibrium.von_mises.max()),
+    }
+    return replace(
+        state,
+        displacement=equilibrium.displacement,
+        mean_stress=equilibrium.mean_stress,
+        von_mises=equilibrium.von_mises,
+        equilibrium=equilibrium,
+    ), mechanics
+
+
+def macro_ends(days: float, longest: float, landings: Sequence[float] = ()) -> tuple[float, ...]:
+    """Days on which macro steps end: every ``longest`` days, on each visit within the horizon, and on the last day.
+
+    >>> macro_ends(28, 14)
+    (14.0, 28.0)
+    >>> macro_ends(20, 14, [3])
+    (3.0, 17.0, 20.0)
+    """
+    stops = sorted({float(day) for day in landings if 0 < day < days} | {float(days)})
+    ends: list[float] = []
+    at = 0.0
+    for stop in stops:
+        while at + longest < stop - 1e-9:
+            at += longest
+            ends.append(at)
+        at = stop
+        ends.append(at)
+    return tuple(ends)

@@ -1,0 +1,95 @@
+"""The tissue at time 0: a mesh from the labels, fields from the maps, oxygen from supply and uptake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import SegmentationRejected
+from ..imaging.quantify import Quantified
+from ..imaging.study import LabelImage
+from ..meshing.mesh import TumourMesh
+from ..meshing.surface import host_around
+from ..meshing.tetrahedra import mesh_tumour
+from ..meshing.transfer import overlaps, to_elements
+from . import oxygen
+from .settings import ForecastSettings
+from .simulation import deliver_oxygen
+from .state import TissueState
+from .tumour_type import ElementMap, InitialFields
+
+
+def tumour_of(quantified: Quantified) -> LabelImage:
+    """The tumour's label image. Raises SegmentationRejected if the study has none."""
+    if quantified.tumour is None:
+        raise SegmentationRejected(
+            "no tumour region is known for this study",
+            "a segmentation or an enhancing volume",
+            "give a mask with --mask, or thresholds with --pe-threshold and --ser-threshold",
+        )
+    tumour: LabelImage = quantified.tumour
+    return tumour
+
+
+def mesh_of(quantified: Quantified, settings: ForecastSettings) -> TumourMesh:
+    """The mesh of the tumour and of host tissue around it."""
+    return mesh_tumour(
+        host_around(tumour_of(quantified)), size=settings.size, host_size=settings.host_size, mesher=settings.mesher
+    )
+
+
+def start_from(mesh: TumourMesh, fields: InitialFields, settings: ForecastSettings) -> TissueState:
+    """The tissue at time 0, breathing."""
+    supply = scaled_supply(mesh, fields.perfusion, fields.composition[:, 0], settings.oxygen_target)
+    nothing = np.zeros(len(mesh.tetrahedra))
+    return deliver_oxygen(
+        TissueState(
+            day=0.0,
+            reference=mesh,
+            displacement=np.zeros_like(mesh.points),
+            stretch=nothing + 1.0,
+            composition=fields.composition,
+            supply=supply,
+            delivery=fields.delivery,
+            oxygen=nothing,
+        )
+    )
+
+
+def element_maps(quantified: Quantified, mesh: TumourMesh) -> dict[str, ElementMap]:
+    """Every map as the elements see it: volume-weighted mean over valid voxels, NaN where none is valid."""
+    weights: list[tuple[Any, Any]] = []
+    seen = {}
+    for name, parametric in quantified.maps.items():
+        overlap = next((matrix for grid, matrix in weights if grid.same_as(parametric.grid)), None)
+        if overlap is None:
+            overlap = overlaps(mesh, parametric.grid)
+            weights.append((parametric.grid, overlap))
+        valid = np.isfinite(parametric.values)
+        values = to_elements(overlap, parametric.values, valid)
+        seen[name] = ElementMap(np.where(values.valid_fraction > 0, values.mean, np.nan), parametric.unit)
+    return seen
+
+
+def scaled_supply(
+    mesh: TumourMesh, perfusion: NDArray[np.float64], cellularity: NDArray[np.float64], target: float
+) -> NDArray[np.float64]:
+    """(elements,) 1/day: relative perfusion times the scale that puts the tumour's median pO2 at ``target``.
+
+    The scale is found on the local balance of supply and uptake: an element is many diffusion lengths wide. The
+    host is supplied so that it rests at its own tension.
+    """
+    tumour = mesh.elements_of("tumour")
+    demand = oxygen.demand_of(cellularity)
+    low, high = 1e-6, 1e9
+    for _ in range(200):
+        scale = np.sqrt(low * high)
+        tension = oxygen.local_balance(scale * perfusion[tumour], demand[tumour])
+        low, high = (scale, high) if float(np.median(tension)) < target else (low, scale)
+    supply = np.full(
+        len(perfusion), oxygen.supply_for(oxygen.HOST_OXYGEN.value, oxygen.demand_of(oxygen.HOST_CELLULARITY.value))
+    )
+    supply[tumour] = np.sqrt(low * high) * perfusion[tumour]
+    return supply

@@ -1,0 +1,65 @@
+"""TissueState: the tumour and its host at one moment of a forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..meshing.mesh import TumourMesh
+
+
+@dataclass(frozen=True, eq=False)
+class TissueState:
+    """Fields of one moment. Element arrays cover every element of the mesh; cells live in the tumour only.
+
+    day           days since the images of time 0
+    reference     the undeformed mesh
+    displacement  (nodes, 3) mm from the reference
+    stretch       (elements,) total growth stretch g of Fg = g I
+    composition   (elements, 6) volume fractions of agents.colony.CLASSES; 0 in the host
+    supply        (elements,) 1/day, exchange of oxygen with blood
+    delivery      (elements,) drug reaching the tissue relative to the tumour's median (1 where unmeasured)
+    oxygen        (elements,) mmHg
+    moments       element number to carried cell moments (of the representative that stands for it)
+    colonies      element number to the stored cells of a representative (opaque)
+    mean_stress, von_mises   (elements,) kPa; tension positive
+    equilibrium   what sim.growth needs to go on (opaque), None before the first step
+    """
+
+    day: float
+    reference: TumourMesh
+    displacement: NDArray[np.float64]
+    stretch: NDArray[np.float64]
+    composition: NDArray[np.float64]
+    supply: NDArray[np.float64]
+    delivery: NDArray[np.float64]
+    oxygen: NDArray[np.float64]
+    moments: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    colonies: Mapping[int, Any] = field(default_factory=dict)
+    mean_stress: NDArray[np.float64] | None = None
+    von_mises: NDArray[np.float64] | None = None
+    equilibrium: Any = None
+
+    @property
+    def mesh(self) -> TumourMesh:
+        """The mesh as it is deformed now."""
+        return self.reference.moved(self.displacement)
+
+    @property
+    def tumour(self) -> NDArray[np.int64]:
+        """Element numbers of the tumour."""
+        return self.reference.elements_of("tumour")
+
+    @property
+    def cellularity(self) -> NDArray[np.float64]:
+        """(elements,) volume fraction of living cells."""
+        return np.asarray(self.composition[:, 0] + self.composition[:, 3])
+
+    @property
+    def volume(self) -> float:
+        """mL of the tumour now."""
+        return self.mesh.volume_of("tumour")

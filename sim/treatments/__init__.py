@@ -1,0 +1,1 @@
+"""Treatments, one module each: ``parse(table) -> Treatment`` and ``effect_at(nominal, delivery)``."""

@@ -1,0 +1,1 @@
+"""Diseases, one module each: ``TUMOUR = TumourType(...)``."""

@@ -1,0 +1,147 @@
+"""Between the scales: nobody is skipped or counted twice, and the error of choosing is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oncoscale.agents.colony import ColonyOutcome, DrugWindow
+from oncoscale.sim import coupling
+from oncoscale.sim.treatment import Treatment
+
+
+def outcome(colony, ratio, composition=None):
+    """What a colony of a large cube would answer."""
+    kept = colony.surroundings.composition if composition is None else composition
+    return ColonyOutcome(
+        colony.name, ratio, kept, 1 - sum(kept), colony.surroundings.oxygen, 100, np.zeros((2, 6), dtype=np.int64), {},
+        extra={"cube_edge_mm": np.inf},
+    )  # fmt: skip
+
+
+def colonies_of(state, selection, **options):
+    """Colonies without treatment, unless asked otherwise."""
+    asked = {"cells": 500, "treatment": None, "genetics": {}, "histology": 0, "gradiff": 0} | options
+    return coupling.localise(state, selection, **asked)
+
+
+def test_every_populated_element_has_one_representative(small_state):
+    """Weights are shares of the tumour's volume and sum to one; each representative stands for itself."""
+    selection = coupling.select_elements(small_state, 12, seed=1)
+    assert len(selection.elements) == 12
+    assert np.array_equal(selection.members, small_state.tumour)
+    assert selection.weights.sum() == pytest.approx(1.0, abs=1e-12)
+    assert np.array_equal(selection.nearest[selection.rows], np.arange(12))
+    stands_for = selection.stratum[selection.rows][selection.nearest]
+    assert np.array_equal(stands_for, selection.stratum)
+
+
+def test_the_extremes_are_chosen(small_state):
+    """The least and the most oxygenated, cellular and treated elements are always among the chosen."""
+    chosen = set(coupling.select_elements(small_state, 12, seed=5).elements.tolist())
+    tumour = small_state.tumour
+    for values in (small_state.oxygen, small_state.cellularity, small_state.delivery):
+        assert {int(tumour[values[tumour].argmin()]), int(tumour[values[tumour].argmax()])} <= chosen
+
+
+def test_same_seed_same_choice(small_state):
+    """The choice is a function of the state and the seed."""
+    first, second = (coupling.select_elements(small_state, 10, seed=3) for _ in range(2))
+    assert np.array_equal(first.elements, second.elements)
+
+
+def test_a_colony_gets_its_elements_surroundings(small_state):
+    """Oxygen over 72 mmHg, composition, and about the asked number of cells."""
+    selection = coupling.select_elements(small_state, 10, seed=1)
+    for element, colony in zip(selection.elements, colonies_of(small_state, selection), strict=True):
+        around = colony.surroundings
+        assert around.oxygen == pytest.approx(small_state.oxygen[element] / 72.0)
+        assert around.composition == tuple(small_state.composition[element])
+        assert around.volume * sum(around.composition) * 9.39e4 == pytest.approx(500, rel=1e-9)
+        assert colony.name == f"element-{element}"
+
+
+def test_drug_follows_delivery(small_state):
+    """More delivery, more effect; the median element feels the nominal effect; no drug does nothing."""
+    window = DrugWindow(0.0, 96.0, (0.6, 0.6, 0.0, 0.6, 0.6, 0.0))
+    treatment = Treatment("chemotherapy", "test", (window,))
+    effects = [treatment.windows_at(delivery)[0].effects[0] for delivery in (0.0, 0.5, 1.0, 2.0)]
+    assert effects == sorted(effects)
+    assert effects[0] == 0.0
+    assert effects[2] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("ratio", [1.1, 0.8])
+def test_one_ratio_everywhere_is_given_back_everywhere(small_state, ratio):
+    """If every colony answers r, every element gets r, and leaving one out costs nothing."""
+    selection = coupling.select_elements(small_state, 10, seed=1)
+    answer = coupling.homogenise(
+        small_state, selection, [outcome(colony, ratio) for colony in colonies_of(small_state, selection)]
+    )
+    assert answer.ratio[small_state.tumour] == pytest.approx(ratio, rel=1e-12)
+    assert answer.leave_one_out == pytest.approx(0.0, abs=1e-12)
+    assert answer.limited == 0
+    host = small_state.reference.elements_of("host")
+    assert (answer.ratio[host] == 1.0).all()
+    assert answer.state.stretch[small_state.tumour] ** 3 == pytest.approx(ratio, rel=1e-12)
+
+
+def test_leave_one_out_foretells_the_error_of_choosing(small_state):
+    """For a smooth answer, leaving one out bounds the error, and knowing 20 beats knowing only the mean twofold."""
+    selection = coupling.select_elements(small_state, 20, seed=1)
+    colonies = colonies_of(small_state, selection)
+    truth = np.exp(0.3 * (small_state.oxygen / 72.0) + 0.2 * small_state.cellularity)
+    answer = coupling.homogenise(
+        small_state, selection, [outcome(c, truth[e]) for c, e in zip(colonies, selection.elements, strict=True)]
+    )
+    error = np.abs(np.log(answer.ratio) - np.log(truth))[small_state.tumour]
+    assert answer.ratio[selection.elements] == pytest.approx(truth[selection.elements], rel=1e-9)
+    assert error.mean() <= 2.0 * answer.leave_one_out + 1e-3
+    assert error.mean() < 0.5 * np.log(truth[small_state.tumour]).std()
+
+
+def test_every_element_simulated_leaves_nothing_to_extrapolate(small_state):
+    """With all elements chosen each keeps its own answer and the error is zero."""
+    selection = coupling.select_elements(small_state, None, seed=1)
+    ratios = 1.0 + 0.001 * np.arange(len(selection.elements)) / len(selection.elements)
+    answer = coupling.homogenise(
+        small_state,
+        selection,
+        [outcome(c, r) for c, r in zip(colonies_of(small_state, selection), ratios, strict=True)],
+    )
+    assert answer.ratio[selection.elements] == pytest.approx(ratios, rel=1e-12)
+    assert answer.leave_one_out == 0.0
+
+
+def test_dead_colonies_shrink_by_what_was_cleared(small_state):
+    """A colony without a cell left has no ratio: its element keeps its matrix and holds no cells; a note says so."""
+    selection = coupling.select_elements(small_state, 10, seed=1)
+    outcomes = [replace(outcome(c, np.nan, (0.0,) * 6), cell_count=0) for c in colonies_of(small_state, selection)]
+    answer = coupling.homogenise(small_state, selection, outcomes)
+    solid = small_state.composition[selection.elements].sum(axis=1)
+    assert answer.ratio[selection.elements] == pytest.approx(np.maximum(1.0 - solid, 0.2))
+    assert (answer.state.composition[selection.elements] == 0.0).all()
+    assert "10 colonies" in answer.notes[0]
+
+
+def test_growth_beyond_the_limits_is_counted(small_state):
+    """No ratio is clipped silently."""
+    selection = coupling.select_elements(small_state, 10, seed=1)
+    answer = coupling.homogenise(small_state, selection, [outcome(c, 3.0) for c in colonies_of(small_state, selection)])
+    assert answer.ratio[small_state.tumour].max() == 2.0
+    assert answer.limited == len(small_state.tumour)
+
+
+def test_fractions_stay_fractions(small_state):
+    """Whatever the colonies answer, fractions lie in [0, 1] and leave room for matrix."""
+    selection = coupling.select_elements(small_state, 10, seed=1)
+    ends = [(0.9, 0.02, 0.01, 0.01, 0.0, 0.0), (0.01, 0.0, 0.5, 0.2, 0.0, 0.0)] * 5
+    answer = coupling.homogenise(
+        small_state, selection,
+        [outcome(c, 1.0, end) for c, end in zip(colonies_of(small_state, selection), ends, strict=True)],
+    )  # fmt: skip
+    composition = answer.state.composition
+    assert composition.min() >= 0.0
+    assert composition.sum(axis=1).max() <= 0.95 + 1e-12
