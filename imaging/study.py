@@ -89,10 +89,11 @@ class Sourced:
 class Series:
     """One sorted series.
 
-    values        (i, j, k), or (t, i, j, k) for a dynamic or several-b series; float32, physical values
+    values        (i, j, k), or (t, i, j, k) for a dynamic, several-b or several-angle series; float32, physical values
     times_s       (t,) s from the first frame, for a dynamic series
     b_values      (t,) s/mm², for a diffusion series
-    acquisition   tr_s, te_s, fa_deg, field_t, …; each with its origin
+    acquisition   tr_s, te_s, fa_deg, field_t, …; each with its origin; absent if unknown. A series of role ``vfa``
+                  has the tuple of its flip angles in ``fa_deg``, ascending, one a leading index of ``values``
     uid, study_uid, instance_uids   DICOM identities (empty for NIfTI)
     """
 
@@ -113,8 +114,9 @@ class Series:
 class LabelImage:
     """Named regions on a grid.
 
-    values  (i, j, k) integers, 0 = outside
-    names   label value to name (``{1: "tumour"}``)
+    values       (i, j, k) integers, 0 = outside; values without a name are of no region
+    names        label value to name (``{1: "tumour"}``)
+    description  what it was drawn on, in the words of its file
     """
 
     grid: Grid
@@ -122,6 +124,7 @@ class LabelImage:
     names: Mapping[int, str]
     uid: str = ""
     derived_from: tuple[str, ...] = ()
+    description: str = ""
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """(i, j, k) True inside the region of that name."""

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from .errors import ConfigurationRejected, StorageFault
 
 
 def _storage_error(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+                       errno.EEXIST):
         return ConfigurationRejected(f"cannot write {path.name!r}: {os.strerror(error.errno)}",
                                      "a folder that may be written",
                                      "choose another output folder or change its permissions")
@@ -41,7 +42,8 @@ def written_whole(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise _storage_error(error, path) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,321 @@
+"""Segmentations: DICOM SEG in its three forms, label images from files, and the tumour that may be meshed.
+
+Segments keep the names of their file; what means a tumour is called ``tumour``. Empty frames that a segmentation
+leaves out are empty slices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset
+from scipy import ndimage
+
+from ..core.errors import FileRejected, SegmentationRejected
+from ..core.quantity import Parameter
+from .dicom_files import LARGEST_FILE, read_dicom, reading, stored_pixels, uid_name
+from .geometry import stack, sub_block
+from .nifti import is_nifti, open_nifti, whole_labels
+from .planes import frame_views, planes_of
+from .study import Finding, Grid, LabelImage
+from .supplied_maps import words_of
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+_NEOPLASM = {"108369006", "M-80000", "M-8FFFF", "86049000"}
+"""Codes of a (primary) neoplasm, SNOMED CT and SRT."""
+
+SPECK = Parameter(0.01, "1", "pieces of a tumour below this share of its volume are specks of the drawing and dropped",
+                  source="project specification", range=(0.0, 0.05), assumed=True)
+FRACTION = Parameter(0.5, "1", "least occupancy of a voxel that belongs to a fractional segment",
+                     source="project specification, imaging §1.4", range=(0.25, 0.75), assumed=True)
+MOST_LABELS = 16
+"""An image with more different values than this is no label image."""
+
+
+def region_name(text: str) -> str:
+    """The name of a region: ``tumour`` for any plain word for one, else the text as it stands.
+
+    >>> region_name("Tumor"), region_name("GTV_Mass"), region_name("Tumor bed")
+    ('tumour', 'tumour', 'Tumor bed')
+    """
+    tumour = (r"((primary|whole|enhancing) )?(tumou?r|neoplasm( primary)?|gtv( mass)?|lesion)"
+              r"( \d+| mask| roi| segmentation)?")
+    return "tumour" if re.fullmatch(tumour, words_of(text)) else text.strip()
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One segment of a DICOM segmentation: its number, name, and (i, j, k) mask."""
+
+    number: int
+    name: str
+    mask: NDArray[np.bool_]
+
+
+def _segment_name(item: Dataset, number: int) -> str:
+    name = region_name(str(item.get("SegmentLabel") or f"segment {number}"))
+    kinds = item.get("SegmentedPropertyTypeCodeSequence") or []
+    is_neoplasm = any(str(kind.get("CodeValue", "")) in _NEOPLASM for kind in kinds)
+    return "tumour" if is_neoplasm else name
+
+
+def _frame_masks(dataset: FileDataset, where: str) -> list[tuple[int, NDArray[np.bool_]]]:
+    """(segment number, mask (rows, columns)) of every frame."""
+    pixels = stored_pixels(dataset, where)
+    numbers = []
+    for view in frame_views(dataset, where):
+        number = view.value("SegmentIdentificationSequence", "ReferencedSegmentNumber")
+        if number is None:
+            raise FileRejected(f"{where} does not say which segment a frame shows", "a segment number for every frame",
+                               "export the segmentation again")
+        numbers.append(int(number))
+    if str(dataset.get("SegmentationType")) == "FRACTIONAL":
+        pixels = pixels / float(dataset.get("MaximumFractionalValue") or 255) >= FRACTION.value
+    return list(zip(numbers, pixels.astype(bool)))
+
+
+def _label_map(dataset: FileDataset, names: Mapping[int, str], shape: tuple[int, int, int],
+               slices: NDArray[np.int64], where: str) -> dict[int, NDArray[np.bool_]]:
+    values = np.zeros(shape, dtype=np.int64)
+    for frame, k in zip(stored_pixels(dataset, where), slices):
+        values[:, :, k] = frame.T
+    return {number: values == number for number in names if number != 0}
+
+
+def read_segments(dataset: FileDataset, where: str) -> tuple[Grid, list[Segment]]:
+    """Grid and segments of a DICOM segmentation object (binary, fractional or label map).
+
+    Slices ascend along the normal; slices without a frame are empty. Raises FileRejected, SegmentationRejected,
+    StudyRejected.
+    """
+    items = dataset.get("SegmentSequence") or []
+    names = {int(item.SegmentNumber): _segment_name(item, int(item.SegmentNumber)) for item in items}
+    if not set(names) - {0}:
+        raise FileRejected(f"{where} declares no segment", "a segment sequence", "export the segmentation again")
+    planes = planes_of(dataset, 0, where)
+    grid, slices = stack(planes, str(dataset.get("FrameOfReferenceUID", "")), where, gaps=True)
+    if str(dataset.get("SegmentationType")) == "LABELMAP" or dataset.SOPClassUID == LABEL_MAP_SEGMENTATION:
+        masks = _label_map(dataset, names, grid.shape, slices, where)
+    else:
+        masks = {number: np.zeros(grid.shape, dtype=bool) for number in names}
+        for (number, frame), k in zip(_frame_masks(dataset, where), slices):
+            if number not in masks:
+                raise FileRejected(f"{where} has a frame of segment {number}, which it does not declare",
+                                   f"segments {', '.join(map(str, names))}", "export the segmentation again")
+            masks[number][:, :, k] |= frame.T
+    return grid, [Segment(number, names[number], mask) for number, mask in masks.items()]
+
+
+def label_images(grid: Grid, segments: Sequence[Segment], *, uid: str = "", derived_from: tuple[str, ...] = (),
+                 description: str = "") -> tuple[LabelImage, ...]:
+    """The segments as label images: one for all, or one each where segments overlap (nothing is lost)."""
+    overlapping = len(segments) > 1 and np.sum([segment.mask for segment in segments], axis=0, dtype=np.int64).max() > 1
+    groups = [[segment] for segment in segments] if overlapping else [list(segments)]
+    images = []
+    for group in groups:
+        values = np.zeros(grid.shape, dtype=np.uint8)
+        small = max(segment.number for segment in group) <= 255
+        numbers = [segment.number if small else place for place, segment in enumerate(group, start=1)]
+        if len(group) > 255:
+            raise SegmentationRejected(f"a segmentation of {len(group)} segments", "at most 255",
+                                       "keep the segments that are needed")
+        for number, segment in zip(numbers, group):
+            values[segment.mask] = number
+        names = {number: segment.name for number, segment in zip(numbers, group)}
+        images.append(LabelImage(grid, values, names, uid, derived_from, description))
+    return tuple(images)
+
+
+def on_grid_of(labels: LabelImage, images: Sequence[Grid]) -> LabelImage:
+    """The label image on the grid of the images it was drawn on, if it is a block of one of them; else padded.
+
+    A segmentation without the empty slices around it does not end where the images end: where its first or last
+    slice is not empty and no image grid is known, an empty slice is added.
+    """
+    for grid in images:
+        begin = sub_block(labels.grid, grid)
+        if begin is not None:
+            values = np.zeros(grid.shape, dtype=np.uint8)
+            block = tuple(slice(start, start + n) for start, n in zip(begin, labels.grid.shape))
+            values[block] = labels.values
+            return replace(labels, grid=replace(grid, frame_uid=labels.grid.frame_uid or grid.frame_uid), values=values)
+    below, above = int(labels.values[:, :, 0].any()), int(labels.values[:, :, -1].any())
+    affine = labels.grid.affine.copy()
+    affine[:3, 3] -= below * affine[:3, 2]
+    shape = (*labels.grid.shape[:2], labels.grid.shape[2] + below + above)
+    return replace(labels, grid=Grid(shape, affine, labels.grid.frame_uid),
+                   values=np.pad(labels.values, ((0, 0), (0, 0), (below, above))))
+
+
+def looks_like_labels(values: NDArray[Any]) -> bool:
+    """True for whole numbers from 0 to 255, at most MOST_LABELS different ones, not all equal."""
+    flat = values.ravel()
+    if not np.isfinite(flat).all() or flat.min() < 0 or flat.max() > 255 or flat.min() == flat.max():
+        return False
+    distinct = np.unique(flat)
+    return len(distinct) <= MOST_LABELS and bool((distinct == np.rint(distinct)).all())
+
+
+# ------------------------------------------------------------------------------------------------------ from files
+
+def _nrrd_header(path: Path) -> dict[str, str]:
+    """Fields of a NRRD header, keys in lower case."""
+    with open(path, "rb") as handle:
+        head = handle.read(1 << 20).split(b"\n\n", 1)[0].replace(b"\r", b"").decode("ascii", "replace")
+    return {key.strip().lower(): value.lstrip("=").strip()
+            for key, _, value in (line.partition(":") for line in head.splitlines() if not line.startswith("#"))}
+
+
+def _check_nrrd(path: Path) -> None:
+    header = _nrrd_header(path)
+    if "data file" in header or "datafile" in header:
+        raise FileRejected("the NRRD file refers to another file for its voxels", "voxels inside the file",
+                           "write the label image as one file")
+    sizes = [int(n) for n in header.get("sizes", "").split()]
+    if len(sizes) != 3 or min(sizes) < 1 or np.prod(sizes, dtype=object) > LARGEST_FILE.value * (1 << 20):
+        raise SegmentationRejected(f"the NRRD file has {len(sizes)} axes ({' x '.join(map(str, sizes))})",
+                                   "one volume of labels (overlapping segments lie in several layers)",
+                                   "export the segments without overlap, as one labelmap")
+
+
+def _nrrd_names(image: Any) -> dict[int, str]:
+    keys = set(image.GetMetaDataKeys())
+    places = sorted(key.removesuffix("_LabelValue") for key in keys if re.fullmatch(r"Segment\d+_LabelValue", key))
+    return {int(image.GetMetaData(f"{place}_LabelValue")): region_name(image.GetMetaData(f"{place}_Name"))
+            for place in places if f"{place}_Name" in keys}
+
+
+def _read_nrrd(path: Path) -> tuple[Grid, NDArray[Any], dict[int, str]]:
+    with reading("the NRRD file", "write the label image again, as .nrrd or .nii.gz"):
+        _check_nrrd(path)
+        image: Any = SimpleITK.ReadImage(str(path))
+        values = SimpleITK.GetArrayFromImage(image).T
+        affine = np.eye(4)
+        affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+        affine[:3, 3] = image.GetOrigin()
+        return Grid((values.shape[0], values.shape[1], values.shape[2]), affine), values, _nrrd_names(image)
+
+
+def _named(values: NDArray[np.uint8], found: Mapping[int, str], stated: Mapping[int, str] | None) -> dict[int, str]:
+    """Names of the label values: as stated, as found in the file, or ``tumour`` for a mask of one value."""
+    present = [int(value) for value in np.unique(values) if value]
+    if stated is not None:
+        absent = sorted(set(stated) - set(present))
+        if absent:
+            raise SegmentationRejected(f"no voxel has label {absent[0]}", f"labels among {present}",
+                                       "correct the number in --label NUMBER=NAME")
+        return {value: region_name(name) for value, name in stated.items()}
+    names = {value: name for value, name in found.items() if value in present}
+    if not names and len(present) == 1:
+        return {present[0]: "tumour"}
+    if not names and present:
+        raise SegmentationRejected(f"label values {', '.join(map(str, present))} without names",
+                                   "a name for each region", "say which is the tumour with --label NUMBER=tumour")
+    return names
+
+
+def _one_label_image(images: Sequence[LabelImage]) -> LabelImage:
+    if len(images) == 1:
+        return images[0]
+    tumours = [image for image in images if "tumour" in image.names.values()]
+    if len(tumours) != 1:
+        names = ", ".join(name for image in images for name in image.names.values())
+        raise SegmentationRejected(f"overlapping segments ({names}), {len(tumours)} of them called tumour",
+                                   "one segment that is the tumour", "export the tumour's segment alone")
+    return tumours[0]
+
+
+def read_labels(path: Path | str, *, names: Mapping[int, str] | None = None) -> LabelImage:
+    """Read a label image: DICOM SEG, NIfTI (``.nii``, ``.nii.gz``) or NRRD (``.nrrd``).
+
+    names  label value (or segment number) to name, in place of those in the file
+
+    A mask of a single value without a name is taken to be the tumour. Raises FileRejected, SegmentationRejected.
+    """
+    path = Path(path)
+    if is_nifti(path):
+        nifti = open_nifti(path, "the label image")
+        values = whole_labels(nifti.values, "the label image")
+        return LabelImage(nifti.grid, values, _named(values, nifti.names, names), nifti.digest)
+    if path.name.lower().endswith((".nrrd", ".nhdr", ".mha", ".mhd")):
+        grid, raw, found = _read_nrrd(path)
+        values = whole_labels(raw, "the label image")
+        return LabelImage(grid, values, _named(values, found, names))
+    dataset = read_dicom(path, "the segmentation", pixels=True)
+    if dataset is None:
+        raise FileRejected("the segmentation is neither DICOM, NIfTI nor NRRD", "one of these formats",
+                           "export the segmentation as DICOM SEG, .nii.gz or .nrrd")
+    if dataset.SOPClassUID == STRUCTURE_SET:
+        raise SegmentationRejected("a structure set (RTSTRUCT): contours, no voxels",
+                                   "DICOM SEG, NIfTI or NRRD", "convert the contours to a label image")
+    if dataset.SOPClassUID not in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
+        raise FileRejected(f"a DICOM object of another kind ({uid_name(dataset.SOPClassUID)})", "a DICOM segmentation",
+                           "give the file of the segmentation")
+    with reading("the segmentation"):
+        uid = str(dataset.get("SOPInstanceUID") or "")
+        grid, segments = read_segments(dataset, "the segmentation")
+    image = on_grid_of(_one_label_image(label_images(grid, segments, uid=uid)), ())
+    return image if names is None else replace(image, names=_named(image.values, image.names, names))
+
+
+# ------------------------------------------------------------------------------------------------------ the tumour
+
+def check_tumour(labels: LabelImage, name: str = "tumour", *,
+                 pieces: Literal["refuse", "largest", "all"] = "refuse") -> tuple[LabelImage, tuple[Finding, ...]]:
+    """The label image with a tumour that can be meshed, and what was dropped to get it.
+
+    name    the region to check
+    pieces  what to do with a tumour in several pieces (voxels joined by faces): refuse it, keep the largest piece,
+            or keep all. Pieces below SPECK of the volume are dropped unless all are kept.
+
+    Raises SegmentationRejected when the tumour is absent, empty, in pieces, or touches the border of the image.
+    """
+    mask = labels.mask(name)
+    if not mask.any():
+        there = ", ".join(sorted(set(labels.names.values()))) or "none"
+        raise SegmentationRejected(f"the segmentation holds no voxel of {name!r} (named regions: {there})",
+                                   f"a region named {name!r}",
+                                   f"name it with --label NUMBER={name}, or give another segmentation")
+    kept, findings = (mask, ()) if pieces == "all" else _main_piece(mask, name, labels.grid, pieces)
+    _check_border(kept, name)
+    if kept is mask:
+        return labels, findings
+    return replace(labels, values=np.where(mask & ~kept, 0, labels.values).astype(np.uint8)), findings
+
+
+def _main_piece(mask: NDArray[np.bool_], name: str, grid: Grid,
+                pieces: str) -> tuple[NDArray[np.bool_], tuple[Finding, ...]]:
+    numbered, count = ndimage.label(mask)
+    sizes = np.bincount(numbered.ravel())[1:]
+    if count == 1:
+        return mask, ()
+    large = np.flatnonzero(sizes >= SPECK.value * sizes.sum())
+    millilitres = sorted((sizes * grid.voxel_volume / 1000.0).tolist(), reverse=True)
+    if len(large) > 1 and pieces == "refuse":
+        volumes = ", ".join(f"{volume:.3g}" for volume in millilitres[:4])
+        raise SegmentationRejected(f"the {name} lies in {len(large)} separate pieces ({volumes} mL)",
+                                   "one connected region", "add --pieces largest to keep the largest piece alone, or "
+                                   "--pieces all to keep every piece")
+    kept = numbered == 1 + int(np.argmax(sizes))
+    dropped = sum(millilitres[1:])
+    return kept, (Finding("chosen", "segmentation", f"{name}: the largest of {count} pieces was kept; {count - 1} "
+                          f"({dropped:.3g} mL, {100 * dropped / sum(millilitres):.2g} %) were dropped"),)
+
+
+def _check_border(mask: NDArray[np.bool_], name: str) -> None:
+    for axis, (what, n) in enumerate(zip(("column", "row", "slice"), mask.shape)):
+        planes = np.moveaxis(mask, axis, 0)
+        if planes[0].any() or planes[-1].any():
+            where = f"first or last {what} of {n}" if n > 1 else f"only {what}"
+            raise SegmentationRejected(f"the {name} touches the border of the image ({where}): it may go on outside",
+                                       "a margin of at least one voxel around it",
+                                       "use images that show the whole tumour, or correct the segmentation")
