@@ -1,0 +1,328 @@
+"""The store: one folder with a database, the de-identified images and the results of runs.
+
+::
+
+    STORE/oncoscale.sqlite     who (pseudonyms only), consent, visits, runs, predictions, audit
+    STORE/studies/T-…/         one visit: de-identified files, study.json, what de-identification did
+    STORE/runs/<run>/<n>/      the results of one attempt, with its record.json
+
+SQLite in WAL mode, STRICT tables, foreign keys on, deleted content overwritten, every commit flushed. WAL does
+not work on network file systems. SQLite knows no users: whoever can read the folder can read it all, so the
+folder's permissions are the access control.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, create_engine, insert, select
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import NullPool, StaticPool
+
+from ..core.errors import StorageFault, StoreRejected
+from ..core.files import canonical_json
+from . import tables
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x4F4E434F
+"""Marks the database file as a store ("ONCO")."""
+
+PROJECT = "project"
+"""The one research study that a store serves so far."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store. ``path`` is its folder."""
+
+    path: Path
+    engine: Engine
+
+    @classmethod
+    def open(cls, path: Path | str, *, create: bool = False, read_only: bool = False) -> Store:
+        """Open a store, or one to be made.
+
+        create     a store that is absent is made by the first thing written into it, and reads as empty until then
+        read_only  open without the right to write
+
+        Raises StoreRejected when it is missing, read-only (unless asked for), or of another version, and
+        StorageFault when the disk is full.
+        """
+        path = Path(path)
+        database = path / "oncoscale.sqlite"
+        if not database.is_file():
+            if not create or read_only:
+                raise _missing(path)
+            _refuse_unwritable(path)
+            return cls(path, _engine(database, mode="rw"))
+        if not read_only:
+            _refuse_read_only(path)
+        store = cls(path, _engine(database, mode="ro" if read_only else "rw"))
+        store._check_version()
+        return store
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that commits whole or not at all; one writer at a time."""
+        self._make_if_absent()
+        with _named_errors(self.path), self.engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                with suppress(OperationalError):  # SQLite has rolled back by itself when the disk filled
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A consistent view of the store that cannot write."""
+        engine = self.engine if self._exists else _empty_store()
+        with _named_errors(self.path), engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder inside the store for files on their way in; whatever is left in it vanishes.
+
+        If the block fails, a store that was made for it vanishes too.
+        """
+        made = self._make_if_absent()
+        self._sweep()
+        folder = self.path / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            folder.mkdir()
+            yield folder
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if made:
+                self._discard()
+            if isinstance(error, OSError):
+                raise storage_error(error, self.path) from error
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def study_folder(self, study: str) -> Path:
+        """Where the files of one visit are."""
+        return self.path / "studies" / study
+
+    def run_folder(self, run: str, attempt: int) -> Path:
+        """Where the results of one attempt are."""
+        return self.path / "runs" / run / str(attempt)
+
+    @property
+    def audit_key(self) -> bytes:
+        """Keys the objects of the audit, so that erasing a subject need not touch the chain."""
+        return (self.path / "audit.key").read_bytes()
+
+    @property
+    def _exists(self) -> bool:
+        return (self.path / "oncoscale.sqlite").is_file()
+
+    def _make_if_absent(self) -> bool:
+        """Make the store if it is not there; True if it was made."""
+        if self._exists:
+            return False
+        _make(self.path)
+        return True
+
+    def _discard(self) -> None:
+        """Remove a store that has just been made, and its folder if nothing else is in it."""
+        for name in ("studies", "runs"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for left in (*self.path.glob("oncoscale.sqlite*"), self.path / "audit.key"):
+            left.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def _check_version(self) -> None:
+        with _named_errors(self.path), self.engine.connect() as connection:
+            found = connection.exec_driver_sql("PRAGMA user_version").scalar()
+            application = connection.exec_driver_sql("PRAGMA application_id").scalar()
+        if application != APPLICATION_ID:
+            raise StoreRejected(f"{self.path.name!r} holds a database that is not a store", "a store of this program",
+                                "name another folder")
+        if found != SCHEMA_VERSION:
+            raise StoreRejected(f"{self.path.name!r} has schema version {found}", f"schema version {SCHEMA_VERSION}",
+                                "use the version of this program that made it")
+
+    def _sweep(self) -> None:
+        """Remove what interrupted commands of this machine left behind."""
+        for folder in self.path.glob(".staging-*"):
+            owner = folder.name.split("-")[1]
+            if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def now() -> str:
+    """The present as ISO 8601, UTC, ending in Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def code_id(connection: Connection, system: str, code: str, display: str, version: str = "") -> int:
+    """The row of a coded value, entered if it is new."""
+    where = (tables.code.c.system == system, tables.code.c.version == version, tables.code.c.code == code)
+    found = connection.execute(select(tables.code.c.id).where(*where)).scalar()
+    if found is not None:
+        return int(found)
+    added = connection.execute(insert(tables.code).values(system=system, version=version, code=code, display=display))
+    return int(cast(Any, added.inserted_primary_key)[0])
+
+
+def attributes_of_project(connection: Connection) -> Mapping[str, Any]:
+    """What the store knows of its project: the fingerprint of the vault's key, once a subject is in."""
+    text = connection.execute(select(tables.study.c.attributes).where(tables.study.c.id == PROJECT)).scalar_one()
+    attributes: Mapping[str, Any] = json.loads(text)
+    return attributes
+
+
+def storage_error(error: OSError, path: Path) -> StoreRejected | StorageFault:
+    """The typed error for a failed write: read-only is the user's to change, a full disk is not input."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return _read_only(path)
+    return StorageFault(f"writing to the store {path.name!r} failed: {os.strerror(error.errno or errno.EIO)}",
+                        "enough free space", "free space and run the same command again; nothing half written was left")
+
+
+def _missing(path: Path) -> StoreRejected:
+    return StoreRejected(f"no store at {path.name!r}", "a folder made by `oncoscale ingest … --store STORE`",
+                         "check the path, or ingest a study first")
+
+
+def _read_only(path: Path) -> StoreRejected:
+    if path.exists() and not path.is_dir():
+        return StoreRejected(f"{path.name!r} is a file, not a store", "a folder", "name another store")
+    return StoreRejected(f"the store {path.name!r} is read-only", "a folder that may be written",
+                         "change its permissions or name another store")
+
+
+def _refuse_read_only(path: Path) -> None:
+    """Permission bits are honoured even for a superuser, whom the system would let through."""
+    for place in (path, path / "oncoscale.sqlite"):
+        if not place.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(place, os.W_OK):
+            raise _read_only(path)
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Refuse a place where no store can be made: a file, or below a folder that may not be written."""
+    if path.exists() and not path.is_dir():
+        raise _read_only(path)
+    above = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not above.is_dir() or not above.stat().st_mode & 0o222 or not os.access(above, os.W_OK):
+        raise _read_only(path)
+
+
+def _make(path: Path) -> None:
+    """A new store, whole or absent: made beside under another name, then renamed."""
+    database = path / "oncoscale.sqlite"
+    beside = path / f".new-{os.getpid()}.sqlite"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in ("studies", "runs"):
+            (path / folder).mkdir(exist_ok=True)
+        _write_secret(path / "audit.key")
+        with _named_errors(path):
+            _create_schema(_engine(beside, mode="rwc"))
+        os.replace(beside, database)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        for left in path.glob(f"{beside.name}*"):
+            left.unlink(missing_ok=True)
+
+
+def _write_secret(path: Path) -> None:
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as handle:
+            handle.write(secrets.token_bytes(32))
+
+
+def _empty_store() -> Engine:
+    """A store with nothing in it, in memory."""
+    engine = create_engine("sqlite+pysqlite://", poolclass=StaticPool, isolation_level="AUTOCOMMIT")
+    _create_schema(engine)
+    return engine
+
+
+def _create_schema(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        tables.metadata.create_all(connection)
+        for trigger in tables.TRIGGERS:
+            connection.exec_driver_sql(trigger)
+        research = code_id(connection, "http://terminology.hl7.org/CodeSystem/v3-ActReason", "HRESCH",
+                           "healthcare research")
+        connection.execute(insert(tables.study).values(
+            id=PROJECT, title="project", purpose=research, legal_basis="consent", retention_until="9999-12-31",
+            small_cell_k=5, key_epoch=1, attributes=canonical_json({})))
+        connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _engine(database: Path, *, mode: str) -> Engine:
+    """An engine whose transactions are begun by hand and whose errors show no values.
+
+    mode  SQLite's: rwc, rw or ro
+    """
+    immutable = "&immutable=1" if mode == "ro" and not os.access(database.parent, os.W_OK) else ""
+    address = f"{database.absolute().as_uri()}?mode={mode}{immutable}"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=20.0, check_same_thread=False)
+        for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL", f"query_only={int(mode == 'ro')}"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    return create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool, hide_parameters=True,
+                         isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """SQLite's failures as ours."""
+    try:
+        yield
+    except (OperationalError, DatabaseError) as error:
+        text = str(error.orig).lower()
+        if "readonly" in text or "unable to open" in text:
+            raise _read_only(path) from error
+        if "full" in text or "disk i/o" in text:
+            raise storage_error(OSError(errno.ENOSPC, ""), path) from error
+        if "locked" in text:
+            raise StoreRejected(f"the store {path.name!r} is in use by another command", "one writer at a time",
+                                "wait for it to end and run the same command again") from error
+        if "not a database" in text or "malformed" in text:
+            raise StoreRejected(f"{path.name!r} holds a damaged database", "a store of this program",
+                                "restore the store from a copy") from error
+        raise
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
