@@ -57,12 +57,10 @@ GROWTH_LIMITS = (
     ),
 )
 LEAST_CELLS = Parameter(
-    0.02,
+    0.05,
     "1",
-    "volume fraction of cells below which an element is not given a colony",
-    source="ASSUMED: fewer than one cell in twenty voxels",
-    range=(0.0, 0.05),
-    assumed=True,
+    "volume fraction of cells below which an element is not given a colony: it keeps its volume and its few cells",
+    source="least cellularity of the PRIMAGE neuroblastoma model 13.9.4",
 )
 LARGEST_SOLID_FRACTION = Parameter(
     0.95, "1", "largest volume fraction of all cells", source="PRIMAGE neuroblastoma model 13.9.4"
@@ -99,7 +97,7 @@ class Selection:
 
 
 def select_elements(state: TissueState, count: int | None, seed: int) -> Selection:
-    """Weighted k-medoids over what the cells will feel; the extremes are forced in.
+    """Weighted k-medoids over what the cells will feel; the extremes, and cells that already live, are forced in.
 
     count  representatives wanted (None: every element that holds cells)
 
@@ -114,7 +112,8 @@ def select_elements(state: TissueState, count: int | None, seed: int) -> Selecti
     if count is None or count >= len(members):
         chosen = np.arange(len(members))
     else:
-        chosen = _medoids(features, volumes, _extremes(state, members, stratum)[:count], count, seed)
+        forced = [*_extremes(state, members, stratum), *_survivors(state, members)]
+        chosen = _medoids(features, volumes, list(dict.fromkeys(forced))[:count], count, seed)
     distance = _distances(features, features[chosen])
     distance += 1e6 * (stratum[:, None] != stratum[chosen][None, :])
     nearest = np.argmin(distance, axis=1)
@@ -178,38 +177,26 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
     """Growth and composition of every element from the outcomes of the chosen ones.
 
     ln r is interpolated (a Gaussian process within one oxygen stratum, so that nothing is interpolated across the
-    cliff of hypoxia); composition by positive weights, so that fractions stay fractions. A colony whose cells all
-    died gives the clearance of its cells: r = 1 - cells' volume fraction. ASSUMED: matrix does not collapse when
-    its cells are cleared, so no element shrinks below 1 - its cells' volume fraction.
+    cliff of hypoxia); composition by positive weights, so that fractions stay fractions. ASSUMED: matrix keeps its
+    volume, so an element grows at most by the volume of the cells born and shrinks at most by that of the cells
+    cleared (``_bounds``). A colony without a cell left gives just that clearance.
     """
     start = state.composition[selection.members]
     solid = start.sum(axis=1)
     rows = selection.rows
-    died = np.array([not np.isfinite(outcome.volume_ratio) for outcome in outcomes])
-    ratios = np.array(
-        [
-            1.0 - solid[row] if dead else outcome.volume_ratio - _finite_size(outcome)
-            for row, dead, outcome in zip(rows, died, outcomes, strict=True)
-        ]
-    )
-    floor = np.maximum(GROWTH_LIMITS[0].value, 1.0 - solid)
-    log_ratio = np.log(np.maximum(ratios, floor[rows]))
-    predicted = _interpolate(selection, log_ratio)
-    error = np.abs(log_ratio - _left_out(selection, log_ratio))
-    wanted = np.exp(predicted)
-    given = np.clip(wanted, floor, GROWTH_LIMITS[1].value)
-    limited = int(np.sum(np.abs(given - wanted) > 1e-12)) + int(np.sum(ratios < floor[rows]))
-    ends = np.array(
-        [
-            np.zeros(6) if dead else np.asarray(outcome.composition) * min(1.0, ratio / np.exp(log))
-            for dead, outcome, ratio, log in zip(died, outcomes, ratios, log_ratio, strict=True)
-        ]
-    )
+    folds = np.array([outcome.counts[-1].sum() / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
+    answered = np.array([outcome.volume_ratio - _finite_size(outcome) for outcome in outcomes])
+    ratios = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[rows], folds, folds))
+    predicted = _interpolate(selection, np.log(ratios))
+    error = np.abs(np.log(ratios) - _left_out(selection, np.log(ratios)))
+    given = np.clip(np.exp(predicted), *_bounds(solid, folds.min(), folds.max()))
+    limited = int(np.sum(np.abs(np.log(given) - predicted) > 1e-12) + np.sum(np.abs(ratios - answered) > 1e-12))
+    kept = np.minimum(np.nan_to_num(answered, nan=0.0) / ratios, 1.0)
+    ends = np.array([share * np.asarray(outcome.composition) for share, outcome in zip(kept, outcomes, strict=True)])
     composition = _compositions(selection, start, ends)
+    died = int(np.isnan(answered).sum())
     notes = (
-        (f"{int(died.sum())} colonies lost every cell: their elements shrink by the volume of the cells cleared.",)
-        if died.any()
-        else ()
+        (f"{died} colonies lost every cell: their elements shrink by the volume of the cells cleared.",) if died else ()
     )
     return Homogenised(
         _next_state(state, selection, outcomes, given, composition),
@@ -220,6 +207,18 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
         limited,
         notes,
     )
+
+
+def _bounds(
+    solid: NDArray[np.float64], least: NDArray[np.float64], most: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least and largest volume ratio of elements with this volume fraction of cells.
+
+    least, most  cells at the end over cells at the start, the least and the largest that may have happened there
+    """
+    low = np.maximum(GROWTH_LIMITS[0].value, 1.0 - solid * (1.0 - np.minimum(least, 1.0)))
+    high = np.minimum(GROWTH_LIMITS[1].value, 1.0 + solid * (np.maximum(most, 1.0) - 1.0))
+    return low, high
 
 
 def _features(state: TissueState, members: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -248,6 +247,11 @@ def _extremes(state: TissueState, members: NDArray[np.int64], stratum: NDArray[n
         if len(inside):
             rows.append(int(inside[np.argsort(state.oxygen[members][inside], kind="stable")[len(inside) // 2]]))
     return list(dict.fromkeys(rows))
+
+
+def _survivors(state: TissueState, members: NDArray[np.int64]) -> list[int]:
+    """Rows of the elements whose cells are stored: their history is known, so they go on."""
+    return [int(row) for row in np.flatnonzero(np.isin(members, list(state.colonies)))]
 
 
 def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

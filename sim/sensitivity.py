@@ -89,21 +89,29 @@ def effects(members: Sequence[Trajectory], altered: Sequence[tuple[str, Trajecto
 
 
 def constant_rate(colonies: Sequence[Colony], hours: int, seed: int) -> tuple[ColonyOutcome, ...]:
-    """What stands in for the cells when their contribution is asked for: every element grows at one clinical rate."""
+    """What stands in for the cells when their contribution is asked for: every element grows at one clinical rate.
+
+    The volume gained is that of the cells born, so the books of cells close.
+    """
     ratio = 2.0 ** (hours / 24.0 / DOUBLING_TIME.value)
-    return tuple(
-        ColonyOutcome(
-            colony.name,
-            ratio,
-            colony.surroundings.composition,
-            1.0 - sum(colony.surroundings.composition),
-            colony.surroundings.oxygen,
-            1,
-            np.zeros((hours + 1, 6), dtype=np.int64),
-            {},
-            extra={"cube_edge_mm": np.inf},
-        )
-        for colony in colonies
+    return tuple(_grown(colony, ratio, hours) for colony in colonies)
+
+
+def _grown(colony: Colony, ratio: float, hours: int) -> ColonyOutcome:
+    composition = colony.surroundings.composition
+    solid = sum(composition)
+    counts = np.zeros((hours + 1, 6), dtype=np.int64)
+    counts[:, 0] = np.round(1e12 * np.linspace(solid, solid + ratio - 1.0, hours + 1))
+    return ColonyOutcome(
+        colony.name,
+        ratio,
+        composition,
+        1.0 - solid,
+        colony.surroundings.oxygen,
+        int(counts[-1, 0]),
+        counts,
+        {},
+        extra={"cube_edge_mm": np.inf},
     )
 
 

@@ -12,11 +12,13 @@ from oncoscale.sim import coupling
 from oncoscale.sim.treatment import Treatment
 
 
-def outcome(colony, ratio, composition=None):
-    """What a colony of a large cube would answer."""
+def outcome(colony, ratio, composition=None, fold=4.0):
+    """What a colony of a large cube would answer, whose cells became ``fold`` times as many."""
     kept = colony.surroundings.composition if composition is None else composition
+    counts = np.zeros((2, 6), dtype=np.int64)
+    counts[:, 0] = 1000, round(1000 * fold)
     return ColonyOutcome(
-        colony.name, ratio, kept, 1 - sum(kept), colony.surroundings.oxygen, 100, np.zeros((2, 6), dtype=np.int64), {},
+        colony.name, ratio, kept, 1 - sum(kept), colony.surroundings.oxygen, int(counts[-1, 0]), counts, {},
         extra={"cube_edge_mm": np.inf},
     )  # fmt: skip
 
@@ -73,12 +75,12 @@ def test_drug_follows_delivery(small_state):
     assert effects[2] == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("ratio", [1.1, 0.8])
-def test_one_ratio_everywhere_is_given_back_everywhere(small_state, ratio):
+@pytest.mark.parametrize(("ratio", "fold"), [(1.1, 4.0), (0.85, 0.1)])
+def test_one_ratio_everywhere_is_given_back_everywhere(small_state, ratio, fold):
     """If every colony answers r, every element gets r, and leaving one out costs nothing."""
     selection = coupling.select_elements(small_state, 10, seed=1)
     answer = coupling.homogenise(
-        small_state, selection, [outcome(colony, ratio) for colony in colonies_of(small_state, selection)]
+        small_state, selection, [outcome(colony, ratio, fold=fold) for colony in colonies_of(small_state, selection)]
     )
     assert answer.ratio[small_state.tumour] == pytest.approx(ratio, rel=1e-12)
     assert answer.leave_one_out == pytest.approx(0.0, abs=1e-12)
@@ -118,7 +120,9 @@ def test_every_element_simulated_leaves_nothing_to_extrapolate(small_state):
 def test_dead_colonies_shrink_by_what_was_cleared(small_state):
     """A colony without a cell left has no ratio: its element keeps its matrix and holds no cells; a note says so."""
     selection = coupling.select_elements(small_state, 10, seed=1)
-    outcomes = [replace(outcome(c, np.nan, (0.0,) * 6), cell_count=0) for c in colonies_of(small_state, selection)]
+    outcomes = [
+        replace(outcome(c, np.nan, (0.0,) * 6, fold=0.0), cell_count=0) for c in colonies_of(small_state, selection)
+    ]
     answer = coupling.homogenise(small_state, selection, outcomes)
     solid = small_state.composition[selection.elements].sum(axis=1)
     assert answer.ratio[selection.elements] == pytest.approx(np.maximum(1.0 - solid, 0.2))
@@ -127,11 +131,24 @@ def test_dead_colonies_shrink_by_what_was_cleared(small_state):
 
 
 def test_growth_beyond_the_limits_is_counted(small_state):
-    """No ratio is clipped silently."""
+    """Nothing is clipped silently, and no element more than doubles."""
     selection = coupling.select_elements(small_state, 10, seed=1)
-    answer = coupling.homogenise(small_state, selection, [outcome(c, 3.0) for c in colonies_of(small_state, selection)])
+    answer = coupling.homogenise(
+        small_state, selection, [outcome(c, 3.0, fold=9.0) for c in colonies_of(small_state, selection)]
+    )
     assert answer.ratio[small_state.tumour].max() == 2.0
-    assert answer.limited == len(small_state.tumour)
+    assert answer.limited >= 10
+
+
+def test_no_more_volume_than_cells_born_or_cleared(small_state):
+    """Matrix keeps its volume: growth is at most the volume of cells born, shrinkage at most that of cells cleared."""
+    selection = coupling.select_elements(small_state, 10, seed=1)
+    solid = small_state.composition[selection.elements].sum(axis=1)
+    for ratio, fold in ((1.9, 1.2), (0.3, 0.5)):
+        answer = coupling.homogenise(
+            small_state, selection, [outcome(c, ratio, fold=fold) for c in colonies_of(small_state, selection)]
+        )
+        assert answer.ratio[selection.elements] == pytest.approx(1.0 + solid * (fold - 1.0))
 
 
 def test_fractions_stay_fractions(small_state):

@@ -1,0 +1,87 @@
+"""The loop, without images and without cells: books, order, steps that land where they must."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oncoscale.sim.oxygen import demand_of, local_balance
+from oncoscale.sim.sensitivity import changes, constant_rate
+from oncoscale.sim.settings import ForecastSettings
+from oncoscale.sim.simulation import Plan, macro_ends, simulate
+from oncoscale.sim.start import scaled_supply
+from oncoscale.sim.tissue import Springs
+from oncoscale.sim.tumour_type import tumour_type
+
+TUMOUR = tumour_type("neuroblastoma")
+
+
+def plan_of(**options):
+    """A plan whose cells grow at one constant rate."""
+    asked = {"springs": Springs(0.05), "ends": (14.0, 28.0), "materials": TUMOUR.materials, "advance": constant_rate}
+    return Plan(tumour=TUMOUR, settings=ForecastSettings(elements=8), treatment=None, seed=1, **(asked | options))
+
+
+def test_a_constant_ratio_compounds(small_state):
+    """Every element growing by r in each of n steps grows the unloaded tumour by r^n."""
+    states, _ = simulate(small_state, plan_of())
+    assert [state.day for state in states] == [0.0, 14.0, 28.0]
+    grown = [(state.stretch[state.tumour] ** 3).mean() for state in states]
+    assert grown == pytest.approx([1.0, 2 ** (14 / 60), 2 ** (28 / 60)], rel=1e-9)
+
+
+def test_the_host_pushes_back(small_state):
+    """A tumour in its host grows a little less than freely, is under pressure, and a stiffer host presses harder."""
+    soft, _ = simulate(small_state, plan_of(ends=(14.0,)))
+    host = TUMOUR.materials["host"]
+    stiff, _ = simulate(
+        small_state, plan_of(ends=(14.0,), materials={**TUMOUR.materials, "host": replace(host, young=5 * host.young)})
+    )
+    free = small_state.volume * 2 ** (14 / 60)
+    assert small_state.volume < stiff[-1].volume < soft[-1].volume < free
+    pressure = [state.mean_stress[state.tumour].mean() for state in (soft[-1], stiff[-1])]
+    assert pressure[1] < pressure[0] < 0.0
+
+
+def test_supply_puts_the_median_where_it_was_asked(small_mesh, small_fields):
+    """The scale of supply makes the tumour's median oxygen the target, whatever the relative perfusion."""
+    tumour = small_mesh.elements_of("tumour")
+    supply = scaled_supply(small_mesh, small_fields.perfusion, small_fields.composition[:, 0], 12.0)
+    tension = local_balance(supply[tumour], demand_of(small_fields.composition[tumour, 0]))
+    assert np.median(tension) == pytest.approx(12.0, rel=1e-6)
+
+
+@given(
+    days=st.floats(1.0, 120.0),
+    longest=st.floats(1.0, 28.0),
+    landings=st.lists(st.floats(0.5, 150.0), max_size=4),
+)
+def test_macro_steps_land_on_the_horizon_and_on_every_visit(days, longest, landings):
+    """Steps are never longer than asked, cover the horizon, and end on each visit within it."""
+    ends = macro_ends(days, longest, landings)
+    lengths = np.diff([0.0, *ends])
+    assert (lengths > 0).all()
+    assert lengths.max() <= longest + 1e-6
+    assert ends[-1] == days
+    assert {day for day in landings if day < days} <= set(ends)
+
+
+def test_what_varies_can_be_changed(small_fields):
+    """Each field that varies is flattened and shuffled; shuffling keeps its values; cells and host are always asked."""
+    asked = changes(small_fields, plan_of())
+    assert [change.what for change in asked] == [
+        "Supply of blood, flattened",
+        "Supply of blood, shuffled over the tumour",
+        "Cellularity, flattened",
+        "Cellularity, shuffled over the tumour",
+        "Cells replaced by one constant rate of growth",
+        "Host 3 times as stiff",
+    ]
+    shuffled, _ = asked[1].alter(small_fields, plan_of())
+    inside = small_fields.composition[:, 0] > 0
+    assert np.array_equal(np.sort(shuffled.perfusion[inside]), np.sort(small_fields.perfusion[inside]))
+    assert not np.array_equal(shuffled.perfusion[inside], small_fields.perfusion[inside])
