@@ -53,12 +53,13 @@ def forecast(
     mesh = mesh_of(quantified, settings)
     fields = tumour.initial_fields(mesh, element_maps(quantified, mesh))
     start = start_from(mesh, fields, settings)
+    materials = materials_of(tumour, settings)
     plan = Plan(
         tumour,
         settings,
         treatment,
-        materials_of(tumour, settings),
-        springs_of(tumour.materials["host"]),
+        materials,
+        springs_of(materials["host"]),
         macro_ends(days, settings.macro_days, [day for day, _ in measured]),
         settings.seed,
         cells_of(settings, threads),

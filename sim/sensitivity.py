@@ -20,6 +20,7 @@ from .forecast import Effect
 from .simulation import Plan
 from .start import start_from
 from .state import TissueState
+from .tissue import springs_of
 from .tumour_type import InitialFields
 
 Trajectory = tuple[TissueState, ...]
@@ -30,13 +31,6 @@ DOUBLING_TIME = Parameter(
     "clinical volume doubling time, for the constant-rate comparison",
     source="Aherne & Buck 1971, as quoted in the PRIMAGE model's code",
     range=(20.0, 120.0),
-)
-STIFFER_HOST = Parameter(
-    3.0,
-    "1",
-    "factor on the stiffness of the host, within its published range",
-    source="project specification, tissue §5: 0.5 to 3 kPa",
-    range=(1.0, 6.0),
 )
 
 
@@ -64,14 +58,14 @@ def changes(fields: InitialFields, plan: Plan) -> tuple[Change, ...]:
         varying.append(("delivery", "Delivery of drug (Ktrans)"))
     asked = []
     for name, words in varying:
-        if np.ptp(_tumour_values(fields, name)) > 1e-9:
+        if np.ptp(_tumour_values(fields, name), axis=0).max() > 1e-9:
             asked += [
                 Change(f"{words}, flattened", _on_field(name, _flattened)),
                 Change(f"{words}, shuffled over the tumour", _on_field(name, _shuffled)),
             ]
     asked += [
         Change("Cells replaced by one constant rate of growth", lambda f, p: (f, replace(p, advance=constant_rate))),
-        Change(f"Host {STIFFER_HOST.value:g} times as stiff", lambda f, p: (f, _stiffer(p))),
+        Change("Host as stiff as the tumour", lambda f, p: (f, _evenly_stiff(p))),
     ]
     return tuple(asked)
 
@@ -151,6 +145,6 @@ def _shuffled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def _stiffer(plan: Plan) -> Plan:
-    host = plan.materials["host"]
-    return replace(plan, materials={**plan.materials, "host": replace(host, young=STIFFER_HOST.value * host.young)})
+def _evenly_stiff(plan: Plan) -> Plan:
+    host = replace(plan.materials["host"], young=plan.materials["tumour"].young)
+    return replace(plan, materials={**plan.materials, "host": host}, springs=springs_of(host))

@@ -16,7 +16,7 @@ from ..tumour_type import ElementMap, InitialFields, TumourType
 CELLULARITY_WHERE_UNMEASURED = Parameter(
     0.6,
     "1",
-    "volume fraction of cells where neither diffusion nor ve was measured",
+    "median volume fraction of cells where neither diffusion nor ve was measured",
     source="ASSUMED: the cellularity of the released model's reference runs",
     range=(0.3, 0.9),
     assumed=True,
@@ -54,7 +54,8 @@ PERFUSION_LIMITS = (
 def initial_fields(mesh: TumourMesh, maps: Mapping[str, ElementMap]) -> InitialFields:
     """Composition from diffusion, supply of oxygen from blood volume, delivery of drug from Ktrans.
 
-    composition  cellularity (from ADC), else 1 - ve - vp, else one value everywhere; all cells living at time 0
+    composition  cellularity (from ADC), else 1 - ve - vp, else ``enhancement_as_cellularity``, else one value
+                 everywhere; all cells living at time 0
     perfusion    plasma flow fp, else blood volume vp, else ``enhancement_as_perfusion`` of PE and SER, else
                  uniform. Never Ktrans: oxygen crosses vessel walls freely, so a leaky and under-perfused place has
                  high Ktrans and low oxygen (project specification, imaging §9)
@@ -87,6 +88,19 @@ def enhancement_as_perfusion(pe: NDArray[np.float64], ser: NDArray[np.float64]) 
     return np.asarray(np.maximum(pe, 0.0) * np.maximum(ser, 0.0))
 
 
+def enhancement_as_cellularity(pe: NDArray[np.float64], ser: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cellularity where a three-point exam is all there is: 1 - ve, with ve read from late enhancement.
+
+    PE / SER is the late enhancement, 100 (S2 - S0) / S0. ASSUMED: it is proportional to ve, as it is when exchange has
+    reached its balance, Ct = ve Cp [Tofts & Kermode 1991, doi 10.1002/mrm.1910170208, for kep t >> 1], and its
+    median stands for a median cellularity of CELLULARITY_WHERE_UNMEASURED. T1 before contrast is taken as uniform.
+
+    pe   percent;  ser   dimensionless
+    """
+    late = np.divide(pe, ser, out=np.full_like(pe, np.nan), where=ser > 0)
+    return np.asarray(1.0 - (1.0 - CELLULARITY_WHERE_UNMEASURED.value) * late / np.nanmedian(late))
+
+
 def _cellularity(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
     low, high = (limit.value for limit in CELLULARITY_LIMITS)
     if "cellularity" in maps:
@@ -96,6 +110,12 @@ def _cellularity(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> t
         measured, words = (
             1.0 - maps["ve"].values[tumour] - blood,
             "Cellularity is 1 - ve - vp: no diffusion was acquired.",
+        )
+    elif "pe" in maps and "ser" in maps:
+        measured = enhancement_as_cellularity(maps["pe"].values[tumour], maps["ser"].values[tumour])
+        words = (
+            "Cellularity is inferred from late enhancement (PE / SER) around an assumed median, since no "
+            "diffusion was acquired."
         )
     else:
         return (

@@ -79,7 +79,7 @@ def test_what_varies_can_be_changed(small_fields):
         "Cellularity, flattened",
         "Cellularity, shuffled over the tumour",
         "Cells replaced by one constant rate of growth",
-        "Host 3 times as stiff",
+        "Host as stiff as the tumour",
     ]
     shuffled, _ = asked[1].alter(small_fields, plan_of())
     inside = small_fields.composition[:, 0] > 0
