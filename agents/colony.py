@@ -69,11 +69,13 @@ class Colony:
     """The cells of one representative element: a name, its surroundings, and stored cells from an earlier step.
 
     state   the engine's stored cells (None: start new ones from the composition); opaque to every caller
+    domain  of its draws, if not its name: colonies of one domain and seed share their luck
     """
 
     name: str
     surroundings: Surroundings
     state: Any = None
+    domain: str = ""
 
 
 @dataclass(frozen=True)

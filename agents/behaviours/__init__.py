@@ -1,0 +1,1 @@
+"""What a cell does in an hour, one file for each kind of behaviour."""

@@ -1,0 +1,53 @@
+"""Engines: who runs the cells. One model, several processors; an engine is one file in this folder.
+
+``engine("auto")`` chooses. Every engine advances colonies with the same rules and the same named draws, so all give
+the same cells, for any number of threads, any order of colonies, alone or together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from ...core import registry
+from ..colony import Colony, ColonyOutcome
+from ..modes import Mode, Switches
+from ..parameters import ParameterSet
+
+Progress = Callable[[int, int], None]
+"""Called with colony-hours done and colony-hours in all."""
+
+
+class Engine(Protocol):
+    """What advances cells."""
+
+    name: str
+
+    def advance(
+        self,
+        colonies: Sequence[Colony],
+        *,
+        hours: int = 336,
+        seed: int,
+        mode: Mode | Switches = "corrected",
+        parameters: ParameterSet | Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+        threads: int | None = None,
+    ) -> tuple[ColonyOutcome, ...]:
+        """What the colonies do in ``hours``, in their order.
+
+        seed        of the named draws, in the domain of each colony; names must differ
+        mode        corrected, parity, or single switches
+        parameters  a parameter set, or values that replace those of version 13.9.4
+        threads     colonies advanced at the same time (default: as many as there are processors)
+
+        Raises ConfigurationRejected for surroundings or parameters outside their range, CellFault when a cell's
+        position is no longer finite.
+        """
+
+
+def engine(name: str = "auto") -> Engine:
+    """The engine of that name; ``auto`` takes the fastest that can run here. Raises ConfigurationRejected."""
+    chosen = "cpu" if name == "auto" else name
+    module: Any = registry.load(__name__, chosen)
+    return cast(Engine, module.make())

@@ -1,0 +1,94 @@
+"""The readable engine: plain loops over the rules, every pair of cells looked at. The truth, for small colonies.
+
+The functions that it interprets are those that other engines compile, so equal results say that neighbour lists,
+compilation and threads changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..colony import Colony, ColonyOutcome
+from ..mechanics import Rows, moved, push_on, settled, strength_of
+from ..modes import Mode, Switches
+from ..neuroblastoma import each_hour
+from ..parameters import ParameterSet
+from ..voxels import Grid, count_cells, histograms, look_around
+from . import Progress
+from ._advance import advance_all
+from ._living import Census, LivingColony, empty_census, lost_cell
+
+
+class PythonEngine:
+    """Interpreted; fit for a few hundred cell-hours a second."""
+
+    name = "python"
+
+    def advance(
+        self,
+        colonies: Sequence[Colony],
+        *,
+        hours: int = 336,
+        seed: int,
+        mode: Mode | Switches = "corrected",
+        parameters: ParameterSet | Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+        threads: int | None = None,
+    ) -> tuple[ColonyOutcome, ...]:
+        """See ``Engine.advance``; one thread whatever is asked for."""
+        return advance_all(self, colonies, hours=hours, seed=seed, mode=mode, parameters=parameters,
+                           progress=progress, threads=1)  # fmt: skip
+
+    def relax(self, colony: LivingColony) -> int:
+        """Jacobi steps until the colony has settled: all cells feel, then all move."""
+        if len(colony.cells) == 0:
+            return 0
+        cells, p = colony.cells.view(np.recarray), colony.numbers.view(np.recarray)[0]
+        rows = np.column_stack([cells.x, cells.y, cells.z, colony.radii[cells.cycle]])
+        for iteration in range(int(p.iterations_enough) + 2):
+            if not np.isfinite(rows).all():
+                raise lost_cell(colony)
+            neighbours, overlaps, rows = self._step(rows, cells.mobile, colony, p)
+            if settled(iteration, len(cells), neighbours.max(initial=0), overlaps.max(initial=0.0), p):
+                break
+        cells.x, cells.y, cells.z = rows[:, 0], rows[:, 1], rows[:, 2]
+        cells.neighbours, cells.overlap = neighbours, overlaps
+        return iteration + 1
+
+    def _step(
+        self, rows: Rows, mobile: NDArray[np.bool_], colony: LivingColony, p: Any
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64], Rows]:
+        neighbours, overlaps, after = np.zeros(len(rows), np.int32), np.zeros(len(rows)), rows.copy()
+        for i in range(len(rows)):
+            others = np.delete(np.arange(len(rows), dtype=np.int32), i)
+            x, y, z, overlaps[i], neighbours[i] = push_on(
+                i, rows, others, 0, len(others), p.R_neighbours, p.R_search, p.min_overlap
+            )
+            strength = strength_of(neighbours[i], mobile[i], p)
+            after[i, :3] = moved(i, rows, (x, y, z), strength, colony.matrix, colony.elsewhere, colony.wall, p.displace)
+        return neighbours, overlaps, after
+
+    def count(self, colony: LivingColony) -> Census:
+        """Cells into voxels."""
+        census = empty_census(colony.matrix.shape)
+        vegf = count_cells(colony.cells.view(np.recarray), census.by_voxel, census.uncrowded)
+        histograms(census.by_voxel, census.total, census.by_class)
+        return Census(census.by_voxel, census.uncrowded, census.total, census.by_class, vegf)
+
+    def act(self, colony: LivingColony, shared: NDArray[Any], census: Census, oxygen: Grid) -> None:
+        """Every cell runs its hour, rule by rule."""
+        p, hour = colony.numbers.view(np.recarray)[0], shared.view(np.recarray)[0]
+        for cell in colony.cells.view(np.recarray):
+            luck = (*colony.key, np.uint64(cell.identity), np.uint64(colony.time))
+            near = look_around(cell, census.by_voxel, oxygen)
+            for behaviour in each_hour[cell.kind]:
+                behaviour(cell, luck, near, hour, p)
+
+
+def make() -> PythonEngine:
+    """The engine."""
+    return PythonEngine()
