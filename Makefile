@@ -25,7 +25,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" -q
 
 bench: $(VENV)/.installed-dev
-	for script in benchmarks/speed/*.py; do $(BIN)/python $$script --out benchmarks/results || exit 1; done
+	mkdir -p benchmarks/results
+	for script in benchmarks/speed/*.py benchmarks/validation/*.py; do \
+	    $(BIN)/python $$script > benchmarks/results/$$(basename $$script .py).json || exit 1; done
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

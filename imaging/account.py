@@ -22,16 +22,37 @@ Words = NDArray[np.uint32]
 DceModel = Literal["auto", "tofts", "extended-tofts", "patlak", "2cxm", "2cum", "semi"]
 
 UNITS: Mapping[str, str] = {
-    "ktrans": "1/min", "kep": "1/min", "ve": "1", "vp": "1", "ps": "1/min", "fp": "1/min", "t1": "s", "adc": "mm^2/s",
-    "cellularity": "1", "pe": "percent", "ser": "1", "b1": "1",
+    "ktrans": "1/min",
+    "kep": "1/min",
+    "ve": "1",
+    "vp": "1",
+    "ps": "1/min",
+    "fp": "1/min",
+    "t1": "s",
+    "adc": "mm^2/s",
+    "cellularity": "1",
+    "pe": "percent",
+    "ser": "1",
+    "b1": "1",
 }
 """The quantities that maps show, and their units."""
 
-FOREGROUND = Parameter(0.1, "1", "least signal of tissue, as a share of the image's 99th percentile",
-                       "mask of the in-vivo example of DCEMRI.jl, doi 10.7717/peerj.909", range=(0.02, 0.2))
+FOREGROUND = Parameter(
+    0.1,
+    "1",
+    "least signal of tissue, as a share of the image's 99th percentile",
+    "mask of the in-vivo example of DCEMRI.jl, doi 10.7717/peerj.909",
+    range=(0.02, 0.2),
+)
 
-MOST_INVALID = Parameter(0.5, "1", "a map with a larger share of invalid voxels in the tumour is refused",
-                         "project specification, validation D8", range=(0.1, 0.9), assumed=True)
+MOST_INVALID = Parameter(
+    0.5,
+    "1",
+    "a map with a larger share of invalid voxels in the tumour is refused",
+    "project specification, validation D8",
+    range=(0.1, 0.9),
+    assumed=True,
+)
 
 
 @dataclass(frozen=True)
@@ -69,18 +90,25 @@ class QuantifySettings:
 
     def __post_init__(self) -> None:
         if self.dce_model not in get_args(DceModel):
-            raise ConfigurationRejected(f"dynamic model {self.dce_model!r}", "one of " + ", ".join(get_args(DceModel)),
-                                        "choose a model from the list")
+            raise ConfigurationRejected(
+                f"dynamic model {self.dce_model!r}",
+                "one of " + ", ".join(get_args(DceModel)),
+                "choose a model from the list",
+            )
         if self.dce_model in ("2cxm", "2cum"):
-            raise ConfigurationRejected(f"dynamic model {self.dce_model!r} is not built yet",
-                                        "auto, tofts, extended-tofts, patlak or semi", "use extended-tofts")
+            raise ConfigurationRejected(
+                f"dynamic model {self.dce_model!r} is not built yet",
+                "auto, tofts, extended-tofts, patlak or semi",
+                "use extended-tofts",
+            )
         if self.relaxivity is not None and not self.relaxivity > 0:
             raise ConfigurationRejected(f"relaxivity {self.relaxivity}", "a positive number per mmol/L/s", "correct it")
         if self.haematocrit is not None and not 0 <= self.haematocrit < 1:
             raise ConfigurationRejected(f"haematocrit {self.haematocrit}", "a fraction from 0 to below 1", "correct it")
         if self.neighbours < 0 or self.vessel_radius < 0 or (self.threads is not None and self.threads < 1):
-            raise ConfigurationRejected("a negative number of neighbours, radius or threads", "numbers of 0 or more",
-                                        "correct them")
+            raise ConfigurationRejected(
+                "a negative number of neighbours, radius or threads", "numbers of 0 or more", "correct them"
+            )
 
 
 @dataclass(eq=False)
@@ -122,13 +150,17 @@ def invalid_share(one: ParametricMap, region: Mask) -> float:
 def acquired(series: Series, key: str, words: str) -> Any:
     """An acquisition parameter of a series. Raises ModelRefused when the series does not hold it."""
     if key not in series.acquisition:
-        raise ModelRefused(f"{words} of the {series.role} series is not known",
-                           f"{key} among its acquisition parameters", f"state it ({key})")
+        raise ModelRefused(
+            f"{words} of the {series.role} series is not known",
+            f"{key} among its acquisition parameters",
+            f"state it ({key})",
+        )
     return series.acquisition[key].value
 
 
-def map_of(series: Series, name: str, values: Values, flags: Words, method: str, *, unit: str | None = None
-           ) -> ParametricMap:
+def map_of(
+    series: Series, name: str, values: Values, flags: Words, method: str, *, unit: str | None = None
+) -> ParametricMap:
     """A map on the grid of the series that it was computed from."""
     sources = (series.uid,) if series.uid else series.instance_uids
     return ParametricMap(name, unit or UNITS[name], series.grid, values, flags.astype(np.uint32), sources, method)

@@ -23,14 +23,25 @@ from ..core.quantity import Parameter
 
 Values = NDArray[np.float64]
 
-HAEMATOCRIT = Parameter(0.42, "1", "volume fraction of red cells in large vessels",
-                        "general knowledge, adults 0.42 to 0.45; lower in children and under chemotherapy",
-                        range=(0.25, 0.50), assumed=True)
-BLOOD_T1 = Parameter(1.44, "s", "T1 of arterial blood at 1.5 T",
-                     "QIBA digital reference object and OSIPI convention", range=(1.3, 1.8))
-SAMPLING_STEP = Parameter(0.25, "s", "step at which a population curve is sampled",
-                          "chosen: the curvature of Parker's first peak then changes it by less than 0.1 %",
-                          range=(0.05, 0.5), assumed=True)
+HAEMATOCRIT = Parameter(
+    0.42,
+    "1",
+    "volume fraction of red cells in large vessels",
+    "general knowledge, adults 0.42 to 0.45; lower in children and under chemotherapy",
+    range=(0.25, 0.50),
+    assumed=True,
+)
+BLOOD_T1 = Parameter(
+    1.44, "s", "T1 of arterial blood at 1.5 T", "QIBA digital reference object and OSIPI convention", range=(1.3, 1.8)
+)
+SAMPLING_STEP = Parameter(
+    0.25,
+    "s",
+    "step at which a population curve is sampled",
+    "chosen: the curvature of Parker's first peak then changes it by less than 0.1 %",
+    range=(0.05, 0.5),
+    assumed=True,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +59,21 @@ class _Curve:
 
     def __post_init__(self) -> None:
         if self.times_s.shape != self.concentration.shape or self.times_s.ndim != 1 or len(self.times_s) < 2:
-            raise ConfigurationRejected("an input function without at least two (time, concentration) pairs",
-                                        "one concentration a time", "give a curve with at least two samples")
+            raise ConfigurationRejected(
+                "an input function without at least two (time, concentration) pairs",
+                "one concentration a time",
+                "give a curve with at least two samples",
+            )
         if not (np.isfinite(self.times_s).all() and np.isfinite(self.concentration).all()):
-            raise ConfigurationRejected("an input function with values that are not finite", "finite numbers",
-                                        "remove or repair those samples")
+            raise ConfigurationRejected(
+                "an input function with values that are not finite", "finite numbers", "remove or repair those samples"
+            )
         if np.any(np.diff(self.times_s) <= 0):
-            raise ConfigurationRejected("the times of the input function do not increase",
-                                        "strictly increasing times in seconds", "sort the samples, one a time")
+            raise ConfigurationRejected(
+                "the times of the input function do not increase",
+                "strictly increasing times in seconds",
+                "sort the samples, one a time",
+            )
 
     def delayed(self, seconds: float) -> Self:
         """The same curve, ``seconds`` later."""
@@ -78,8 +96,11 @@ class BloodCurve(_Curve):
     def plasma(self, haematocrit: float) -> PlasmaCurve:
         """The curve in plasma, Cp = Cb / (1 - haematocrit)."""
         if not 0.0 <= haematocrit < 1.0:
-            raise ConfigurationRejected(f"haematocrit {haematocrit}", "a fraction from 0 to below 1",
-                                        "give the haematocrit as a fraction, for example 0.42")
+            raise ConfigurationRejected(
+                f"haematocrit {haematocrit}",
+                "a fraction from 0 to below 1",
+                "give the haematocrit as a fraction, for example 0.42",
+            )
         return PlasmaCurve(self.times_s, self.concentration / (1.0 - haematocrit), self.source)
 
 
@@ -97,8 +118,10 @@ def parker(minutes: ArrayLike) -> Values:
     Parker et al. 2006, doi 10.1002/mrm.21066, eq. 1 and table 1. It starts at 0.0804, not at zero.
     """
     t = np.asarray(minutes, dtype=float)
-    peaks = sum(area / (width * np.sqrt(2 * np.pi)) * np.exp(-((t - centre) ** 2) / (2 * width**2))
-                for area, centre, width in ((0.809, 0.17046, 0.0563), (0.330, 0.365, 0.132)))
+    peaks = sum(
+        area / (width * np.sqrt(2 * np.pi)) * np.exp(-((t - centre) ** 2) / (2 * width**2))
+        for area, centre, width in ((0.809, 0.17046, 0.0563), (0.330, 0.365, 0.132))
+    )
     washout = 1.050 * np.exp(-0.1685 * t) / (1.0 + np.exp(-38.078 * (t - 0.483)))
     return np.asarray(np.where(t >= 0, peaks + washout, 0.0))
 
@@ -111,16 +134,20 @@ def georgiou(minutes: ArrayLike) -> Values:
     specification, imaging §4): the rounded table of the paper misses that curve by 0.08 mmol/L near the peak.
     """
     t = np.asarray(minutes, dtype=float)
-    decay = (0.37430309 * np.exp(-0.11269008 * t) + 0.33118589 * np.exp(-1.17451197 * t)
-             + 10.06087933 * np.exp(-16.01962719 * t))
+    decay = (
+        0.37430309 * np.exp(-0.11269008 * t)
+        + 0.33118589 * np.exp(-1.17451197 * t)
+        + 10.06087933 * np.exp(-16.01962719 * t)
+    )
     alpha, beta, tau = 5.26696774, 0.03207892, 0.12855613
     passes = np.zeros_like(t)
     for j in range(int(np.ceil(max(float(np.max(t, initial=0.0)), 0.0) / tau)) + 1):
         since = t - j * tau
         late = since > 0
         power = (j + 1) * alpha + j
-        passes[late] += np.exp(power * np.log(since[late]) - since[late] / beta
-                               - (power + 1) * np.log(beta) - gammaln(power + 1))
+        passes[late] += np.exp(
+            power * np.log(since[late]) - since[late] / beta - (power + 1) * np.log(beta) - gammaln(power + 1)
+        )
     return np.asarray(np.where(t > 0, decay * passes, 0.0))
 
 
@@ -169,8 +196,11 @@ def population_curve(name: str, duration_s: float, *, step_s: float = SAMPLING_S
     Raises ConfigurationRejected for a name that is not in the table.
     """
     if name not in POPULATION:
-        raise ConfigurationRejected(f"input function {name!r}", "one of " + ", ".join(POPULATION) + ", or a csv file",
-                                    "choose a name from the list, or give the path of a csv file")
+        raise ConfigurationRejected(
+            f"input function {name!r}",
+            "one of " + ", ".join(POPULATION) + ", or a csv file",
+            "choose a name from the list, or give the path of a csv file",
+        )
     entry = POPULATION[name]
     times = np.arange(int(np.ceil(max(duration_s, step_s) / step_s)) + 1, dtype=np.float64) * step_s
     kind = BloodCurve if entry.returns == "blood" else PlasmaCurve
@@ -191,16 +221,22 @@ def read_curve(path: Path | str) -> Curve:
         times = np.array([float(row["t"]) for row in rows])
         values = np.array([float(row[kind]) for row in rows])
     except (OSError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
-        raise ConfigurationRejected(f"input function {path.name!r} cannot be read ({type(error).__name__}: {error})",
-                                    expected, "write the columns with these names") from error
+        raise ConfigurationRejected(
+            f"input function {path.name!r} cannot be read ({type(error).__name__}: {error})",
+            expected,
+            "write the columns with these names",
+        ) from error
     return (BloodCurve if kind == "blood" else PlasmaCurve)(times, values, f"file {path.name}")
 
 
 def input_curve(name_or_path: str, duration_s: float) -> Curve:
     """The population curve of that name, or the curve of that csv file."""
     if name_or_path == "measured":
-        raise ConfigurationRejected("input function 'measured'", "one of " + ", ".join(POPULATION) + ", or a csv file",
-                                    "export the artery's curve to a csv file with the columns t and blood")
+        raise ConfigurationRejected(
+            "input function 'measured'",
+            "one of " + ", ".join(POPULATION) + ", or a csv file",
+            "export the artery's curve to a csv file with the columns t and blood",
+        )
     if name_or_path.lower().endswith(".csv"):
         return read_curve(name_or_path)
     return population_curve(name_or_path, duration_s)

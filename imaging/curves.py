@@ -46,17 +46,27 @@ def read_table(path: Path | str) -> CurveTable:
         times = np.array([float(row["t"]) for row in rows])
         values = np.array([[float(row[label]) for row in rows] for label in labels])
     except (OSError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
-        raise FileRejected(f"table {path.name!r} cannot be read ({type(error).__name__}: {error})",
-                           "a csv file with a column t (s) and one column of numbers (mmol/L) a curve",
-                           "write the table so") from error
+        raise FileRejected(
+            f"table {path.name!r} cannot be read ({type(error).__name__}: {error})",
+            "a csv file with a column t (s) and one column of numbers (mmol/L) a curve",
+            "write the table so",
+        ) from error
     if not labels or not len(times):
-        raise FileRejected(f"table {path.name!r} holds no curve", "a column t (s) and one column a curve",
-                           "write the table so")
+        raise FileRejected(
+            f"table {path.name!r} holds no curve", "a column t (s) and one column a curve", "write the table so"
+        )
     return CurveTable(times, labels, values)
 
 
-def fit_table(table: CurveTable, model: str, aif: str, *, haematocrit: float = HAEMATOCRIT.value,
-              delay_s: float | None = None, threads: int | None = None) -> tuple[KineticFit, float]:
+def fit_table(
+    table: CurveTable,
+    model: str,
+    aif: str,
+    *,
+    haematocrit: float = HAEMATOCRIT.value,
+    delay_s: float | None = None,
+    threads: int | None = None,
+) -> tuple[KineticFit, float]:
     """Fit every curve of a table with one model; returns the fit and the delay of the input curve, s.
 
     aif      name of a population curve, or a csv file
@@ -82,7 +92,15 @@ def write_fits(path: Path | str, table: CurveTable, fit: KineticFit) -> None:
         writer = csv.writer(handle)
         writer.writerow(header)
         for row, label in enumerate(table.labels):
-            numbers = [*(column[row] for column in fit.parameters.values()),
-                       *(column[row] for column in fit.errors.values()), fit.rss[row]]
-            writer.writerow([label, *("" if np.isnan(one) else repr(float(one)) for one in numbers),
-                             " ".join(names(int(fit.flags[row])))])
+            numbers = [
+                *(column[row] for column in fit.parameters.values()),
+                *(column[row] for column in fit.errors.values()),
+                fit.rss[row],
+            ]
+            writer.writerow(
+                [
+                    label,
+                    *("" if np.isnan(one) else repr(float(one)) for one in numbers),
+                    " ".join(names(int(fit.flags[row]))),
+                ]
+            )

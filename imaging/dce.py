@@ -22,12 +22,30 @@ from .quality import bit
 
 Values = NDArray[np.float64]
 
-RELAXIVITY = Parameter(4.5, "L/mmol/s", "longitudinal relaxivity r1 of the contrast agent",
-                       "QIBA digital reference object; about Gd-DTPA at 1.5 T", range=(3.0, 7.0), assumed=True)
-ARRIVAL_SDS = Parameter(3.0, "1", "standard deviations above the baseline that mean arrival, two frames running",
-                        "project specification, imaging §3", range=(2.0, 5.0), assumed=True)
-ARRIVAL_SHARE = Parameter(0.05, "1", "least rise at arrival, as a share of the whole rise: a short baseline's "
-                          "chance swing must not pass for the bolus", "chosen", range=(0.0, 0.1), assumed=True)
+RELAXIVITY = Parameter(
+    4.5,
+    "L/mmol/s",
+    "longitudinal relaxivity r1 of the contrast agent",
+    "QIBA digital reference object; about Gd-DTPA at 1.5 T",
+    range=(3.0, 7.0),
+    assumed=True,
+)
+ARRIVAL_SDS = Parameter(
+    3.0,
+    "1",
+    "standard deviations above the baseline that mean arrival, two frames running",
+    "project specification, imaging §3",
+    range=(2.0, 5.0),
+    assumed=True,
+)
+ARRIVAL_SHARE = Parameter(
+    0.05,
+    "1",
+    "least rise at arrival, as a share of the whole rise: a short baseline's chance swing must not pass for the bolus",
+    "chosen",
+    range=(0.0, 0.1),
+    assumed=True,
+)
 
 
 def bolus_arrival(curve: ArrayLike) -> int:
@@ -41,13 +59,16 @@ def bolus_arrival(curve: ArrayLike) -> int:
     signal = np.asarray(curve, dtype=float)
     for frame in range(3, len(signal) - 1):
         before = signal[1:frame]
-        least = max(ARRIVAL_SDS.value * float(before.std(ddof=1)),
-                    ARRIVAL_SHARE.value * float(signal.max() - before.mean()))
+        least = max(
+            ARRIVAL_SDS.value * float(before.std(ddof=1)), ARRIVAL_SHARE.value * float(signal.max() - before.mean())
+        )
         if min(signal[frame], signal[frame + 1]) > before.mean() + least:
             return frame
-    raise ModelRefused("no bolus in the region's mean signal",
-                       "three or more frames before contrast, then a rise above 3 standard deviations of them",
-                       "state the number of baseline frames (baseline), or check the region and the series")
+    raise ModelRefused(
+        "no bolus in the region's mean signal",
+        "three or more frames before contrast, then a rise above 3 standard deviations of them",
+        "state the number of baseline frames (baseline), or check the region and the series",
+    )
 
 
 def baseline_frames(count: int, *, all_points: bool = False) -> slice:
@@ -72,8 +93,17 @@ class Concentration:
     flags: NDArray[np.uint32]
 
 
-def to_concentration(signal: ArrayLike, t10: ArrayLike, *, fa_deg: ArrayLike, tr_s: float, relaxivity: float,
-                     baseline: int, all_points: bool = False, signal_noise: float | None = None) -> Concentration:
+def to_concentration(
+    signal: ArrayLike,
+    t10: ArrayLike,
+    *,
+    fa_deg: ArrayLike,
+    tr_s: float,
+    relaxivity: float,
+    baseline: int,
+    all_points: bool = False,
+    signal_noise: float | None = None,
+) -> Concentration:
     """Concentration from the signal of a spoiled gradient echo.
 
     signal        (voxels, frames) scanner units
@@ -86,12 +116,17 @@ def to_concentration(signal: ArrayLike, t10: ArrayLike, *, fa_deg: ArrayLike, tr
     """
     rows = np.atleast_2d(np.asarray(signal, dtype=np.float64))
     if not 1 <= baseline < rows.shape[1]:
-        raise ModelRefused(f"{baseline} baseline frames of {rows.shape[1]}",
-                           "at least one frame before and one after arrival",
-                           "state the number of baseline frames (baseline)")
+        raise ModelRefused(
+            f"{baseline} baseline frames of {rows.shape[1]}",
+            "at least one frame before and one after arrival",
+            "state the number of baseline frames (baseline)",
+        )
     if not (tr_s > 0 and relaxivity > 0 and np.all(np.asarray(fa_deg) > 0)):
-        raise ModelRefused(f"repetition time {tr_s} s, relaxivity {relaxivity} per mmol/L/s, or a flip angle of zero",
-                           "positive numbers", "state them (tr, relaxivity, flip angle)")
+        raise ModelRefused(
+            f"repetition time {tr_s} s, relaxivity {relaxivity} per mmol/L/s, or a flip angle of zero",
+            "positive numbers",
+            "state them (tr, relaxivity, flip angle)",
+        )
     r10 = np.broadcast_to(1.0 / np.asarray(t10, dtype=float), (len(rows),))[:, None]
     angle = np.deg2rad(np.broadcast_to(np.asarray(fa_deg, dtype=float), (len(rows),)))[:, None]
     before = rows[:, baseline_frames(baseline, all_points=all_points)]
@@ -140,8 +175,12 @@ def _weights(k: float, h: float) -> tuple[float, float, float, float]:
         d1 = h * h * (-1 / 6 + x / 12 - x * x / 40 + x**3 / 180)
         return g0, g1, d0, d1
     decay, e0 = np.exp(-x), -np.expm1(-x)
-    return (e0 / k, 1 / k - e0 / (h * k * k), (h * k * decay - e0) / (k * k),
-            -(1 + decay) / (k * k) + 2 * e0 / (h * k**3))
+    return (
+        e0 / k,
+        1 / k - e0 / (h * k * k),
+        (h * k * decay - e0) / (k * k),
+        -(1 + decay) / (k * k) + 2 * e0 / (h * k**3),
+    )
 
 
 @njit(cache=True, nogil=True)

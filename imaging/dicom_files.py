@@ -35,13 +35,30 @@ from ..core.quantity import Parameter
 
 _MIB = 1 << 20
 
-LARGEST_FILE = Parameter(2048, "MiB", "largest DICOM or NIfTI file read, and largest pixel array declared in one",
-                         source="project specification, validation §2.1: 2 GiB resident an import job",
-                         range=(64, 65536), assumed=True)
-LARGEST_INFLATED = Parameter(256, "MiB", "largest deflated DICOM data set after inflation",
-                             source="project specification, validation §2.2 H1", range=(1, 4096), assumed=True)
-LARGEST_INFLATION = Parameter(100, "1", "largest ratio of inflated to deflated size, beyond the first 16 MiB",
-                              source="project specification, validation §2.2 H1", range=(10, 1000), assumed=True)
+LARGEST_FILE = Parameter(
+    2048,
+    "MiB",
+    "largest DICOM or NIfTI file read, and largest pixel array declared in one",
+    source="project specification, validation §2.1: 2 GiB resident an import job",
+    range=(64, 65536),
+    assumed=True,
+)
+LARGEST_INFLATED = Parameter(
+    256,
+    "MiB",
+    "largest deflated DICOM data set after inflation",
+    source="project specification, validation §2.2 H1",
+    range=(1, 4096),
+    assumed=True,
+)
+LARGEST_INFLATION = Parameter(
+    100,
+    "1",
+    "largest ratio of inflated to deflated size, beyond the first 16 MiB",
+    source="project specification, validation §2.2 H1",
+    range=(10, 1000),
+    assumed=True,
+)
 _FREE_INFLATION = 16 * _MIB
 
 _JPIP = {"1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205"}
@@ -64,9 +81,11 @@ def reading(where: str, remedy: str = "export the file again from the scanner or
     except OncoscaleError:
         raise
     except Exception as error:
-        raise FileRejected(f"{where} cannot be read: damaged, truncated or in an unsupported coding "
-                           f"({type(error).__name__})", "a complete file in a coding that is supported",
-                           remedy) from None
+        raise FileRejected(
+            f"{where} cannot be read: damaged, truncated or in an unsupported coding ({type(error).__name__})",
+            "a complete file in a coding that is supported",
+            remedy,
+        ) from None
 
 
 def uid_name(uid: Any) -> str:
@@ -80,8 +99,11 @@ def read_bytes(path: Path, where: str) -> bytes:
     with reading(where, "check that the file may be read and lies on a working disk"):
         size = path.stat().st_size
         if size > LARGEST_FILE.value * _MIB:
-            raise FileRejected(f"{where} is {size // _MIB} MiB large", f"at most {LARGEST_FILE.value:g} MiB",
-                               "split the object, or read fewer frames")
+            raise FileRejected(
+                f"{where} is {size // _MIB} MiB large",
+                f"at most {LARGEST_FILE.value:g} MiB",
+                "split the object, or read fewer frames",
+            )
         return path.read_bytes()
 
 
@@ -99,12 +121,12 @@ def _dataset_start(data: bytes) -> int | None:
 def _meta_end(data: bytes, start: int) -> tuple[str, int]:
     """(transfer syntax UID, place of the first element after group 2), read from explicit little endian bytes."""
     syntax, place = "", start
-    while data[place:place + 2] == b"\x02\x00":
-        long_form = data[place + 4:place + 6] in (b"OB", b"OW", b"SQ", b"UN", b"UT", b"OF", b"UC", b"UR")
+    while data[place : place + 2] == b"\x02\x00":
+        long_form = data[place + 4 : place + 6] in (b"OB", b"OW", b"SQ", b"UN", b"UT", b"OF", b"UC", b"UR")
         head = 12 if long_form else 8
-        length = int.from_bytes(data[place + 8:place + 12] if long_form else data[place + 6:place + 8], "little")
-        if data[place + 2:place + 4] == b"\x10\x00":
-            syntax = data[place + head:place + head + length].decode("ascii", "replace").strip("\0 ")
+        length = int.from_bytes(data[place + 8 : place + 12] if long_form else data[place + 6 : place + 8], "little")
+        if data[place + 2 : place + 4] == b"\x10\x00":
+            syntax = data[place + head : place + head + length].decode("ascii", "replace").strip("\0 ")
         place += head + length
     return syntax, place
 
@@ -118,9 +140,12 @@ def _inflated(data: bytes, start: int, where: str) -> bytes:
         pending = machine.unconsumed_tail
         size += len(part)
         if size > limit:
-            raise FileRejected(f"{where} inflates to more than {limit // _MIB:.0f} MiB, "
-                               f"{limit // max(len(data) - start, 1):.0f} times its size",
-                               "a deflated data set of ordinary size", "refuse the file: it may be an attack")
+            raise FileRejected(
+                f"{where} inflates to more than {limit // _MIB:.0f} MiB, "
+                f"{limit // max(len(data) - start, 1):.0f} times its size",
+                "a deflated data set of ordinary size",
+                "refuse the file: it may be an attack",
+            )
         parts.append(part)
     return b"".join(parts)
 
@@ -140,8 +165,11 @@ def read_dicom(path: Path, where: str, *, pixels: bool) -> FileDataset | None:
     with reading(where):
         syntax, end = _meta_end(data, start)
         if syntax in _JPIP:
-            raise FileRejected(f"{where} refers to pixels on a server (JPIP)", "pixels inside the file",
-                               "export the images with their pixels")
+            raise FileRejected(
+                f"{where} refers to pixels on a server (JPIP)",
+                "pixels inside the file",
+                "export the images with their pixels",
+            )
         if syntax == DeflatedExplicitVRLittleEndian:
             data = _inflated(data, end, where)
         dataset = dcmread(BytesIO(data), force=True, stop_before_pixels=not pixels)
@@ -149,8 +177,11 @@ def read_dicom(path: Path, where: str, *, pixels: bool) -> FileDataset | None:
         if not identity[0]:
             if start == 0:
                 return None
-            raise FileRejected(f"{where} does not say what it holds: no SOP class", "a complete DICOM object",
-                               "export the file again from the scanner or the archive")
+            raise FileRejected(
+                f"{where} does not say what it holds: no SOP class",
+                "a complete DICOM object",
+                "export the file again from the scanner or the archive",
+            )
         return dataset
 
 
@@ -168,14 +199,21 @@ def _bytes_declared(dataset: Dataset) -> int:
 def _check_size(dataset: Dataset, keyword: str, where: str) -> None:
     declared = _bytes_declared(dataset)
     if int(dataset.Rows) < 1 or int(dataset.Columns) < 1 or declared_frames(dataset) < 1:
-        raise FileRejected(f"{where} declares an image of no pixels", "rows, columns and frames of at least 1",
-                           "export the file again")
+        raise FileRejected(
+            f"{where} declares an image of no pixels", "rows, columns and frames of at least 1", "export the file again"
+        )
     if declared > LARGEST_FILE.value * _MIB:
-        raise FileRejected(f"{where} declares {declared // _MIB} MiB of pixels",
-                           f"at most {LARGEST_FILE.value:g} MiB", "split the object, or check Rows, Columns, Frames")
+        raise FileRejected(
+            f"{where} declares {declared // _MIB} MiB of pixels",
+            f"at most {LARGEST_FILE.value:g} MiB",
+            "split the object, or check Rows, Columns, Frames",
+        )
     if dataset.file_meta.TransferSyntaxUID in _NATIVE and len(dataset[keyword].value) < declared:
-        raise FileRejected(f"{where} is truncated: {len(dataset[keyword].value)} of {declared} bytes of pixels",
-                           "all pixels that the header declares", "copy or export the file again")
+        raise FileRejected(
+            f"{where} is truncated: {len(dataset[keyword].value)} of {declared} bytes of pixels",
+            "all pixels that the header declares",
+            "copy or export the file again",
+        )
 
 
 def missing_pixel_facts(dataset: Dataset) -> tuple[str, ...]:
@@ -188,15 +226,19 @@ def missing_pixel_facts(dataset: Dataset) -> tuple[str, ...]:
 
 def _complete(dataset: FileDataset) -> None:
     """Fill in what DICOM demands and some writers leave out: one sample, monochrome, unsigned, native coding."""
-    defaults: dict[str, Any] = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
-                                "PixelRepresentation": 0}
+    defaults: dict[str, Any] = {
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "PixelRepresentation": 0,
+    }
     for keyword in missing_pixel_facts(dataset):
         setattr(dataset, keyword, defaults[keyword])
     if not hasattr(dataset, "file_meta") or "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = (
-            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        )
 
 
 def stored_pixels(dataset: FileDataset, where: str) -> NDArray[Any]:
@@ -206,8 +248,9 @@ def stored_pixels(dataset: FileDataset, where: str) -> NDArray[Any]:
     """
     keyword = next((name for name in _PIXEL_KEYWORDS if name in dataset), None)
     if keyword is None:
-        raise FileRejected(f"{where} is truncated: it holds no pixels", "an image with its pixels",
-                           "copy or export the file again")
+        raise FileRejected(
+            f"{where} is truncated: it holds no pixels", "an image with its pixels", "copy or export the file again"
+        )
     with reading(where):
         _complete(dataset)
         coding = uid_name(dataset.file_meta.TransferSyntaxUID)

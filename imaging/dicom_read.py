@@ -56,8 +56,12 @@ Progress = Callable[[str, float], None]
 """Told what is being done and the share that is done."""
 
 _IMAGES = {
-    "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",
-    "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
+    "1.2.840.10008.5.1.4.1.1.4",
+    "1.2.840.10008.5.1.4.1.1.4.1",
+    "1.2.840.10008.5.1.4.1.1.4.4",
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
 }
 """MR and CT images: classic, enhanced, legacy converted."""
 _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
@@ -66,14 +70,17 @@ _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 # ------------------------------------------------------------------------------------------------------ the folder
 
+
 def _files(folder: Path) -> list[Path]:
     """The files of a folder and its subfolders, or the one file given, sorted by path. Raises StudyRejected."""
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
         raise StudyRejected("there is no such folder or file", "a folder of DICOM or NIfTI files", "check the path")
-    files = sorted((path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")),
-                   key=lambda path: path.relative_to(folder).as_posix())
+    files = sorted(
+        (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
     if not files:
         raise StudyRejected("the folder is empty", "a folder of DICOM or NIfTI files", "check the path")
     return files
@@ -103,15 +110,21 @@ def _find(folder: Path, told: Progress) -> _Found:
             continue
         header = read_dicom(path, where, pixels=False)
         if header is None and path.suffix.lower() in _DICOM_SUFFIXES:
-            raise FileRejected(f"{where} is named like a DICOM file and is none: truncated, or of another format",
-                               "a complete DICOM file", "copy the file again, or take it out of the folder")
+            raise FileRejected(
+                f"{where} is named like a DICOM file and is none: truncated, or of another format",
+                "a complete DICOM file",
+                "copy the file again, or take it out of the folder",
+            )
         if header is None:
             others += 1
         else:
             dicom.append(DicomFile(path, where, header))
     if not dicom and not nifti:
-        raise StudyRejected(f"none of the {len(paths)} files is DICOM or NIfTI", "DICOM or NIfTI images",
-                            "give the folder that holds the images")
+        raise StudyRejected(
+            f"none of the {len(paths)} files is DICOM or NIfTI",
+            "DICOM or NIfTI images",
+            "give the folder that holds the images",
+        )
     findings = [Finding("found", "folder", f"{len(dicom)} DICOM and {len(nifti)} NIfTI files; {others} others ignored")]
     return _Found(tuple(dicom), tuple(nifti), tuple(findings))
 
@@ -127,8 +140,11 @@ def _without_duplicates(files: Sequence[DicomFile]) -> tuple[list[DicomFile], li
             continue
         first = kept[uid]
         if sha256(read_bytes(first.path, first.where)).digest() != sha256(read_bytes(file.path, file.where)).digest():
-            raise StudyRejected(f"{first.where} and {file.where[5:]} carry the same SOP Instance UID and differ",
-                                "one content for each identity", "remove the file that is wrong")
+            raise StudyRejected(
+                f"{first.where} and {file.where[5:]} carry the same SOP Instance UID and differ",
+                "one content for each identity",
+                "remove the file that is wrong",
+            )
         dropped += 1
     findings = [Finding("found", "folder", f"{dropped} files are exact copies of others: used once")] if dropped else []
     return list(kept.values()), findings
@@ -161,11 +177,23 @@ def _groups(files: Iterable[DicomFile]) -> tuple[list[DicomGroup], list[Finding]
     parts = [(uid, part) for (uid, _), one in members.items() for part in _by_folder(one)]
     parts.sort(key=lambda entry: (number(entry[1]), entry[0], entry[1][0].path.as_posix()))
     names = [f"series {number(one)}" for _, one in parts]
-    groups = [DicomGroup(name if names.count(name) == 1 else f"{name} ({names[:place + 1].count(name)})", tuple(one))
-              for place, (name, (_, one)) in enumerate(zip(names, parts))]
+    groups = [
+        DicomGroup(name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})", tuple(one))
+        for place, (name, (_, one)) in enumerate(zip(names, parts))
+    ]
     shared = len(parts) - len({uid for uid, _ in parts})
-    findings = [Finding("doubted", "folder", f"{shared} series share their identity (Series Instance UID) with another "
-                        "one of another patient identifier or size: told apart")] if shared else []
+    findings = (
+        [
+            Finding(
+                "doubted",
+                "folder",
+                f"{shared} series share their identity (Series Instance UID) with another "
+                "one of another patient identifier or size: told apart",
+            )
+        ]
+        if shared
+        else []
+    )
     return groups, findings
 
 
@@ -181,13 +209,16 @@ def _sort_kinds(files: Sequence[DicomFile]) -> tuple[list[DicomFile], list[Dicom
             maps.append(file)
         else:
             others[uid_name(file.sop_class)] += 1
-    left = [Finding("found", "folder", f"{count} objects of the kind {kind}: not used")
-            for kind, count in sorted(others.items())]
+    left = [
+        Finding("found", "folder", f"{count} objects of the kind {kind}: not used")
+        for kind, count in sorted(others.items())
+    ]
     return images, segmentations, maps, left
 
 
-def _read_dicom_files(files: Sequence[DicomFile], times_s: Sequence[float] | None,
-                      told: Progress) -> tuple[list[Read], list[Finding]]:
+def _read_dicom_files(
+    files: Sequence[DicomFile], times_s: Sequence[float] | None, told: Progress
+) -> tuple[list[Read], list[Finding]]:
     images, segmentations, maps, findings = _sort_kinds(files)
     done, reads = 0, []
     groups, split = _groups(images)
@@ -204,18 +235,21 @@ def _read_dicom_files(files: Sequence[DicomFile], times_s: Sequence[float] | Non
 
 
 def _merged(reads: Sequence[Read]) -> Read:
-    return Read(tuple(one for read in reads for one in read.series), tuple(one for read in reads for one in read.maps),
-                tuple(one for read in reads for one in read.labels),
-                tuple(one for read in reads for one in read.findings))
+    return Read(
+        tuple(one for read in reads for one in read.series),
+        tuple(one for read in reads for one in read.maps),
+        tuple(one for read in reads for one in read.labels),
+        tuple(one for read in reads for one in read.findings),
+    )
 
 
 def _grids(read: Read) -> list[Grid]:
     """Grids of series, maps and labels, in that order."""
-    return ([one.grid for one in read.series] + [one.grid for one in read.maps]
-            + [one.grid for one in read.labels])
+    return [one.grid for one in read.series] + [one.grid for one in read.maps] + [one.grid for one in read.labels]
 
 
 # ----------------------------------------------------------------------------- links between DICOM, NIfTI, and labels
+
 
 def _prefer_dicom(dicom: Read, nifti: Read) -> Read:
     """Both together; a NIfTI map or label image that repeats a DICOM one is dropped, its label names are kept."""
@@ -224,24 +258,41 @@ def _prefer_dicom(dicom: Read, nifti: Read) -> Read:
     repeated: set[int] = set()
     for place, image in enumerate(labels):
         for number, copy in enumerate(nifti.labels):
-            if number not in repeated and copy.values.shape == image.values.shape \
-                    and (copy.values == image.values).all():
+            if (
+                number not in repeated
+                and copy.values.shape == image.values.shape
+                and (copy.values == image.values).all()
+            ):
                 repeated.add(number)
-                labels[place] = image = replace(image, names=image.names or copy.names,
-                                                derived_from=(*image.derived_from, copy.uid))
+                labels[place] = image = replace(
+                    image, names=image.names or copy.names, derived_from=(*image.derived_from, copy.uid)
+                )
                 break
     if repeated:
-        findings.append(Finding("chosen", "folder", f"{len(repeated)} label images exist as DICOM and as NIfTI with "
-                                "equal voxels: the DICOM ones are used, with the names given beside the NIfTI ones"))
-    maps = [one for one in nifti.maps
-            if not any(one.name == other.name and same_values(one.values, other.values) for other in dicom.maps)]
+        findings.append(
+            Finding(
+                "chosen",
+                "folder",
+                f"{len(repeated)} label images exist as DICOM and as NIfTI with "
+                "equal voxels: the DICOM ones are used, with the names given beside the NIfTI ones",
+            )
+        )
+    maps = [
+        one
+        for one in nifti.maps
+        if not any(one.name == other.name and same_values(one.values, other.values) for other in dicom.maps)
+    ]
     dropped = sorted({one.name for one in nifti.maps if all(one is not kept for kept in maps)})
     if dropped:
-        findings.append(Finding("chosen", "folder", f"{', '.join(dropped)}: the NIfTI maps repeat the DICOM ones, "
-                                "which are used"))
-    return Read(dicom.series + nifti.series, (*dicom.maps, *maps),
-                (*labels, *(one for number, one in enumerate(nifti.labels) if number not in repeated)),
-                tuple(findings))
+        findings.append(
+            Finding("chosen", "folder", f"{', '.join(dropped)}: the NIfTI maps repeat the DICOM ones, which are used")
+        )
+    return Read(
+        dicom.series + nifti.series,
+        (*dicom.maps, *maps),
+        (*labels, *(one for number, one in enumerate(nifti.labels) if number not in repeated)),
+        tuple(findings),
+    )
 
 
 def _patients(files: Sequence[DicomFile]) -> Counter[str]:
@@ -254,8 +305,11 @@ def _check_one_visit(files: Sequence[DicomFile], series: Sequence[Series]) -> No
     studies = {one.study_uid for one in series if one.role in ("anatomy", "dynamic", "vfa", "diffusion")}
     days = {file.text("StudyDate") for file in files if file.text("StudyInstanceUID") in studies} - {""}
     if len(studies) > 1 and len(days) > 1:
-        raise StudyRejected(f"the images belong to {len(studies)} studies of {len(days)} days", "one visit",
-                            "give the folder of one visit at a time")
+        raise StudyRejected(
+            f"the images belong to {len(studies)} studies of {len(days)} days",
+            "one visit",
+            "give the folder of one visit at a time",
+        )
 
 
 @dataclass(frozen=True)
@@ -286,8 +340,10 @@ def _subject_questions(files: Sequence[DicomFile], read: Read, *, same_subject: 
     if unlinked:
         reason += f", and {unlinked} label images have no frame of reference that would tie them to the images"
     if _lost_places(read):
-        reason += (", and maps or labels begin at exactly (0, 0, 0), their place having been lost (if they belong "
-                   "together they are put where the anatomical series of the same extent lies)")
+        reason += (
+            ", and maps or labels begin at exactly (0, 0, 0), their place having been lost (if they belong "
+            "together they are put where the anatomical series of the same extent lies)"
+        )
     return [_Question(StudyRejected, reason, "--same-subject")]
 
 
@@ -297,8 +353,13 @@ def _label_questions(labels: Sequence[LabelImage]) -> list[_Question]:
         return []
     values = sorted({int(value) for image in nameless for value in np.unique(image.values) if value})
     listed = ", ".join(map(str, values))
-    return [_Question(SegmentationRejected, f"the values {listed} of {len(nameless)} label images have no names",
-                      f"--label NUMBER=tumour (NUMBER being one of {listed})")]
+    return [
+        _Question(
+            SegmentationRejected,
+            f"the values {listed} of {len(nameless)} label images have no names",
+            f"--label NUMBER=tumour (NUMBER being one of {listed})",
+        )
+    ]
 
 
 def _ask(questions: Sequence[_Question]) -> None:
@@ -309,30 +370,51 @@ def _ask(questions: Sequence[_Question]) -> None:
     kind = kinds.pop() if len(kinds) == 1 else InputError
     reasons = "; ".join(f"({number}) {question.reason}" for number, question in enumerate(questions, start=1))
     options = " ".join(dict.fromkeys(question.option for question in questions))
-    raise kind(f"this study leaves {len(questions)} questions open: {reasons}",
-               "known units, one subject, named regions",
-               f"if you know it to be so, add: {options}")
+    raise kind(
+        f"this study leaves {len(questions)} questions open: {reasons}",
+        "known units, one subject, named regions",
+        f"if you know it to be so, add: {options}",
+    )
 
 
 def _named(labels: Sequence[LabelImage], regions: Mapping[int, str] | None) -> tuple[list[LabelImage], list[Finding]]:
     """The label images with the names that the user states. Raises ConfigurationRejected for a number not there."""
     if not regions:
-        found = [Finding("found", "labels", "names of the label values read from the files: " + ", ".join(
-            f"{value} {name}" for value, name in sorted(image.names.items()))) for image in labels if image.names]
+        found = [
+            Finding(
+                "found",
+                "labels",
+                "names of the label values read from the files: "
+                + ", ".join(f"{value} {name}" for value, name in sorted(image.names.items())),
+            )
+            for image in labels
+            if image.names
+        ]
         return list(labels), list(dict.fromkeys(found))
     there = {int(value) for image in labels for value in np.unique(image.values) if value}
     absent = sorted(set(regions) - there)
     if absent:
-        raise ConfigurationRejected(f"no label image has the value {absent[0]}",
-                                    f"one of {', '.join(map(str, sorted(there))) or 'no values'}",
-                                    "correct --label NUMBER=NAME")
-    named = [replace(image, names={**image.names, **{value: region_name(name) for value, name in regions.items()
-                                                     if (image.values == value).any()}}) for image in labels]
+        raise ConfigurationRejected(
+            f"no label image has the value {absent[0]}",
+            f"one of {', '.join(map(str, sorted(there))) or 'no values'}",
+            "correct --label NUMBER=NAME",
+        )
+    named = [
+        replace(
+            image,
+            names={
+                **image.names,
+                **{value: region_name(name) for value, name in regions.items() if (image.values == value).any()},
+            },
+        )
+        for image in labels
+    ]
     stated = ", ".join(f"{value} {region_name(name)}" for value, name in sorted(regions.items()))
     return named, [Finding("chosen", "labels", f"names stated by the user: {stated}")]
 
 
 # ------------------------------------------------------------------------------------------------ places that agree
+
 
 def _has_lost_its_place(grid: Grid) -> bool:
     """True for a grid that begins at exactly (0, 0, 0) along the axes, as converters write when the place is lost."""
@@ -341,8 +423,10 @@ def _has_lost_its_place(grid: Grid) -> bool:
 
 def _same_extent(a: Grid, b: Grid) -> bool:
     extents = [grid.spacing * np.array(grid.shape) for grid in (a, b)]
-    return bool((np.abs(extents[0] - extents[1]) <= np.minimum(a.spacing, b.spacing)).all()
-                and np.allclose(a.affine[:3, :3] / a.spacing, b.affine[:3, :3] / b.spacing, atol=1e-3))
+    return bool(
+        (np.abs(extents[0] - extents[1]) <= np.minimum(a.spacing, b.spacing)).all()
+        and np.allclose(a.affine[:3, :3] / a.spacing, b.affine[:3, :3] / b.spacing, atol=1e-3)
+    )
 
 
 def _lost_places(read: Read) -> Grid | None:
@@ -371,9 +455,13 @@ def _put_back(read: Read) -> Read:
     result = Read(series, maps, labels, read.findings)
     moved = sum(new is not old for new, old in zip(_grids(result), _grids(read)))
     x, y, z = anchor.affine[:3, 3]
-    finding = Finding("inferred", "geometry", f"{moved} images begin at exactly (0, 0, 0): their place was lost; moved "
-                      f"to ({x:g}, {y:g}, {z:g}) mm, where the anatomical series of the same extent and directions "
-                      "begins; motion between the scans is not corrected")
+    finding = Finding(
+        "inferred",
+        "geometry",
+        f"{moved} images begin at exactly (0, 0, 0): their place was lost; moved "
+        f"to ({x:g}, {y:g}, {z:g}) mm, where the anatomical series of the same extent and directions "
+        "begins; motion between the scans is not corrected",
+    )
     return replace(result, findings=(*read.findings, finding))
 
 
@@ -382,8 +470,11 @@ def _check_places(read: Read) -> list[Finding]:
     images = _grids(replace(read, labels=()))
     for image in read.labels:
         if images and not any(overlap(image.grid, grid) for grid in images):
-            raise StudyRejected("a label image lies outside all images", "a segmentation of these images",
-                                "give the segmentation that belongs to the images")
+            raise StudyRejected(
+                "a label image lies outside all images",
+                "a segmentation of these images",
+                "give the segmentation that belongs to the images",
+            )
     frames = {grid.frame_uid for grid in _grids(read)} - {""}
     if len(frames) <= 1:
         return []
@@ -392,10 +483,20 @@ def _check_places(read: Read) -> list[Finding]:
 
 # ------------------------------------------------------------------------------------------------------- the study
 
+
 def _labels_on_images(read: Read) -> list[LabelImage]:
     grids = _grids(replace(read, labels=()))
-    return [on_grid_of(image, [grid for grid in grids if not image.grid.frame_uid or not grid.frame_uid
-                               or grid.frame_uid == image.grid.frame_uid]) for image in read.labels]
+    return [
+        on_grid_of(
+            image,
+            [
+                grid
+                for grid in grids
+                if not image.grid.frame_uid or not grid.frame_uid or grid.frame_uid == image.grid.frame_uid
+            ],
+        )
+        for image in read.labels
+    ]
 
 
 def _tumour_first(labels: Sequence[LabelImage], read: Read) -> tuple[list[LabelImage], list[Finding]]:
@@ -409,8 +510,12 @@ def _tumour_first(labels: Sequence[LabelImage], read: Read) -> tuple[list[LabelI
     volumes = ", ".join(f"{1000 * image.volume('tumour'):.0f} mm³" for image in with_tumour)
     fits = any(chosen.grid.same_as(grid) for grid in preferred)
     why = "it is drawn on the grid of Ktrans or of the dynamic series" if fits else "it comes first"
-    finding = Finding("chosen", "labels", f"{len(with_tumour)} label images hold a tumour ({volumes}): that of "
-                      f"{1000 * chosen.volume('tumour'):.0f} mm³ is used, since {why}")
+    finding = Finding(
+        "chosen",
+        "labels",
+        f"{len(with_tumour)} label images hold a tumour ({volumes}): that of "
+        f"{1000 * chosen.volume('tumour'):.0f} mm³ is used, since {why}",
+    )
     return [chosen, *(image for image in labels if image is not chosen)], [finding]
 
 
@@ -421,8 +526,11 @@ def _settled(maps: Sequence[SuppliedMap], units: Mapping[str, str]) -> tuple[lis
         settled.append(parametric)
         findings += more
     names = Counter(one.name for one in settled if one.name != "other")
-    findings += [Finding("doubted", "maps", f"{count} different {name} maps: the first is used")
-                 for name, count in names.items() if count > 1]
+    findings += [
+        Finding("doubted", "maps", f"{count} different {name} maps: the first is used")
+        for name, count in names.items()
+        if count > 1
+    ]
     return settled, findings
 
 
@@ -438,8 +546,11 @@ def _study_uid(files: Sequence[DicomFile], read: Read) -> str:
         return Counter(named).most_common(1)[0][0]
     if files:
         return _most_common(files, "StudyInstanceUID")
-    parts = sorted([one.uid for one in read.series] + [uid for one in read.maps for uid in one.derived_from]
-                   + [one.uid for one in read.labels])
+    parts = sorted(
+        [one.uid for one in read.series]
+        + [uid for one in read.maps for uid in one.derived_from]
+        + [one.uid for one in read.labels]
+    )
     return "sha256:" + sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -455,16 +566,21 @@ def _check_tumour_values(maps: Sequence[ParametricMap], labels: Sequence[LabelIm
     return findings
 
 
-def _check_stated(units: Mapping[str, str], maps: Sequence[SuppliedMap], times_s: Sequence[float] | None,
-                  series: Sequence[Series]) -> None:
+def _check_stated(
+    units: Mapping[str, str], maps: Sequence[SuppliedMap], times_s: Sequence[float] | None, series: Sequence[Series]
+) -> None:
     unknown = unknown_names(units, maps)
     if unknown:
         there = ", ".join(sorted({one.name for one in maps})) or "none"
-        raise ConfigurationRejected(f"a unit is stated for {unknown[0]!r}, and no map is of it", f"maps there: {there}",
-                                    "correct --unit NAME=UNIT")
+        raise ConfigurationRejected(
+            f"a unit is stated for {unknown[0]!r}, and no map is of it",
+            f"maps there: {there}",
+            "correct --unit NAME=UNIT",
+        )
     if times_s is not None and not any(one.role == "dynamic" for one in series):
-        raise TimesRejected("times are stated and no series is dynamic", "a series of several time points",
-                            "leave out --times")
+        raise TimesRejected(
+            "times are stated and no series is dynamic", "a series of several time points", "leave out --times"
+        )
 
 
 @dataclass(frozen=True)
@@ -490,10 +606,15 @@ def _study(folder: Path, stated: _Stated, told: Progress) -> ImagingStudy:
     settled += _check_tumour_values(maps, ordered)
     series, joined = _joined(read.series)
     told("study read", 1.0)
-    return ImagingStudy(uid=_study_uid(files, read), series=tuple(series), labels=tuple(ordered), maps=tuple(maps),
-                        body_part=_most_common(files, "BodyPartExamined"),
-                        species=_most_common(files, "PatientSpeciesDescription").lower(),
-                        findings=(*read.findings, *joined, *chosen, *settled))
+    return ImagingStudy(
+        uid=_study_uid(files, read),
+        series=tuple(series),
+        labels=tuple(ordered),
+        maps=tuple(maps),
+        body_part=_most_common(files, "BodyPartExamined"),
+        species=_most_common(files, "PatientSpeciesDescription").lower(),
+        findings=(*read.findings, *joined, *chosen, *settled),
+    )
 
 
 def _joined(series: Sequence[Series]) -> tuple[list[Series], list[Finding]]:
@@ -503,32 +624,54 @@ def _joined(series: Sequence[Series]) -> tuple[list[Series], list[Finding]]:
         return joined, []
     made = len(series) - len(joined)
     roles = ", ".join(sorted({one.role for one in joined} - {one.role for one in series}))
-    return joined, [Finding("chosen", "folder", f"{made} series joined to others that differ in flip angle or b-value "
-                            f"alone{': ' + roles if roles else ''}")]
+    return joined, [
+        Finding(
+            "chosen",
+            "folder",
+            f"{made} series joined to others that differ in flip angle or b-value alone{': ' + roles if roles else ''}",
+        )
+    ]
 
 
 def _answered(read: Read, files: Sequence[DicomFile], stated: _Stated) -> Read:
     """What was read with named labels in agreeing places, after every open question has been answered."""
     if not read.series and not read.maps and not read.labels:
-        raise StudyRejected("the files hold no image that can be used", "MR or CT images, maps or segmentations",
-                            "give the folder that holds the images")
+        raise StudyRejected(
+            "the files hold no image that can be used",
+            "MR or CT images, maps or segmentations",
+            "give the folder that holds the images",
+        )
     _check_stated(stated.units, read.maps, stated.times_s, read.series)
     _check_one_visit(files, read.series)
     labels, named = _named(read.labels, stated.regions)
-    _ask([*_unit_questions(read.maps, stated.units), *_subject_questions(files, read, same_subject=stated.same_subject),
-          *_label_questions(labels)])
+    _ask(
+        [
+            *_unit_questions(read.maps, stated.units),
+            *_subject_questions(files, read, same_subject=stated.same_subject),
+            *_label_questions(labels),
+        ]
+    )
     patients = len(_patients(files))
-    linked = [Finding("doubted", "folder", f"{patients} different patient identifiers: one subject, as the user "
-                      "states")] if patients > 1 else []
+    linked = (
+        [Finding("doubted", "folder", f"{patients} different patient identifiers: one subject, as the user states")]
+        if patients > 1
+        else []
+    )
     read = replace(read, labels=tuple(labels), findings=(*read.findings, *named, *linked))
     if stated.same_subject:
         read = _put_back(read)
     return replace(read, findings=(*read.findings, *_check_places(read)))
 
 
-def read_study(folder: Path | str, *, units: Mapping[str, str] | None = None, same_subject: bool = False,
-               regions: Mapping[int, str] | None = None, times_s: Sequence[float] | None = None,
-               progress: Progress | None = None) -> ImagingStudy:
+def read_study(
+    folder: Path | str,
+    *,
+    units: Mapping[str, str] | None = None,
+    same_subject: bool = False,
+    regions: Mapping[int, str] | None = None,
+    times_s: Sequence[float] | None = None,
+    progress: Progress | None = None,
+) -> ImagingStudy:
     """Read a folder of DICOM and NIfTI files (any names, any subfolders) as the study of one visit.
 
     units         map name to unit (``{"ktrans": "1/min"}``); a stated unit wins over the file's

@@ -114,9 +114,12 @@ def _check_one_place(group: DicomGroup) -> None:
     for keyword, what in (("StudyInstanceUID", "studies"), ("FrameOfReferenceUID", "frames of reference")):
         counts = Counter(file.text(keyword) for file in group.files)
         if len(counts) > 1:
-            raise StudyRejected(f"{group.name} mixes {what}: {len(group.files) - counts.most_common(1)[0][1]} of its "
-                                f"{len(group.files)} images name another one", f"one of the {what} in a series",
-                                "separate the images that were mixed into this series")
+            raise StudyRejected(
+                f"{group.name} mixes {what}: {len(group.files) - counts.most_common(1)[0][1]} of its "
+                f"{len(group.files)} images name another one",
+                f"one of the {what} in a series",
+                "separate the images that were mixed into this series",
+            )
 
 
 def read_group(group: DicomGroup, stated_times_s: Sequence[float] | None) -> Read:
@@ -135,11 +138,16 @@ def read_group(group: DicomGroup, stated_times_s: Sequence[float] | None) -> Rea
         name = group.name if len(parts) == 1 else f"{group.name} part {place + 1}"
         members = [plane for plane in planes if plane.part == part]
         read = _read_part(group, name, members, pixels, stated_times_s, alone=len(parts) == 1)
-        result = Read(result.series + read.series, result.maps + read.maps, result.labels + read.labels,
-                      result.findings + read.findings)
+        result = Read(
+            result.series + read.series,
+            result.maps + read.maps,
+            result.labels + read.labels,
+            result.findings + read.findings,
+        )
     if len(parts) > 1:
-        split = Finding("found", group.name, f"{len(parts)} kinds of image in one series, separated by image type "
-                        "and echo")
+        split = Finding(
+            "found", group.name, f"{len(parts)} kinds of image in one series, separated by image type and echo"
+        )
         result = replace(result, findings=(split, *result.findings))
     return result
 
@@ -162,13 +170,23 @@ def _planes_and_pixels(group: DicomGroup) -> tuple[list[Plane], dict[int, NDArra
     if unplaced:
         findings.append(Finding("doubted", group.name, f"{unplaced} derived images without a position: left out"))
     if incomplete:
-        findings.append(Finding("doubted", group.name, f"{incomplete} images do not say how their pixels are stored: "
-                                "read as unsigned, one sample, monochrome"))
+        findings.append(
+            Finding(
+                "doubted",
+                group.name,
+                f"{incomplete} images do not say how their pixels are stored: read as unsigned, one sample, monochrome",
+            )
+        )
     return planes, pixels, findings
 
 
-def _physical(planes: Sequence[Plane], pixels: Mapping[int, NDArray[Any]], places: NDArray[np.int64],
-              slices: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _physical(
+    planes: Sequence[Plane],
+    pixels: Mapping[int, NDArray[Any]],
+    places: NDArray[np.int64],
+    slices: NDArray[np.int64],
+    shape: tuple[int, ...],
+) -> NDArray[np.float32]:
     """(n, i, j, k) physical values: plane ``p`` fills index ``places[p]`` and slice ``slices[p]``."""
     values = np.full(shape, np.nan, dtype=np.float32)
     for plane, place, k in zip(planes, places, slices):
@@ -184,8 +202,9 @@ def _constant(planes: Sequence[Plane], name: str) -> float | None:
 
 
 def _acquisition(group: DicomGroup, planes: Sequence[Plane], name: str) -> tuple[dict[str, Sourced], list[Finding]]:
-    acquisition = {key: Sourced(value) for key in ("tr_s", "te_s", "fa_deg", "b")
-                   if (value := _constant(planes, key)) is not None}
+    acquisition = {
+        key: Sourced(value) for key in ("tr_s", "te_s", "fa_deg", "b") if (value := _constant(planes, key)) is not None
+    }
     findings = []
     field = number(group.files[0].value("MagneticFieldStrength"))
     if field is not None and field > _GAUSS_FROM:
@@ -219,8 +238,15 @@ def _ranked(values: NDArray[np.float64], slices: NDArray[np.int64]) -> NDArray[n
     return places
 
 
-def _read_part(group: DicomGroup, name: str, planes: Sequence[Plane], pixels: Mapping[int, NDArray[Any]],
-               stated_times_s: Sequence[float] | None, *, alone: bool) -> Read:
+def _read_part(
+    group: DicomGroup,
+    name: str,
+    planes: Sequence[Plane],
+    pixels: Mapping[int, NDArray[Any]],
+    stated_times_s: Sequence[float] | None,
+    *,
+    alone: bool,
+) -> Read:
     """Read the planes of one kind of image in a series."""
     grid, slices = stack(planes, group.common("FrameOfReferenceUID"), name)
     acquisition, findings = _acquisition(group, planes, name)
@@ -236,8 +262,14 @@ def _read_part(group: DicomGroup, name: str, planes: Sequence[Plane], pixels: Ma
             acquisition["fa_deg"] = Sourced(tuple(float(angle) for angle in np.unique(angles)))
         else:
             expected = number(group.files[0].value("NumberOfTemporalPositions"))
-            order = order_in_time([plane.moments for plane in planes], slices, name, stated_s=stated_times_s,
-                                  expected=None if expected is None else int(expected), alone=alone)
+            order = order_in_time(
+                [plane.moments for plane in planes],
+                slices,
+                name,
+                stated_s=stated_times_s,
+                expected=None if expected is None else int(expected),
+                alone=alone,
+            )
             role, places, times = "dynamic", order.ranks, order.times_s
             findings += order.findings
             findings += _doubted_agent(acquisition, name)
@@ -246,12 +278,24 @@ def _read_part(group: DicomGroup, name: str, planes: Sequence[Plane], pixels: Ma
         raise StudyRejected(f"{name} holds no finite value", "an image", "export the series again")
     order_of_files = [planes[i].file for i in np.lexsort((slices, places))]
     uids = tuple(group.files[file].text("SOPInstanceUID") for file in dict.fromkeys(order_of_files))
-    series = Series(uid=group.common("SeriesInstanceUID"), role=role, description=group.description,
-                    modality=group.common("Modality"), grid=grid, values=values if depth > 1 else values[0],
-                    times_s=times, b_values=b_values, acquisition=acquisition,
-                    study_uid=group.common("StudyInstanceUID"), instance_uids=uids)
-    return _as_what_it_is(group, name, series, planes, tuple(findings)) if depth == 1 else \
-        Read(series=(series,), findings=tuple(findings))
+    series = Series(
+        uid=group.common("SeriesInstanceUID"),
+        role=role,
+        description=group.description,
+        modality=group.common("Modality"),
+        grid=grid,
+        values=values if depth > 1 else values[0],
+        times_s=times,
+        b_values=b_values,
+        acquisition=acquisition,
+        study_uid=group.common("StudyInstanceUID"),
+        instance_uids=uids,
+    )
+    return (
+        _as_what_it_is(group, name, series, planes, tuple(findings))
+        if depth == 1
+        else Read(series=(series,), findings=tuple(findings))
+    )
 
 
 def _single_role(group: DicomGroup, planes: Sequence[Plane]) -> Role:
@@ -279,21 +323,36 @@ def _is_label_image(group: DicomGroup, series: Series, planes: Sequence[Plane]) 
     return named or not series.grid.frame_uid
 
 
-def _as_what_it_is(group: DicomGroup, name: str, series: Series, planes: Sequence[Plane],
-                   findings: tuple[Finding, ...]) -> Read:
+def _as_what_it_is(
+    group: DicomGroup, name: str, series: Series, planes: Sequence[Plane], findings: tuple[Finding, ...]
+) -> Read:
     """A single volume as a label image, a supplied map, or a series."""
     if _is_label_image(group, series, planes):
-        labels = LabelImage(series.grid, series.values.astype(np.uint8), {}, series.uid, series.instance_uids,
-                            series.description)
-        found = Finding("found", name, "a label image stored as an ordinary image "
-                        f"(values {', '.join(str(int(v)) for v in np.unique(series.values))})")
+        labels = LabelImage(
+            series.grid, series.values.astype(np.uint8), {}, series.uid, series.instance_uids, series.description
+        )
+        found = Finding(
+            "found",
+            name,
+            "a label image stored as an ordinary image "
+            f"(values {', '.join(str(int(v)) for v in np.unique(series.values))})",
+        )
         return Read(labels=(labels,), findings=(*findings, found))
     quantity = _derived_quantity(series, planes)
     if quantity == "other":
         return Read(series=(series,), findings=findings)
     integer = all(plane.slope == 1.0 and plane.intercept == 0.0 for plane in planes)
-    supplied = SuppliedMap(quantity, series.grid, series.values.astype(np.float64), "", name,
-                           "supplied by the scanner", series.instance_uids, series.description, inferable=integer)
+    supplied = SuppliedMap(
+        quantity,
+        series.grid,
+        series.values.astype(np.float64),
+        "",
+        name,
+        "supplied by the scanner",
+        series.instance_uids,
+        series.description,
+        inferable=integer,
+    )
     return Read(maps=(supplied,), findings=findings)
 
 
@@ -307,6 +366,7 @@ def _derived_quantity(series: Series, planes: Sequence[Plane]) -> str:
 
 
 # ------------------------------------------------------------------------------------------- derived DICOM objects
+
 
 def read_segmentation(file: DicomFile, name: str) -> Read:
     """A DICOM segmentation as label images. Raises FileRejected, SegmentationRejected, StudyRejected."""
@@ -327,12 +387,18 @@ def _mapping(view: FrameView) -> tuple[float, float, str, tuple[str, ...], tuple
         return 1.0, 0.0, "", (), ()
     slope, intercept = number(group.get("RealWorldValueSlope")), number(group.get("RealWorldValueIntercept"))
     units = group.get("MeasurementUnitsCodeSequence") or []
-    concepts = [concept for item in group.get("QuantityDefinitionSequence") or []
-                for concept in item.get("ConceptCodeSequence") or []]
-    return (1.0 if slope is None else slope, intercept or 0.0,
-            str(units[0].get("CodeValue") or "") if units else "",
-            tuple(str(concept.get("CodeValue") or "") for concept in concepts),
-            tuple(str(concept.get("CodeMeaning") or "") for concept in concepts))
+    concepts = [
+        concept
+        for item in group.get("QuantityDefinitionSequence") or []
+        for concept in item.get("ConceptCodeSequence") or []
+    ]
+    return (
+        1.0 if slope is None else slope,
+        intercept or 0.0,
+        str(units[0].get("CodeValue") or "") if units else "",
+        tuple(str(concept.get("CodeValue") or "") for concept in concepts),
+        tuple(str(concept.get("CodeMeaning") or "") for concept in concepts),
+    )
 
 
 def read_parametric_map(file: DicomFile, name: str) -> Read:
@@ -346,24 +412,39 @@ def read_parametric_map(file: DicomFile, name: str) -> Read:
         planes = planes_of(dataset, 0, file.where)
         mappings = [_mapping(view) for view in frame_views(dataset, file.where)]
     if len({mapping[2:] for mapping in mappings}) > 1:
-        raise FileRejected(f"{file.where} maps several quantities in one object", "one quantity a parametric map",
-                           "export one object a quantity")
+        raise FileRejected(
+            f"{file.where} maps several quantities in one object",
+            "one quantity a parametric map",
+            "export one object a quantity",
+        )
     grid, slices = stack(planes, file.text("FrameOfReferenceUID"), name)
     if len(planes) != grid.shape[2]:
-        raise StudyRejected(f"{name}: {len(planes)} frames at {grid.shape[2]} positions", "one frame a position",
-                            "export one volume a parametric map")
+        raise StudyRejected(
+            f"{name}: {len(planes)} frames at {grid.shape[2]} positions",
+            "one frame a position",
+            "export one volume a parametric map",
+        )
     values = np.empty(grid.shape)
     for frame, k, (slope, intercept, *_) in zip(stored, slices, mappings):
         values[:, :, k] = frame.T.astype(np.float64) * slope + intercept
     _, _, unit, codes, meanings = mappings[0]
     description = file.text("SeriesDescription")
     quantity = recognise([file.path.stem, *meanings, description], codes)
-    supplied = SuppliedMap(quantity, grid, values, unit, name, "supplied as a parametric map",
-                           (file.text("SOPInstanceUID"),), meanings[0] if meanings else description)
+    supplied = SuppliedMap(
+        quantity,
+        grid,
+        values,
+        unit,
+        name,
+        "supplied as a parametric map",
+        (file.text("SOPInstanceUID"),),
+        meanings[0] if meanings else description,
+    )
     return Read(maps=(supplied,))
 
 
 # ------------------------------------------------------------------------------------ several series, one acquisition
+
 
 def _shares_protocol(a: Series, b: Series) -> bool:
     """True for single original volumes on one grid with equal repetition and echo times."""
@@ -371,8 +452,9 @@ def _shares_protocol(a: Series, b: Series) -> bool:
         return False
     if not a.grid.same_as(b.grid) or a.grid.frame_uid != b.grid.frame_uid:
         return False
-    pairs = [[one.acquisition[key].value if key in one.acquisition else 0.0 for one in (a, b)]
-             for key in ("tr_s", "te_s")]
+    pairs = [
+        [one.acquisition[key].value if key in one.acquisition else 0.0 for one in (a, b)] for key in ("tr_s", "te_s")
+    ]
     return all(abs(first - second) <= 0.01 * max(first, second) for first, second in pairs)
 
 
@@ -394,9 +476,17 @@ def join_series(series: Sequence[Series], key: str) -> list[Series]:
     families: list[list[Series]] = []
     for one in series:
         value = _joining_value(one, key) if one.role == "anatomy" else None
-        family = next((family for family in families if value is not None and _shares_protocol(family[0], one)
-                       and _joining_value(family[0], key) is not None
-                       and value not in [_joining_value(member, key) for member in family]), None)
+        family = next(
+            (
+                family
+                for family in families
+                if value is not None
+                and _shares_protocol(family[0], one)
+                and _joining_value(family[0], key) is not None
+                and value not in [_joining_value(member, key) for member in family]
+            ),
+            None,
+        )
         if family is None:
             families.append([one])
         else:
@@ -409,8 +499,12 @@ def _joined(family: Sequence[Series], key: str) -> Series:
     values = tuple(_joining_value(one, key) or 0.0 for one in members)
     acquisition = dict(members[0].acquisition)
     origin = acquisition.pop(key).origin
-    joined = replace(members[0], values=np.stack([one.values for one in members]), acquisition=acquisition,
-                     instance_uids=tuple(uid for one in members for uid in one.instance_uids))
+    joined = replace(
+        members[0],
+        values=np.stack([one.values for one in members]),
+        acquisition=acquisition,
+        instance_uids=tuple(uid for one in members for uid in one.instance_uids),
+    )
     if key == "b":
         return replace(joined, role="diffusion", b_values=np.array(values))
     return replace(joined, role="vfa", acquisition={**acquisition, "fa_deg": Sourced(values, origin)})

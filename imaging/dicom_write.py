@@ -90,15 +90,21 @@ def plane_attributes(grid: Grid) -> dict[str, Any]:
     directions = grid.affine[:3, :3] / grid.spacing
     normal = np.cross(directions[:, 0], directions[:, 1])
     if abs(directions[:, 0] @ directions[:, 1]) > 1e-4 or normal @ directions[:, 2] < 1 - 1e-4:
-        raise StudyRejected("a grid that is sheared or left-handed", "three perpendicular, right-handed axes",
-                            "resample the image to a rectangular grid")
+        raise StudyRejected(
+            "a grid that is sheared or left-handed",
+            "three perpendicular, right-handed axes",
+            "resample the image to a rectangular grid",
+        )
     column_step, row_step, slice_step = (float(step) for step in grid.spacing)
     return {
-        "Rows": grid.shape[1], "Columns": grid.shape[0],
+        "Rows": grid.shape[1],
+        "Columns": grid.shape[0],
         "ImageOrientationPatient": [*directions[:, 0].tolist(), *directions[:, 1].tolist()],
         "PixelSpacing": [row_step, column_step],
-        "SliceThickness": slice_step, "SpacingBetweenSlices": slice_step,
-        "FrameOfReferenceUID": grid.frame_uid, "PositionReferenceIndicator": "",
+        "SliceThickness": slice_step,
+        "SpacingBetweenSlices": slice_step,
+        "FrameOfReferenceUID": grid.frame_uid,
+        "PositionReferenceIndicator": "",
     }
 
 
@@ -135,14 +141,26 @@ class MRSeries:
 
 
 def _template(series: MRSeries) -> Dataset:
-    return _dataset({
-        "SOPClassUID": MRImageStorage, "Modality": "MR", "SeriesInstanceUID": series.uid,
-        "SeriesNumber": series.number, "SeriesDescription": series.description,
-        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16,
-        "HighBit": 15, "PixelRepresentation": 0,
-        "WindowCenter": series.window[0], "WindowWidth": series.window[1],
-        **series.study, **plane_attributes(series.grid), **series.attributes,
-    })
+    return _dataset(
+        {
+            "SOPClassUID": MRImageStorage,
+            "Modality": "MR",
+            "SeriesInstanceUID": series.uid,
+            "SeriesNumber": series.number,
+            "SeriesDescription": series.description,
+            "SamplesPerPixel": 1,
+            "PhotometricInterpretation": "MONOCHROME2",
+            "BitsAllocated": 16,
+            "BitsStored": 16,
+            "HighBit": 15,
+            "PixelRepresentation": 0,
+            "WindowCenter": series.window[0],
+            "WindowWidth": series.window[1],
+            **series.study,
+            **plane_attributes(series.grid),
+            **series.attributes,
+        }
+    )
 
 
 def _encoded(dataset: Dataset) -> dict[int, bytes]:
@@ -171,8 +189,11 @@ def _part10(instance_uid: str, elements: Mapping[int, bytes]) -> bytes:
 
 def _place(series: MRSeries, volume: int, k: int) -> dict[str, Any]:
     number = volume * series.grid.shape[2] + k + 1
-    return {"SOPInstanceUID": derived_uid(series.uid, number), "InstanceNumber": number,
-            "ImagePositionPatient": series.grid.world(np.array([0, 0, k])).tolist()}
+    return {
+        "SOPInstanceUID": derived_uid(series.uid, number),
+        "InstanceNumber": number,
+        "ImagePositionPatient": series.grid.world(np.array([0, 0, k])).tolist(),
+    }
 
 
 def image_headers(series: MRSeries, volume: int, attributes: Mapping[str, Any]) -> list[Dataset]:
@@ -240,19 +261,34 @@ def _segment(number: int, name: str, head: SegmentationHead) -> SegmentDescripti
     drawn_by: dict[str, Any] = {"algorithm_type": "MANUAL"}
     if head.algorithm is not None:
         identification = AlgorithmIdentificationSequence(
-            name=head.algorithm[0], version=head.algorithm[1], family=head.family)
+            name=head.algorithm[0], version=head.algorithm[1], family=head.family
+        )
         drawn_by = {"algorithm_type": "AUTOMATIC", "algorithm_identification": identification}
     return SegmentDescription(
-        segment_number=number, segment_label=name, segmented_property_category=head.category,
-        segmented_property_type=head.kind, tracking_id=f"oncoscale-{name}",
-        tracking_uid=derived_uid(head.instance_uid, "tracking", name), **drawn_by)
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=head.category,
+        segmented_property_type=head.kind,
+        tracking_id=f"oncoscale-{name}",
+        tracking_uid=derived_uid(head.instance_uid, "tracking", name),
+        **drawn_by,
+    )
 
 
 def _fix_identities(segmentation: Segmentation, head: SegmentationHead) -> None:
     """Replace what highdicom takes from the clock or draws at random, so that equal input gives equal bytes."""
     date, time = head.moment
-    set_attributes(segmentation, {"SeriesDate": date, "SeriesTime": time, "ContentDate": date, "ContentTime": time,
-                                  "InstanceCreationDate": date, "InstanceCreationTime": time})
+    set_attributes(
+        segmentation,
+        {
+            "SeriesDate": date,
+            "SeriesTime": time,
+            "ContentDate": date,
+            "ContentTime": time,
+            "InstanceCreationDate": date,
+            "InstanceCreationTime": time,
+        },
+    )
     for item in segmentation.get("ContributingEquipmentSequence", []):
         item.ContributionDateTime = date + time
     organization = derived_uid(head.instance_uid, "dimensions")
@@ -264,8 +300,9 @@ def _fix_identities(segmentation: Segmentation, head: SegmentationHead) -> None:
     segmentation.file_meta.ImplementationVersionName = IMPLEMENTATION_NAME
 
 
-def write_segmentation(path: Path | str, labels: LabelImage, sources: Sequence[Dataset],
-                       head: SegmentationHead) -> None:
+def write_segmentation(
+    path: Path | str, labels: LabelImage, sources: Sequence[Dataset], head: SegmentationHead
+) -> None:
     """Write the named regions of a label image as one binary DICOM Segmentation, a segment a name.
 
     sources  the images it was drawn on: one header a slice, on the grid of ``labels``, slices ascending
@@ -276,18 +313,34 @@ def write_segmentation(path: Path | str, labels: LabelImage, sources: Sequence[D
     _check_sources(labels.grid, sources)
     empty = [name for value, name in labels.names.items() if not (labels.values == value).any()]
     if empty:
-        raise SegmentationRejected(f"region {empty[0]!r} has no voxel", "at least one voxel in every region",
-                                   "leave the region out or check the mask")
-    planes = [np.stack([np.equal(labels.values[:, :, k].T, value) for value in labels.names], axis=-1)
-              for k in range(labels.grid.shape[2])]
+        raise SegmentationRejected(
+            f"region {empty[0]!r} has no voxel",
+            "at least one voxel in every region",
+            "leave the region out or check the mask",
+        )
+    planes = [
+        np.stack([np.equal(labels.values[:, :, k].T, value) for value in labels.names], axis=-1)
+        for k in range(labels.grid.shape[2])
+    ]
     segmentation = Segmentation(
-        source_images=list(sources), pixel_array=np.stack(planes).astype(np.uint8), segmentation_type="BINARY",
-        segment_descriptions=[_segment(number, name, head)
-                              for number, name in enumerate(labels.names.values(), start=1)],
-        series_instance_uid=head.series_uid, series_number=head.number, sop_instance_uid=head.instance_uid,
-        instance_number=1, manufacturer=MANUFACTURER, manufacturer_model_name=MANUFACTURER,
-        software_versions=__version__, device_serial_number="0", content_label="SEGMENTATION",
-        content_description=head.description, series_description=head.description)
+        source_images=list(sources),
+        pixel_array=np.stack(planes).astype(np.uint8),
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            _segment(number, name, head) for number, name in enumerate(labels.names.values(), start=1)
+        ],
+        series_instance_uid=head.series_uid,
+        series_number=head.number,
+        sop_instance_uid=head.instance_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions=__version__,
+        device_serial_number="0",
+        content_label="SEGMENTATION",
+        content_description=head.description,
+        series_description=head.description,
+    )
     _fix_identities(segmentation, head)
     with written_whole(path) as beside:
         segmentation.save_as(beside)
@@ -299,4 +352,6 @@ def _check_sources(grid: Grid, sources: Sequence[Dataset]) -> None:
     if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-3):
         raise SegmentationRejected(
             f"{len(sources)} source images that do not lie on the {grid.shape[2]} slices of the segmentation",
-            "one source image a slice, ascending", "resample the segmentation to the grid of its source images")
+            "one source image a slice, ascending",
+            "resample the segmentation to the grid of its source images",
+        )

@@ -17,25 +17,57 @@ from .quality import bit
 
 Values = NDArray[np.float64]
 
-LEAST_B = Parameter(100.0, "s/mm^2", "lowest b value used: below it perfusion adds to diffusion (IVIM)",
-                    "Le Bihan et al. 1988, doi 10.1148/radiology.168.2.3393671; the limit is general knowledge",
-                    range=(50.0, 200.0), assumed=True)
-ADC_WATER = Parameter(3.0e-3, "mm^2/s", "ADC of free water at 37 degrees Celsius", "general knowledge",
-                      range=(2.85e-3, 3.15e-3), assumed=True)
-ADC_DENSEST = Parameter(0.4e-3, "mm^2/s", "ADC where cells are packed most densely: one value for all visits, as "
-                        "a percentile of each visit's own tumour would hide that a treated tumour holds fewer cells",
-                        "project specification, imaging §8", range=(0.3e-3, 0.6e-3), assumed=True)
-ADC_PERCENTILE = Parameter(5.0, "percent", "percentile of the tumour's ADC that may stand for its densest packing "
-                           "(an end of the interval)",
-                           "project specification, imaging §8: a robust low percentile, never the minimum",
-                           range=(1.0, 10.0), assumed=True)
+LEAST_B = Parameter(
+    100.0,
+    "s/mm^2",
+    "lowest b value used: below it perfusion adds to diffusion (IVIM)",
+    "Le Bihan et al. 1988, doi 10.1148/radiology.168.2.3393671; the limit is general knowledge",
+    range=(50.0, 200.0),
+    assumed=True,
+)
+ADC_WATER = Parameter(
+    3.0e-3,
+    "mm^2/s",
+    "ADC of free water at 37 degrees Celsius",
+    "general knowledge",
+    range=(2.85e-3, 3.15e-3),
+    assumed=True,
+)
+ADC_DENSEST = Parameter(
+    0.4e-3,
+    "mm^2/s",
+    "ADC where cells are packed most densely: one value for all visits, as "
+    "a percentile of each visit's own tumour would hide that a treated tumour holds fewer cells",
+    "project specification, imaging §8",
+    range=(0.3e-3, 0.6e-3),
+    assumed=True,
+)
+ADC_PERCENTILE = Parameter(
+    5.0,
+    "percent",
+    "percentile of the tumour's ADC that may stand for its densest packing (an end of the interval)",
+    "project specification, imaging §8: a robust low percentile, never the minimum",
+    range=(1.0, 10.0),
+    assumed=True,
+)
 CELLULARITY_LOW = Parameter(0.05, "1", "lowest cellularity given", "bounds of the PRIMAGE code", range=(0.0, 0.1))
 CELLULARITY_HIGH = Parameter(0.95, "1", "highest cellularity given", "bounds of the PRIMAGE code", range=(0.9, 1.0))
-NECROTIC_ADC = Parameter(1.5e-3, "mm^2/s", "ADC above which tissue without enhancement is called necrotic",
-                         "chosen: midway between cellular tumour and fluid", range=(1.2e-3, 2.0e-3), assumed=True)
-NOISE_FACTOR = Parameter(3.0, "1", "signal over noise below which the Rician floor bends the decay",
-                         "project specification, imaging §8; Gudbjartsson and Patz 1995, doi 10.1002/mrm.1910340618",
-                         range=(2.0, 5.0), assumed=True)
+NECROTIC_ADC = Parameter(
+    1.5e-3,
+    "mm^2/s",
+    "ADC above which tissue without enhancement is called necrotic",
+    "chosen: midway between cellular tumour and fluid",
+    range=(1.2e-3, 2.0e-3),
+    assumed=True,
+)
+NOISE_FACTOR = Parameter(
+    3.0,
+    "1",
+    "signal over noise below which the Rician floor bends the decay",
+    "project specification, imaging §8; Gudbjartsson and Patz 1995, doi 10.1002/mrm.1910340618",
+    range=(2.0, 5.0),
+    assumed=True,
+)
 _LEAST_VOXELS = 100
 
 
@@ -73,8 +105,11 @@ def fit_adc(signals: ArrayLike, b_values: ArrayLike, *, noise: float | None = No
     """
     b, rows = np.asarray(b_values, dtype=float), np.atleast_2d(np.asarray(signals, dtype=float))
     if len(np.unique(b)) < 2 or rows.shape[1] != len(b) or not np.isfinite(b).all() or b.min() < 0:
-        raise ModelRefused(f"ADC from b values {sorted(set(b.tolist()))} s/mm² for {rows.shape[1]} images",
-                           "two or more different b values, one an image", "supply an ADC map, or complete the series")
+        raise ModelRefused(
+            f"ADC from b values {sorted(set(b.tolist()))} s/mm² for {rows.shape[1]} images",
+            "two or more different b values, one an image",
+            "supply an ADC map, or complete the series",
+        )
     chosen = usable_b(b)
     b, rows = b[chosen], rows[:, chosen]
     usable = np.isfinite(rows).all(axis=1) & (rows > 0).all(axis=1)
@@ -86,8 +121,9 @@ def fit_adc(signals: ArrayLike, b_values: ArrayLike, *, noise: float | None = No
         floored = usable & (rows[:, b == b.max()].min(axis=1) < NOISE_FACTOR.value * noise)
         flags |= np.where(floored, bit("rician-floor"), 0)
         adc = np.where(floored, np.nan, adc)
-    return AdcFit(np.where(adc > 0, adc, np.nan), _adc_error(rows, b, noise), flags.astype(np.uint32),
-                  tuple(b.tolist()))
+    return AdcFit(
+        np.where(adc > 0, adc, np.nan), _adc_error(rows, b, noise), flags.astype(np.uint32), tuple(b.tolist())
+    )
 
 
 def _decay(rows: Values, b: Values) -> Values:
@@ -155,8 +191,11 @@ def cellularity_from_adc(adc: ArrayLike, densest: float = ADC_DENSEST.value, wat
     ASSUMED: the ADC mixes linearly between free water and the densest packing [Atuegwu et al. 2013, doi
     10.1593/tlo.13130; bounds of the PRIMAGE code]. NaN stays NaN.
     """
-    return np.asarray(np.clip((water - np.asarray(adc, dtype=float)) / (water - densest), CELLULARITY_LOW.value,
-                              CELLULARITY_HIGH.value))
+    return np.asarray(
+        np.clip(
+            (water - np.asarray(adc, dtype=float)) / (water - densest), CELLULARITY_LOW.value, CELLULARITY_HIGH.value
+        )
+    )
 
 
 def cellularity_from_volumes(ve: ArrayLike, vp: ArrayLike = 0.0) -> Values:
@@ -164,5 +203,10 @@ def cellularity_from_volumes(ve: ArrayLike, vp: ArrayLike = 0.0) -> Values:
 
     ASSUMED: everything that is neither leaking space nor plasma is cells. NaN stays NaN.
     """
-    return np.asarray(np.clip(1.0 - np.asarray(ve, dtype=float) - np.asarray(vp, dtype=float), CELLULARITY_LOW.value,
-                              CELLULARITY_HIGH.value))
+    return np.asarray(
+        np.clip(
+            1.0 - np.asarray(ve, dtype=float) - np.asarray(vp, dtype=float),
+            CELLULARITY_LOW.value,
+            CELLULARITY_HIGH.value,
+        )
+    )

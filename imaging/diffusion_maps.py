@@ -37,10 +37,17 @@ def adc_map(study: ImagingStudy, tumour: LabelImage | None, account: Account) ->
     fit = fit_adc(signals[:, tissue].T, b, noise=noise)
     used = ", ".join(f"{one:g}" for one in fit.used)
     if min(fit.used) < LEAST_B.value:
-        account.note("doubted", "diffusion", f"b values {used} s/mm²: fewer than two reach {LEAST_B.value:g}, "
-                     "perfusion may raise the ADC")
-    account.note("chosen", "diffusion", f"ADC from b = {used} s/mm²; noise "
-                 + ("not measurable (no air in the image)" if noise is None else f"{noise:.3g} from air"))
+        account.note(
+            "doubted",
+            "diffusion",
+            f"b values {used} s/mm²: fewer than two reach {LEAST_B.value:g}, perfusion may raise the ADC",
+        )
+    account.note(
+        "chosen",
+        "diffusion",
+        f"ADC from b = {used} s/mm²; noise "
+        + ("not measurable (no air in the image)" if noise is None else f"{noise:.3g} from air"),
+    )
     values, flags = np.full(series.grid.shape, np.nan), np.full(series.grid.shape, bit("background"))
     values[tissue], flags[tissue] = fit.adc, fit.flags
     return map_of(series, "adc", values, flags, f"mono-exponential decay, b = {used}")
@@ -50,8 +57,9 @@ def _count(b_values: Values | None) -> int:
     return 0 if b_values is None else len(np.unique(b_values))
 
 
-def cellularity_map(maps: Mapping[str, ParametricMap], tumour: LabelImage | None, account: Account
-                    ) -> ParametricMap | None:
+def cellularity_map(
+    maps: Mapping[str, ParametricMap], tumour: LabelImage | None, account: Account
+) -> ParametricMap | None:
     """Cellularity from ADC, else from the volumes of the dynamic series, else None: nothing is made up."""
     if "adc" in maps:
         return _from_adc(maps, tumour, account)
@@ -59,8 +67,13 @@ def cellularity_map(maps: Mapping[str, ParametricMap], tumour: LabelImage | None
         ve = maps["ve"]
         vp = maps["vp"].values if "vp" in maps and maps["vp"].grid.same_as(ve.grid) else np.zeros(ve.grid.shape)
         account.note("inferred", "cellularity", "1 - ve - vp, no diffusion series: the rest is assumed to be cells")
-        return replace(ve, name="cellularity", unit="1", values=cellularity_from_volumes(ve.values, np.nan_to_num(vp)),
-                       method="1 - ve - vp")
+        return replace(
+            ve,
+            name="cellularity",
+            unit="1",
+            values=cellularity_from_volumes(ve.values, np.nan_to_num(vp)),
+            method="1 - ve - vp",
+        )
     account.note("found", "cellularity", "no diffusion series and no ve: cellularity was not measured")
     return None
 
@@ -70,16 +83,26 @@ def _from_adc(maps: Mapping[str, ParametricMap], tumour: LabelImage | None, acco
     adc = maps["adc"]
     within = inside(tumour, adc.grid, "tumour") if tumour is not None else np.zeros(adc.grid.shape, dtype=bool)
     densest = account.settings.densest_adc or ADC_DENSEST.value
-    account.note("inferred", "cellularity", f"linear in ADC between {ADC_WATER.value:g} mm²/s (free water) and "
-                 f"{densest:.3g} mm²/s (densest packing)")
+    account.note(
+        "inferred",
+        "cellularity",
+        f"linear in ADC between {ADC_WATER.value:g} mm²/s (free water) and {densest:.3g} mm²/s (densest packing)",
+    )
     necrotic = (np.nan_to_num(adc.values) > NECROTIC_ADC.value) & _not_enhancing(maps, adc.grid)
     flags = np.zeros(adc.grid.shape, dtype=np.uint32) if adc.quality is None else adc.quality
     if np.isfinite(adc.values[within]).any():
         account.summary["cellularity"] = _interval(adc.values[within], densest) | {
-            "densest_adc": densest, "necrotic_fraction": float(necrotic[within].mean())}
-    return replace(adc, name="cellularity", unit="1", values=cellularity_from_adc(adc.values, densest),
-                   quality=(flags | np.where(necrotic, bit("necrotic"), 0)).astype(np.uint32),
-                   method=f"(ADC water - ADC) / (ADC water - {densest:.4g})")
+            "densest_adc": densest,
+            "necrotic_fraction": float(necrotic[within].mean()),
+        }
+    return replace(
+        adc,
+        name="cellularity",
+        unit="1",
+        values=cellularity_from_adc(adc.values, densest),
+        quality=(flags | np.where(necrotic, bit("necrotic"), 0)).astype(np.uint32),
+        method=f"(ADC water - ADC) / (ADC water - {densest:.4g})",
+    )
 
 
 def _interval(adc: Values, densest: float) -> dict[str, float]:

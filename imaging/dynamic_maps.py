@@ -67,8 +67,14 @@ def prepare(series: Series, tumour: LabelImage | None, regions: Sequence[LabelIm
     baseline = _baseline(series, region, account)
     frames = baseline_frames(baseline, all_points=account.settings.all_baseline)
     before = np.asarray(series.values[frames], dtype=np.float64).mean(axis=0)
-    return Dynamic(series, np.asarray(series.times_s, dtype=np.float64), baseline, before,
-                   with_signal(before, tumour, series.grid), region)
+    return Dynamic(
+        series,
+        np.asarray(series.times_s, dtype=np.float64),
+        baseline,
+        before,
+        with_signal(before, tumour, series.grid),
+        region,
+    )
 
 
 def _region(series: Series, tumour: LabelImage | None, regions: Sequence[LabelImage], account: Account) -> Mask | None:
@@ -76,8 +82,13 @@ def _region(series: Series, tumour: LabelImage | None, regions: Sequence[LabelIm
         region = inside(tumour, series.grid, "tumour")
     elif regions:
         region = inside(regions[0], series.grid)
-        account.note("found", "segmentation", "region " + ", ".join(sorted(set(regions[0].names.values())))
-                     + f" of {region.sum() * series.grid.voxel_volume / 1000:.2f} mL; it is not called a tumour")
+        account.note(
+            "found",
+            "segmentation",
+            "region "
+            + ", ".join(sorted(set(regions[0].names.values())))
+            + f" of {region.sum() * series.grid.voxel_volume / 1000:.2f} mL; it is not called a tumour",
+        )
     else:
         return None
     if not region.any():
@@ -91,8 +102,11 @@ def _baseline(series: Series, region: Mask | None, account: Account) -> int:
     count, stated = len(series.values), account.settings.baseline
     if stated is not None:
         if not 1 <= stated < count:
-            raise ConfigurationRejected(f"{stated} baseline frames of {count}",
-                                        "at least one before and one after arrival", "correct the number")
+            raise ConfigurationRejected(
+                f"{stated} baseline frames of {count}",
+                "at least one before and one after arrival",
+                "correct the number",
+            )
         return stated
     if count < LEAST_FRAMES.value:
         account.note("inferred", "dynamic series", f"{count} frames: the first is taken as the one before contrast")
@@ -110,8 +124,9 @@ def _mean_signal(series: Series, region: Mask | None) -> Values:
     return np.asarray(np.nanmean(series.values[:, region].astype(np.float64), axis=1))
 
 
-def semiquantitative(dynamic: Dynamic, supplied: Mapping[str, ParametricMap], account: Account
-                     ) -> dict[str, ParametricMap]:
+def semiquantitative(
+    dynamic: Dynamic, supplied: Mapping[str, ParametricMap], account: Account
+) -> dict[str, ParametricMap]:
     """PE and SER, compared with the scanner's own maps where it stored them."""
     three = phases(dynamic.series.values, dynamic.times_s, dynamic.baseline)
     background = _background(three, dynamic, supplied.get("pe"), account)
@@ -119,10 +134,16 @@ def semiquantitative(dynamic: Dynamic, supplied: Mapping[str, ParametricMap], ac
     ser, ser_flags = enhancement_ratio(three.before, three.early, three.late, background)
     last, early, late = (float(dynamic.times_s[frame]) for frame in three.frames)
     account.summary["enhancement"] = {"background": background, "early_s": early - last, "late_s": late - last}
-    account.note("chosen", "enhancement", f"early image {early - last:.0f} s and late image {late - last:.0f} s after "
-                 f"the last one before contrast; signal before contrast at least {background:.4g}")
-    maps = {"pe": map_of(dynamic.series, "pe", pe, pe_flags, "100 (S1 - S0) / S0"),
-            "ser": map_of(dynamic.series, "ser", ser, ser_flags, "(S1 - S0) / (S2 - S0)")}
+    account.note(
+        "chosen",
+        "enhancement",
+        f"early image {early - last:.0f} s and late image {late - last:.0f} s after "
+        f"the last one before contrast; signal before contrast at least {background:.4g}",
+    )
+    maps = {
+        "pe": map_of(dynamic.series, "pe", pe, pe_flags, "100 (S1 - S0) / S0"),
+        "ser": map_of(dynamic.series, "ser", ser, ser_flags, "(S1 - S0) / (S2 - S0)"),
+    }
     _compare("pe", scanner_percent_enhancement(three.before, three.early, background), maps, supplied, account)
     _compare("ser", ser, maps, supplied, account)
     return maps
@@ -136,16 +157,20 @@ def _background(three: Phases, dynamic: Dynamic, scanner: ParametricMap | None, 
         computed = np.nan_to_num(scanner.values) > 0
         if computed.any():
             lowest = float(three.before[computed].min())
-            account.note("inferred", "enhancement", f"the scanner's PE map starts at a signal of {lowest:.4g} before "
-                         "contrast: the same threshold is used")
+            account.note(
+                "inferred",
+                "enhancement",
+                f"the scanner's PE map starts at a signal of {lowest:.4g} before contrast: the same threshold is used",
+            )
             return lowest
     if dynamic.region is not None and len(dynamic.times_s) < LEAST_FRAMES.value:
         return background_signal(three.before, dynamic.region)
     return float(FOREGROUND.value * np.percentile(three.before, 99))
 
 
-def _compare(name: str, ours: Values, maps: Mapping[str, ParametricMap], supplied: Mapping[str, ParametricMap],
-             account: Account) -> None:
+def _compare(
+    name: str, ours: Values, maps: Mapping[str, ParametricMap], supplied: Mapping[str, ParametricMap], account: Account
+) -> None:
     """Note the largest difference to the scanner's own map, on the voxels where it stored a value."""
     theirs = supplied.get(name)
     if theirs is None or not theirs.grid.same_as(maps[name].grid):
@@ -156,16 +181,26 @@ def _compare(name: str, ours: Values, maps: Mapping[str, ParametricMap], supplie
     top = float(np.nanmax(theirs.values))
     gap = np.abs(np.minimum(ours, top) - theirs.values)[stored]
     account.summary["enhancement"][f"largest_difference_to_scanner_{name}"] = float(np.nanmax(gap))
-    account.note("found", "enhancement", f"{name.upper()} computed from the images differs from the scanner's map by "
-                 f"at most {np.nanmax(gap):.3g} on {int(stored.sum())} voxels (its values end at {top:g})")
+    account.note(
+        "found",
+        "enhancement",
+        f"{name.upper()} computed from the images differs from the scanner's map by "
+        f"at most {np.nanmax(gap):.3g} on {int(stored.sum())} voxels (its values end at {top:g})",
+    )
 
 
 def enhancing_tumour(maps: Mapping[str, ParametricMap], region: Mask, account: Account) -> LabelImage:
     """The tumour that nobody drew: the enhancing volume of the region, by the thresholds of the settings."""
     chosen = account.settings
-    found = segment_enhancement(maps["pe"], maps["ser"], region, pe_threshold=chosen.pe_threshold,
-                                ser_threshold=chosen.ser_threshold, neighbours=chosen.neighbours,
-                                vessel_radius=chosen.vessel_radius)
+    found = segment_enhancement(
+        maps["pe"],
+        maps["ser"],
+        region,
+        pe_threshold=chosen.pe_threshold,
+        ser_threshold=chosen.ser_threshold,
+        neighbours=chosen.neighbours,
+        vessel_radius=chosen.vessel_radius,
+    )
     account.findings += found.findings
     account.summary["enhancing_volume_ml"] = found.volumes
     return found.labels

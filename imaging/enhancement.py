@@ -23,24 +23,55 @@ Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _FTV = "default of the UCSF Breast DCE-MRI FTV extension for 3D Slicer"
-PE_THRESHOLD = Parameter(70.0, "percent", "least early enhancement of tumour",
-                         "Hylton et al. 2012, doi 10.1148/radiol.12110748; Arasu et al. 2011, doi "
-                         f"10.1016/j.acra.2011.02.008; {_FTV}", range=(50.0, 100.0))
-SER_THRESHOLD = Parameter(0.0, "1", "least SER of tumour; 0 keeps every kinetic type, 0.9 plateau and wash-out only",
-                          "Hylton et al. 2012, doi 10.1148/radiol.12110748; variation studied by Li et al. 2016, doi "
-                          "10.18383/j.tom.2016.00247", range=(0.0, 1.1))
-NEIGHBOURS = Parameter(4.0, "1", "least number of the 26 neighbours that must enhance too",
-                       f"{_FTV}; it also explains the scanner's own SER map of the reference examination but for 4 of "
-                       "42 716 voxels", range=(1.0, 10.0))
-BACKGROUND_SHARE = Parameter(0.6, "1", "least signal before contrast, as a share of the region's 95th percentile",
-                             _FTV, range=(0.1, 0.8))
-VESSEL_RADIUS = Parameter(1.0, "mm", "what is thinner than this radius in the slice is cut off as vessel or strand",
-                          "chosen", range=(0.0, 2.0), assumed=True)
-CORE_GAP = Parameter(2.0, "mm", "gaps of the enhancing rim narrower than twice this do not open the core within",
-                     "chosen: smallest value that closes the rim of the reference examination's lower nodule",
-                     range=(0.0, 4.0), assumed=True)
-EARLY_S = Parameter(150.0, "s", "time after arrival of the early image, for series of many frames",
-                    "ACRIN 6657 protocol, early phase at about 2.5 min", range=(90.0, 180.0), assumed=True)
+PE_THRESHOLD = Parameter(
+    70.0,
+    "percent",
+    "least early enhancement of tumour",
+    f"Hylton et al. 2012, doi 10.1148/radiol.12110748; Arasu et al. 2011, doi 10.1016/j.acra.2011.02.008; {_FTV}",
+    range=(50.0, 100.0),
+)
+SER_THRESHOLD = Parameter(
+    0.0,
+    "1",
+    "least SER of tumour; 0 keeps every kinetic type, 0.9 plateau and wash-out only",
+    "Hylton et al. 2012, doi 10.1148/radiol.12110748; variation studied by Li et al. 2016, doi "
+    "10.18383/j.tom.2016.00247",
+    range=(0.0, 1.1),
+)
+NEIGHBOURS = Parameter(
+    4.0,
+    "1",
+    "least number of the 26 neighbours that must enhance too",
+    f"{_FTV}; it also explains the scanner's own SER map of the reference examination but for 4 of 42 716 voxels",
+    range=(1.0, 10.0),
+)
+BACKGROUND_SHARE = Parameter(
+    0.6, "1", "least signal before contrast, as a share of the region's 95th percentile", _FTV, range=(0.1, 0.8)
+)
+VESSEL_RADIUS = Parameter(
+    1.0,
+    "mm",
+    "what is thinner than this radius in the slice is cut off as vessel or strand",
+    "chosen",
+    range=(0.0, 2.0),
+    assumed=True,
+)
+CORE_GAP = Parameter(
+    2.0,
+    "mm",
+    "gaps of the enhancing rim narrower than twice this do not open the core within",
+    "chosen: smallest value that closes the rim of the reference examination's lower nodule",
+    range=(0.0, 4.0),
+    assumed=True,
+)
+EARLY_S = Parameter(
+    150.0,
+    "s",
+    "time after arrival of the early image, for series of many frames",
+    "ACRIN 6657 protocol, early phase at about 2.5 min",
+    range=(90.0, 180.0),
+    assumed=True,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +102,9 @@ def phases(signal: ArrayLike, times_s: ArrayLike, baseline: int) -> Phases:
     return Phases(frames[first:baseline].mean(axis=0), frames[early], frames[late], (baseline - 1, early, late))
 
 
-def percent_enhancement(before: ArrayLike, early: ArrayLike, background: float = 0.0
-                        ) -> tuple[Values, NDArray[np.uint32]]:
+def percent_enhancement(
+    before: ArrayLike, early: ArrayLike, background: float = 0.0
+) -> tuple[Values, NDArray[np.uint32]]:
     """PE in percent and quality words; NaN and flagged where the signal before contrast is below ``background``."""
     s0, s1 = np.asarray(before, dtype=float), np.asarray(early, dtype=float)
     seen = np.isfinite(s0) & np.isfinite(s1) & (s0 >= background) & (s0 > 0)
@@ -81,8 +113,9 @@ def percent_enhancement(before: ArrayLike, early: ArrayLike, background: float =
     return pe, np.where(seen, 0, bit("background")).astype(np.uint32)
 
 
-def enhancement_ratio(before: ArrayLike, early: ArrayLike, late: ArrayLike, background: float = 0.0
-                      ) -> tuple[Values, NDArray[np.uint32]]:
+def enhancement_ratio(
+    before: ArrayLike, early: ArrayLike, late: ArrayLike, background: float = 0.0
+) -> tuple[Values, NDArray[np.uint32]]:
     """SER and quality words; NaN where the late signal is not above the one before contrast. It is not capped."""
     s0, s1, s2 = (np.asarray(image, dtype=float) for image in (before, early, late))
     seen = np.isfinite(s0 + s1 + s2) & (s0 >= background) & (s0 > 0)
@@ -129,10 +162,16 @@ class EnhancingTumour:
     findings: tuple[Finding, ...]
 
 
-def segment_enhancement(pe: ParametricMap, ser: ParametricMap | None, region: Mask, *,
-                        pe_threshold: float = PE_THRESHOLD.value, ser_threshold: float = SER_THRESHOLD.value,
-                        neighbours: int = int(NEIGHBOURS.value), vessel_radius: float = VESSEL_RADIUS.value
-                        ) -> EnhancingTumour:
+def segment_enhancement(
+    pe: ParametricMap,
+    ser: ParametricMap | None,
+    region: Mask,
+    *,
+    pe_threshold: float = PE_THRESHOLD.value,
+    ser_threshold: float = SER_THRESHOLD.value,
+    neighbours: int = int(NEIGHBOURS.value),
+    vessel_radius: float = VESSEL_RADIUS.value,
+) -> EnhancingTumour:
     """The tumour as the enhancing volume of a region, in one piece.
 
     region  (i, j, k) True where the tumour may lie (for example the breast), on the grid of ``pe``
@@ -151,10 +190,12 @@ def segment_enhancement(pe: ParametricMap, ser: ParametricMap | None, region: Ma
     functional = supported(enhancing, neighbours)
     opened = _opened(functional, grid.spacing, vessel_radius)
     if not opened.any():
-        raise SegmentationRejected(f"no enhancing tumour: {int(enhancing.sum())} voxels of the region reach PE "
-                                   f"{pe_threshold:g} % and SER above {ser_threshold:g}",
-                                   "a connected volume above the thresholds",
-                                   "lower pe_threshold or ser_threshold, or supply a mask of the tumour")
+        raise SegmentationRejected(
+            f"no enhancing tumour: {int(enhancing.sum())} voxels of the region reach PE "
+            f"{pe_threshold:g} % and SER above {ser_threshold:g}",
+            "a connected volume above the thresholds",
+            "lower pe_threshold or ser_threshold, or supply a mask of the tumour",
+        )
     piece = _largest(opened)
     tumour = _filled(_closed(piece, grid.spacing, CORE_GAP.value))
     steps = {"threshold": enhancing, "supported": functional, "opened": opened, "largest": piece, "filled": tumour}
@@ -163,18 +204,32 @@ def segment_enhancement(pe: ParametricMap, ser: ParametricMap | None, region: Ma
     return EnhancingTumour(labels, volumes, _account(volumes, pe_threshold, ser_threshold, neighbours, vessel_radius))
 
 
-def enhancing_volume(pe: ParametricMap, ser: ParametricMap | None, region: Mask, *,
-                     pe_threshold: float = PE_THRESHOLD.value, ser_threshold: float = SER_THRESHOLD.value,
-                     neighbours: int = int(NEIGHBOURS.value), vessel_radius: float = VESSEL_RADIUS.value) -> LabelImage:
+def enhancing_volume(
+    pe: ParametricMap,
+    ser: ParametricMap | None,
+    region: Mask,
+    *,
+    pe_threshold: float = PE_THRESHOLD.value,
+    ser_threshold: float = SER_THRESHOLD.value,
+    neighbours: int = int(NEIGHBOURS.value),
+    vessel_radius: float = VESSEL_RADIUS.value,
+) -> LabelImage:
     """The label image of ``segment_enhancement``."""
-    return segment_enhancement(pe, ser, region, pe_threshold=pe_threshold, ser_threshold=ser_threshold,
-                               neighbours=neighbours, vessel_radius=vessel_radius).labels
+    return segment_enhancement(
+        pe,
+        ser,
+        region,
+        pe_threshold=pe_threshold,
+        ser_threshold=ser_threshold,
+        neighbours=neighbours,
+        vessel_radius=vessel_radius,
+    ).labels
 
 
 def _disc(spacing: Values, radius: float) -> Mask:
     """Neighbourhood within the slice up to ``radius`` mm: slices are often too far apart to reach across them."""
     reach = [int(np.floor(radius / step + 1e-9)) for step in spacing[:2]]
-    i, j = np.mgrid[-reach[0]: reach[0] + 1, -reach[1]: reach[1] + 1]
+    i, j = np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1]
     return np.asarray((i * spacing[0]) ** 2 + (j * spacing[1]) ** 2 <= radius**2 * (1 + 1e-9))[:, :, None]
 
 
@@ -202,17 +257,24 @@ def _filled(mask: Mask) -> Mask:
     return np.asarray(ndimage.binary_fill_holes(flat))
 
 
-def _account(volumes: dict[str, float], pe_threshold: float, ser_threshold: float, neighbours: int,
-             vessel_radius: float) -> tuple[Finding, ...]:
+def _account(
+    volumes: dict[str, float], pe_threshold: float, ser_threshold: float, neighbours: int, vessel_radius: float
+) -> tuple[Finding, ...]:
     left_out = volumes["opened"] - volumes["largest"]
     return (
-        Finding("chosen", "enhancing tumour",
-                f"functional tumour volume {volumes['supported']:.2f} mL: PE at least {pe_threshold:g} %, SER above "
-                f"{ser_threshold:g}, at least {neighbours} of 26 neighbours enhancing "
-                f"({volumes['threshold'] - volumes['supported']:.2f} mL of scattered voxels left out)"),
-        Finding("chosen", "enhancing tumour",
-                f"for the geometry: strands thinner than {vessel_radius:g} mm cut off "
-                f"({volumes['supported'] - volumes['opened']:.2f} mL), smaller pieces left out ({left_out:.2f} mL), "
-                f"core closed and filled ({volumes['filled'] - volumes['largest']:.2f} mL): "
-                f"{volumes['filled']:.2f} mL"),
+        Finding(
+            "chosen",
+            "enhancing tumour",
+            f"functional tumour volume {volumes['supported']:.2f} mL: PE at least {pe_threshold:g} %, SER above "
+            f"{ser_threshold:g}, at least {neighbours} of 26 neighbours enhancing "
+            f"({volumes['threshold'] - volumes['supported']:.2f} mL of scattered voxels left out)",
+        ),
+        Finding(
+            "chosen",
+            "enhancing tumour",
+            f"for the geometry: strands thinner than {vessel_radius:g} mm cut off "
+            f"({volumes['supported'] - volumes['opened']:.2f} mL), smaller pieces left out ({left_out:.2f} mL), "
+            f"core closed and filled ({volumes['filled'] - volumes['largest']:.2f} mL): "
+            f"{volumes['filled']:.2f} mL",
+        ),
     )

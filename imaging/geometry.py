@@ -17,14 +17,38 @@ from ..core.quantity import Parameter
 from .planes import Plane
 from .study import Grid
 
-SAME_POSITION = Parameter(0.01, "mm", "positions closer than this along the normal are one slice",
-                          source="project specification, imaging §1.1", range=(1e-4, 0.1), assumed=True)
-SLICE_IRREGULARITY = Parameter(0.01, "1", "largest deviation of one slice distance from their median",
-                               source="project specification, validation §2.3 D7", range=(0.001, 0.1), assumed=True)
-LARGEST_SHEAR = Parameter(0.1, "degree", "largest angle between the slice normal and the direction of stacking",
-                          source="project specification, validation §2.3 D7", range=(0.01, 1), assumed=True)
-SAME_DIRECTION = Parameter(1e-3, "1", "direction cosines closer than this are equal",
-                           source="decimal strings of six digits", range=(1e-6, 1e-2), assumed=True)
+SAME_POSITION = Parameter(
+    0.01,
+    "mm",
+    "positions closer than this along the normal are one slice",
+    source="project specification, imaging §1.1",
+    range=(1e-4, 0.1),
+    assumed=True,
+)
+SLICE_IRREGULARITY = Parameter(
+    0.01,
+    "1",
+    "largest deviation of one slice distance from their median",
+    source="project specification, validation §2.3 D7",
+    range=(0.001, 0.1),
+    assumed=True,
+)
+LARGEST_SHEAR = Parameter(
+    0.1,
+    "degree",
+    "largest angle between the slice normal and the direction of stacking",
+    source="project specification, validation §2.3 D7",
+    range=(0.01, 1),
+    assumed=True,
+)
+SAME_DIRECTION = Parameter(
+    1e-3,
+    "1",
+    "direction cosines closer than this are equal",
+    source="decimal strings of six digits",
+    range=(1e-6, 1e-2),
+    assumed=True,
+)
 
 
 def check_alike(planes: Sequence[Plane], where: str) -> None:
@@ -32,24 +56,30 @@ def check_alike(planes: Sequence[Plane], where: str) -> None:
     first = planes[0]
     for what, differs in (
         ("image sizes", lambda plane: plane.shape != first.shape),
-        ("orientations", lambda plane: not np.allclose(plane.orientation, first.orientation,
-                                                       atol=SAME_DIRECTION.value)),
+        (
+            "orientations",
+            lambda plane: not np.allclose(plane.orientation, first.orientation, atol=SAME_DIRECTION.value),
+        ),
         ("pixel spacings", lambda plane: not np.allclose(plane.spacing, first.spacing, rtol=1e-3)),
     ):
         others = sum(differs(plane) for plane in planes)
         if others:
-            raise StudyRejected(f"{where} mixes {what}: {others} of its {len(planes)} images differ from the first",
-                                "one size, orientation and spacing in a series",
-                                "separate the images that were mixed into this series")
+            raise StudyRejected(
+                f"{where} mixes {what}: {others} of its {len(planes)} images differ from the first",
+                "one size, orientation and spacing in a series",
+                "separate the images that were mixed into this series",
+            )
 
 
 def _normal(plane: Plane, where: str) -> NDArray[np.float64]:
     row, column = plane.orientation[:3], plane.orientation[3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if not np.allclose(lengths, 1.0, atol=SAME_DIRECTION.value) or abs(row @ column) > SAME_DIRECTION.value:
-        raise StudyRejected(f"{where} has row and column directions that are not perpendicular unit vectors",
-                            "Image Orientation (Patient) of two perpendicular unit vectors",
-                            "export the original images")
+        raise StudyRejected(
+            f"{where} has row and column directions that are not perpendicular unit vectors",
+            "Image Orientation (Patient) of two perpendicular unit vectors",
+            "export the original images",
+        )
     normal = np.cross(row, column)
     return np.asarray(normal / np.linalg.norm(normal))
 
@@ -69,9 +99,12 @@ def slice_distance(heights: NDArray[np.float64], where: str) -> float:
     step = float(np.median(steps))
     worst = int(np.argmax(np.abs(steps - step)))
     if abs(steps[worst] - step) > max(SLICE_IRREGULARITY.value * step, SAME_POSITION.value):
-        raise StudyRejected(f"{where} has a gap: slices {worst + 1} and {worst + 2} of {len(heights)} lie "
-                            f"{steps[worst]:.3f} mm apart, the others {step:.3f} mm",
-                            "evenly spaced slices", "add the missing slices, or resample the series")
+        raise StudyRejected(
+            f"{where} has a gap: slices {worst + 1} and {worst + 2} of {len(heights)} lie "
+            f"{steps[worst]:.3f} mm apart, the others {step:.3f} mm",
+            "evenly spaced slices",
+            "add the missing slices, or resample the series",
+        )
     return float((heights[-1] - heights[0]) / (len(heights) - 1))
 
 
@@ -88,17 +121,24 @@ def slice_distance_with_gaps(heights: NDArray[np.float64], declared: float | Non
             continue
         counts = np.rint((heights - heights[0]) / step)
         if (counts[1:] > 0).all() and np.abs(heights - heights[0] - counts * step).max() <= max(
-                SLICE_IRREGULARITY.value * step * counts.max(), SAME_POSITION.value):
+            SLICE_IRREGULARITY.value * step * counts.max(), SAME_POSITION.value
+        ):
             return float((heights[-1] - heights[0]) / counts[-1])
-    raise StudyRejected(f"{where} has frames at uneven distances ({steps.min():.3f} to {steps.max():.3f} mm)",
-                        "frames on evenly spaced slices", "export the segmentation on the slices of its images")
+    raise StudyRejected(
+        f"{where} has frames at uneven distances ({steps.min():.3f} to {steps.max():.3f} mm)",
+        "frames on evenly spaced slices",
+        "export the segmentation on the slices of its images",
+    )
 
 
 def _lone_distance(plane: Plane, where: str) -> float:
     step = plane.declared_step or plane.thickness
     if not step:
-        raise StudyRejected(f"{where} is one slice of unknown thickness", "a slice distance above zero",
-                            "give the other slices, or an image with Spacing Between Slices")
+        raise StudyRejected(
+            f"{where} is one slice of unknown thickness",
+            "a slice distance above zero",
+            "give the other slices, or an image with Spacing Between Slices",
+        )
     return step
 
 
@@ -108,13 +148,14 @@ def _check_straight(planes: Sequence[Plane], normal: NDArray[np.float64], where:
     drift = np.linalg.norm(sideways - sideways[0], axis=1).max()
     allowed = np.tan(np.radians(LARGEST_SHEAR.value)) * np.ptp(positions @ normal) + SAME_POSITION.value
     if drift > allowed:
-        raise StudyRejected(f"the slices of {where} are shifted sideways by up to {drift:.2f} mm (a tilted gantry, "
-                            "or mixed series)", f"slices stacked within {LARGEST_SHEAR.value} degrees of their normal",
-                            "resample the series to a rectangular grid")
+        raise StudyRejected(
+            f"the slices of {where} are shifted sideways by up to {drift:.2f} mm (a tilted gantry, or mixed series)",
+            f"slices stacked within {LARGEST_SHEAR.value} degrees of their normal",
+            "resample the series to a rectangular grid",
+        )
 
 
-def stack(planes: Sequence[Plane], frame_uid: str, where: str, *,
-          gaps: bool = False) -> tuple[Grid, NDArray[np.int64]]:
+def stack(planes: Sequence[Plane], frame_uid: str, where: str, *, gaps: bool = False) -> tuple[Grid, NDArray[np.int64]]:
     """The grid that the planes lie on, and the slice number of each; several planes may share a slice.
 
     gaps  True if slices may be absent (empty ones of a segmentation)
@@ -125,8 +166,9 @@ def stack(planes: Sequence[Plane], frame_uid: str, where: str, *,
     check_alike(planes, where)
     first = planes[0]
     if (first.spacing <= 0).any():
-        raise StudyRejected(f"{where} has a pixel spacing of zero or below", "positive Pixel Spacing",
-                            "export the original images")
+        raise StudyRejected(
+            f"{where} has a pixel spacing of zero or below", "positive Pixel Spacing", "export the original images"
+        )
     normal = _normal(first, where)
     _check_straight(planes, normal, where)
     heights, slices = group_heights(np.array([plane.position @ normal for plane in planes]))

@@ -18,10 +18,22 @@ from .quality import bit, fractions
 from .resample import resample_values
 from .study import ParametricMap, Series
 
-SLOW_EXTENDED = Parameter(5.0, "s", "frame interval above which vp is marked", "project specification, imaging §7",
-                          range=(3.0, 10.0), assumed=True)
-SLOW_TOFTS = Parameter(20.0, "s", "frame interval above which Tofts's model is marked and vp is not fitted",
-                       "project specification, imaging §7", range=(10.0, 30.0), assumed=True)
+SLOW_EXTENDED = Parameter(
+    5.0,
+    "s",
+    "frame interval above which vp is marked",
+    "project specification, imaging §7",
+    range=(3.0, 10.0),
+    assumed=True,
+)
+SLOW_TOFTS = Parameter(
+    20.0,
+    "s",
+    "frame interval above which Tofts's model is marked and vp is not fitted",
+    "project specification, imaging §7",
+    range=(10.0, 30.0),
+    assumed=True,
+)
 LATE_FRAMES = 5
 """Frames at the end of a series whose mean concentration tells whether a voxel enhances."""
 _CHUNK = 1 << 16
@@ -29,8 +41,9 @@ _UNUSABLE = bit("saturated") | bit("not-finite") | bit("t10-range") | bit("backg
 _SEMI = "use the semi-quantitative maps (dce-model semi): PE and SER"
 
 
-def kinetic_maps(dynamic: Dynamic, t1: ParametricMap | None, b1: ParametricMap | None, account: Account
-                 ) -> dict[str, ParametricMap]:
+def kinetic_maps(
+    dynamic: Dynamic, t1: ParametricMap | None, b1: ParametricMap | None, account: Account
+) -> dict[str, ParametricMap]:
     """Maps of a tissue model with NAME_error and NAME_raw, or none where the data carry PE and SER only.
 
     Raises ModelRefused where a model was asked for that the data cannot carry.
@@ -62,11 +75,17 @@ def _model(dynamic: Dynamic, t1: ParametricMap | None, account: Account) -> Mode
     if wanted == "auto" and dynamic.interval_s > SLOW_TOFTS.value:
         model = "tofts"
     account.summary["model"] = model
-    account.note("chosen", "dynamic series", f"{model} by variable projection: {len(dynamic.times_s)} frames, one "
-                 f"every {dynamic.interval_s:.3g} s")
+    account.note(
+        "chosen",
+        "dynamic series",
+        f"{model} by variable projection: {len(dynamic.times_s)} frames, one every {dynamic.interval_s:.3g} s",
+    )
     if dynamic.interval_s > _slow(model):
-        account.note("doubted", "dynamic series", f"slow-sampling: one frame every {dynamic.interval_s:.3g} s is slow "
-                     f"for {model}; its maps are marked")
+        account.note(
+            "doubted",
+            "dynamic series",
+            f"slow-sampling: one frame every {dynamic.interval_s:.3g} s is slow for {model}; its maps are marked",
+        )
     if dynamic.baseline < 3:
         account.note("doubted", "dynamic series", f"no-baseline: {dynamic.baseline} frames before contrast")
     return model
@@ -82,12 +101,18 @@ def _refusal(dynamic: Dynamic, t1: ParametricMap | None, what: str) -> tuple[str
     if frames < LEAST_FRAMES.value:
         return f"too-few-times: {frames} frames for {what}", f"at least {LEAST_FRAMES.value:.0f} frames", _SEMI
     if t1 is None:
-        return (f"T1 before contrast is not known for {what}", "several flip angles, a T1 map, or T1 in seconds",
-                f"give T1 in seconds (t1), or {_SEMI}")
+        return (
+            f"T1 before contrast is not known for {what}",
+            "several flip angles, a T1 map, or T1 in seconds",
+            f"give T1 in seconds (t1), or {_SEMI}",
+        )
     missing = [key for key in ("tr_s", "fa_deg") if key not in dynamic.series.acquisition]
     if missing:
-        return (f"the dynamic series does not say {' and '.join(missing)}, needed for {what}",
-                "repetition time and flip angle", f"state them, or {_SEMI}")
+        return (
+            f"the dynamic series does not say {' and '.join(missing)}, needed for {what}",
+            "repetition time and flip angle",
+            f"state them, or {_SEMI}",
+        )
     return None
 
 
@@ -117,17 +142,29 @@ class _SignalChain:
         if b1 is not None:
             angle *= resample_values(b1.values, b1.grid, series.grid)
         before = series.values[baseline_frames(dynamic.baseline, all_points=all_points)][:, dynamic.tissue]
-        return cls(t10, angle, float(acquired(series, "tr_s", "the repetition time")),
-                   _stated_or_default(account.settings.relaxivity, series, "relaxivity", RELAXIVITY, account),
-                   all_points, baseline_noise(np.asarray(before, dtype=np.float64).T))
+        return cls(
+            t10,
+            angle,
+            float(acquired(series, "tr_s", "the repetition time")),
+            _stated_or_default(account.settings.relaxivity, series, "relaxivity", RELAXIVITY, account),
+            all_points,
+            baseline_noise(np.asarray(before, dtype=np.float64).T),
+        )
 
     def concentration(self, dynamic: Dynamic, where: tuple[NDArray[np.intp], ...]) -> Concentration:
         """Concentration of the voxels at three index arrays."""
         i, j, k = where
         rows = np.ascontiguousarray(dynamic.series.values[:, i, j, k].T, dtype=np.float64)
-        return to_concentration(rows, self.t10[where], fa_deg=self.fa_deg[where], tr_s=self.tr_s,
-                                relaxivity=self.relaxivity, baseline=dynamic.baseline, all_points=self.all_points,
-                                signal_noise=self.signal_noise)
+        return to_concentration(
+            rows,
+            self.t10[where],
+            fa_deg=self.fa_deg[where],
+            tr_s=self.tr_s,
+            relaxivity=self.relaxivity,
+            baseline=dynamic.baseline,
+            all_points=self.all_points,
+            signal_noise=self.signal_noise,
+        )
 
 
 def _stated_or_default(stated: float | None, series: Series, key: str, default: Parameter, account: Account) -> float:
@@ -140,13 +177,18 @@ def _stated_or_default(stated: float | None, series: Series, key: str, default: 
         value = float(series.acquisition[key].value)
         account.note("found", key, f"{key} {value:g}{unit}, from the series")
         return value
-    account.note("inferred", key, f"{key} {default.value:g}{unit} is assumed ({default.source}); state the true one if "
-                 "you know it: Ktrans, ve and vp scale with it")
+    account.note(
+        "inferred",
+        key,
+        f"{key} {default.value:g}{unit} is assumed ({default.source}); state the true one if "
+        "you know it: Ktrans, ve and vp scale with it",
+    )
     return default.value
 
 
-def _arriving_plasma(dynamic: Dynamic, chain: _SignalChain, region: Mask, model: Model, account: Account
-                     ) -> PlasmaCurve:
+def _arriving_plasma(
+    dynamic: Dynamic, chain: _SignalChain, region: Mask, model: Model, account: Account
+) -> PlasmaCurve:
     """The input curve in plasma, shifted to where it fits the region's mean curve best."""
     settings, measured = account.settings, account.settings.aif.lower().endswith(".csv")
     curve = input_curve(settings.aif, float(dynamic.times_s[-1] - dynamic.times_s[0]) + 60.0)
@@ -157,15 +199,28 @@ def _arriving_plasma(dynamic: Dynamic, chain: _SignalChain, region: Mask, model:
     plasma, mean = in_plasma(curve, haematocrit), _mean_concentration(dynamic, chain, region)
     if measured:
         _judge_curve(curve, mean, dynamic, account)
-    delay = settings.delay_s if settings.delay_s is not None else find_delay(
-        dynamic.times_s, mean, model, plasma, around_s=0.0 if measured else float(dynamic.times_s[dynamic.baseline]),
-        reach_s=DELAY_RANGE.value + (0.0 if measured else dynamic.interval_s))
+    delay = (
+        settings.delay_s
+        if settings.delay_s is not None
+        else find_delay(
+            dynamic.times_s,
+            mean,
+            model,
+            plasma,
+            around_s=0.0 if measured else float(dynamic.times_s[dynamic.baseline]),
+            reach_s=DELAY_RANGE.value + (0.0 if measured else dynamic.interval_s),
+        )
+    )
     how = "as stated" if settings.delay_s is not None else "which fits the region's mean curve best"
     account.note("chosen", "input function", f"{curve.source}, shifted to {delay:.2f} s, {how}")
     plasma = plasma.delayed(delay)
-    account.summary |= {"aif": curve.source, "delay_s": delay, "relaxivity": chain.relaxivity,
-                        "baseline_frames": dynamic.baseline,
-                        "aicc_of_region_mean": _model_choice(dynamic, mean, plasma, model, account)}
+    account.summary |= {
+        "aif": curve.source,
+        "delay_s": delay,
+        "relaxivity": chain.relaxivity,
+        "baseline_frames": dynamic.baseline,
+        "aicc_of_region_mean": _model_choice(dynamic, mean, plasma, model, account),
+    }
     return plasma
 
 
@@ -174,19 +229,27 @@ def _mean_concentration(dynamic: Dynamic, chain: _SignalChain, region: Mask) -> 
     values = chain.concentration(dynamic, np.nonzero(region)).values
     valid = values[np.isfinite(values).all(axis=1)]
     if len(valid) == 0:
-        raise ModelRefused("no voxel of the region has a concentration (saturated, or T1 outside 0.2 to 4 s)",
-                           "at least one valid voxel", "check T1, flip angle, repetition time and the region")
+        raise ModelRefused(
+            "no voxel of the region has a concentration (saturated, or T1 outside 0.2 to 4 s)",
+            "at least one valid voxel",
+            "check T1, flip angle, repetition time and the region",
+        )
     return np.asarray(valid.mean(axis=0))
 
 
-def _model_choice(dynamic: Dynamic, mean: Values, plasma: PlasmaCurve, used: Model, account: Account
-                  ) -> dict[str, float]:
+def _model_choice(
+    dynamic: Dynamic, mean: Values, plasma: PlasmaCurve, used: Model, account: Account
+) -> dict[str, float]:
     """Akaike's criterion of each model on the region's mean curve."""
     scores = {str(one): float(fit_curves(dynamic.times_s, mean, one, plasma, threads=1).aicc[0]) for one in MODELS}
     best = min(scores, key=lambda model: scores[model])
     if best != used and np.isfinite(list(scores.values())).all():
-        account.note("doubted", "dynamic series", f"{best} describes the region's mean curve better than {used} (AICc "
-                     f"{scores[best]:.1f} against {scores[used]:.1f})")
+        account.note(
+            "doubted",
+            "dynamic series",
+            f"{best} describes the region's mean curve better than {used} (AICc "
+            f"{scores[best]:.1f} against {scores[used]:.1f})",
+        )
     return scores
 
 
@@ -194,29 +257,37 @@ def _judge_curve(curve: Curve, mean: Values, dynamic: Dynamic, account: Account)
     """Doubt a measured curve whose peak or tail is far from Parker's, or that peaks after the tissue."""
     peak = int(curve.concentration.argmax())
     since_peak = float(curve.times_s[-1] - curve.times_s[peak]) / 60.0
-    for name, value, usual in (("peak", curve.concentration[peak], 6.07),
-                               ("tail", curve.concentration[-1], float(parker(since_peak + 0.17)))):
+    for name, value, usual in (
+        ("peak", curve.concentration[peak], 6.07),
+        ("tail", curve.concentration[-1], float(parker(since_peak + 0.17))),
+    ):
         if not 0.3 <= value / usual <= 3.0:
-            account.note("doubted", "input function", f"aif-implausible: its {name} of {value:.3g} mmol/L is far from "
-                         f"the {usual:.3g} of the population")
+            account.note(
+                "doubted",
+                "input function",
+                f"aif-implausible: its {name} of {value:.3g} mmol/L is far from the {usual:.3g} of the population",
+            )
     if curve.times_s[peak] > dynamic.times_s[int(mean.argmax())]:
         account.note("doubted", "input function", "aif-late: it peaks after the tissue")
 
 
-def _fitted(dynamic: Dynamic, chain: _SignalChain, plasma: PlasmaCurve, model: Model, account: Account
-            ) -> dict[str, ParametricMap]:
+def _fitted(
+    dynamic: Dynamic, chain: _SignalChain, plasma: PlasmaCurve, model: Model, account: Account
+) -> dict[str, ParametricMap]:
     """Fit every tissue voxel, chunk by chunk."""
     shape, places = dynamic.series.grid.shape, np.nonzero(dynamic.tissue)
     flags, grids = np.full(shape, bit("background")), dict[str, Values]()
     for start in range(0, len(places[0]), _CHUNK):
-        chunk = tuple(axis[start: start + _CHUNK] for axis in places)
+        chunk = tuple(axis[start : start + _CHUNK] for axis in places)
         values, words = _fit_chunk(dynamic, chain.concentration(dynamic, chunk), plasma, model, account)
         for name, column in values.items():
             grids.setdefault(name, np.full(shape, np.nan))[chunk] = column
         flags[chunk] = words
         account.tell(f"{model} fit", min(1.0, (start + _CHUNK) / len(places[0])))
-    return {name: map_of(dynamic.series, name, values, flags, _method(name, model), unit=UNITS[name.split("_")[0]])
-            for name, values in grids.items()}
+    return {
+        name: map_of(dynamic.series, name, values, flags, _method(name, model), unit=UNITS[name.split("_")[0]])
+        for name, values in grids.items()
+    }
 
 
 def _method(name: str, model: Model) -> str:
@@ -224,8 +295,9 @@ def _method(name: str, model: Model) -> str:
     return f"{model}, variable projection" + kinds.get(name.rpartition("_")[2], "")
 
 
-def _fit_chunk(dynamic: Dynamic, tissue: Concentration, plasma: PlasmaCurve, model: Model, account: Account
-               ) -> tuple[dict[str, Values], Words]:
+def _fit_chunk(
+    dynamic: Dynamic, tissue: Concentration, plasma: PlasmaCurve, model: Model, account: Account
+) -> tuple[dict[str, Values], Words]:
     """Values and flags of some voxels, the quality rules applied."""
     usable = (tissue.flags & _UNUSABLE) == 0
     curves = np.where(usable[:, None], tissue.values, np.nan)
@@ -272,6 +344,8 @@ def _refuse_if_mostly_invalid(flow: ParametricMap, region: Mask) -> None:
     if share > MOST_INVALID.value:
         shares = fractions(flow.quality, region) if flow.quality is not None else {}
         reasons = ", ".join(f"{name} {part:.0%}" for name, part in sorted(shares.items(), key=lambda one: -one[1]))
-        raise ModelRefused(f"no {flow.name} in {share:.0%} of the region (flags: {reasons or 'none'})",
-                           f"at most {MOST_INVALID.value:.0%} invalid voxels",
-                           f"check T1, flip angle, repetition time, baseline and input function, or {_SEMI}")
+        raise ModelRefused(
+            f"no {flow.name} in {share:.0%} of the region (flags: {reasons or 'none'})",
+            f"at most {MOST_INVALID.value:.0%} invalid voxels",
+            f"check T1, flip angle, repetition time, baseline and input function, or {_SEMI}",
+        )

@@ -30,14 +30,37 @@ Values = NDArray[np.float64]
 Model = Literal["tofts", "extended-tofts", "patlak"]
 MODELS: tuple[Model, ...] = ("tofts", "extended-tofts", "patlak")
 
-KEP_LOW = Parameter(0.005, "1/min", "lowest rate constant searched", "project specification, imaging §15",
-                    range=(0.001, 0.02), assumed=True)
-KEP_HIGH = Parameter(20.0, "1/min", "highest rate constant searched", "project specification, imaging §6",
-                     range=(10.0, 60.0), assumed=True)
-LEAST_FRAMES = Parameter(8.0, "1", "fewest frames that may carry a kinetic model", "project specification, imaging §7",
-                         range=(8.0, 20.0), assumed=True)
-DELAY_RANGE = Parameter(10.0, "s", "furthest shift of the input curve that is tried, each way",
-                        "bounds of the OSIPI code collection (-10 to 10 s)", range=(5.0, 20.0))
+KEP_LOW = Parameter(
+    0.005,
+    "1/min",
+    "lowest rate constant searched",
+    "project specification, imaging §15",
+    range=(0.001, 0.02),
+    assumed=True,
+)
+KEP_HIGH = Parameter(
+    20.0,
+    "1/min",
+    "highest rate constant searched",
+    "project specification, imaging §6",
+    range=(10.0, 60.0),
+    assumed=True,
+)
+LEAST_FRAMES = Parameter(
+    8.0,
+    "1",
+    "fewest frames that may carry a kinetic model",
+    "project specification, imaging §7",
+    range=(8.0, 20.0),
+    assumed=True,
+)
+DELAY_RANGE = Parameter(
+    10.0,
+    "s",
+    "furthest shift of the input curve that is tried, each way",
+    "bounds of the OSIPI code collection (-10 to 10 s)",
+    range=(5.0, 20.0),
+)
 NODE_SPACING = 0.04
 _COARSE = 8
 _PAD = 16
@@ -102,8 +125,15 @@ def _basis(sampling: Sampling, kep_range: tuple[float, float], spacing: float, *
     coarse = np.zeros((len(sampling.frames), -(-(len(lnk) // _COARSE + 1) // _PAD) * _PAD))
     coarse[:, : len(lnk) // _COARSE + 1] = table[::_COARSE, 0].T
     x, d = table[:, 0], table[:, 1]
-    products = np.stack([np.einsum("nt,nt->n", x, x), np.einsum("nt,nt->n", x, d),
-                         np.einsum("nt,t->n", x, plasma), np.einsum("nt,t->n", d, plasma)], axis=1)
+    products = np.stack(
+        [
+            np.einsum("nt,nt->n", x, x),
+            np.einsum("nt,nt->n", x, d),
+            np.einsum("nt,t->n", x, plasma),
+            np.einsum("nt,t->n", d, plasma),
+        ],
+        axis=1,
+    )
     ends = np.concatenate([table[:-1], table[1:]], axis=1)
     return _Basis(lnk, table, coarse, plasma, products, np.einsum("nat,nbt->nab", ends, ends))
 
@@ -163,8 +193,9 @@ def _hermite(s: float, w: Values, v: Values) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _inside(s: float, gram: Values, node: int, ends: Values, pp: float, cp: float, w: Values, v: Values,
-            out: Values) -> float:
+def _inside(
+    s: float, gram: Values, node: int, ends: Values, pp: float, cp: float, w: Values, v: Values, out: Values
+) -> float:
     """Amplitudes and the derivative of the explained sum of squares at s inside the interval after a node.
 
     ends (2, 4): products of the curve and of the plasma with the four end vectors.
@@ -186,8 +217,7 @@ def _inside(s: float, gram: Values, node: int, ends: Values, pp: float, cp: floa
 
 
 @njit(cache=True, nogil=True)
-def _root(gram: Values, node: int, ends: Values, pp: float, cp: float, w: Values, v: Values,
-          out: Values) -> float:
+def _root(gram: Values, node: int, ends: Values, pp: float, cp: float, w: Values, v: Values, out: Values) -> float:
     """s in [0, 1] where the derivative vanishes: secant steps kept inside a bracket (Illinois)."""
     low, high = 0.0, 1.0
     f_low = _inside(low, gram, node, ends, pp, cp, w, v, out)
@@ -294,8 +324,9 @@ def _standard_errors(out: Values, pp: float, step: float, kep: float, variance: 
 
 
 @njit(cache=True, nogil=True)
-def _residuals(curve: Values, table: Values, node: int, w: Values, a: float, b: float, plasma: Values, judged: Values,
-               row: int) -> None:
+def _residuals(
+    curve: Values, table: Values, node: int, w: Values, a: float, b: float, plasma: Values, judged: Values, row: int
+) -> None:
     """judged[row] receives the residual sum of squares, the total about the mean, and the runs-test statistic."""
     n = len(curve)
     rss = mean = total = 0.0
@@ -304,8 +335,12 @@ def _residuals(curve: Values, table: Values, node: int, w: Values, a: float, b: 
     mean /= n
     positive, runs, before = 0, 1, 0
     for t in range(n):
-        x = (w[0] * table[node, 0, t] + w[1] * table[node, 1, t]
-             + w[2] * table[node + 1, 0, t] + w[3] * table[node + 1, 1, t])
+        x = (
+            w[0] * table[node, 0, t]
+            + w[1] * table[node, 1, t]
+            + w[2] * table[node + 1, 0, t]
+            + w[3] * table[node + 1, 1, t]
+        )
         r = curve[t] - a * x - b * plasma[t]
         rss += r * r
         total += (curve[t] - mean) ** 2
@@ -322,9 +357,21 @@ def _residuals(curve: Values, table: Values, node: int, w: Values, a: float, b: 
 
 
 @njit(cache=True, nogil=True)
-def _fit_rows(curves: Values, lnk: Values, table: Values, coarse: Values, plasma: Values, products: Values,
-              gram: Values, found: Values, errors: Values, judged: Values, limit: NDArray[np.int64], start: int,
-              stop: int) -> None:
+def _fit_rows(
+    curves: Values,
+    lnk: Values,
+    table: Values,
+    coarse: Values,
+    plasma: Values,
+    products: Values,
+    gram: Values,
+    found: Values,
+    errors: Values,
+    judged: Values,
+    limit: NDArray[np.int64],
+    start: int,
+    stop: int,
+) -> None:
     """Fit the rows start..stop: found a, kep, b; errors of Ktrans, ve, vp, kep; limit -1, 0 or 1."""
     step = lnk[1] - lnk[0]
     pp = _dot(plasma, plasma)
@@ -334,8 +381,9 @@ def _fit_rows(curves: Values, lnk: Values, table: Values, coarse: Values, plasma
     for row in range(start, stop):
         curve = curves[row]
         cp = _dot(curve, plasma) if pp > 0.0 else 0.0
-        node, limit[row] = _interval(curve, table, products, pp, cp,
-                                     _best_coarse(curve, coarse, products, pp, cp, work))
+        node, limit[row] = _interval(
+            curve, table, products, pp, cp, _best_coarse(curve, coarse, products, pp, cp, work)
+        )
         ends[0, 0], ends[0, 1] = _two_dots(curve, table, node)
         ends[0, 2], ends[0, 3] = _two_dots(curve, table, node + 1)
         ends[1, 0], ends[1, 1] = products[node, 2], products[node, 3]
@@ -353,9 +401,17 @@ def _fit_rows(curves: Values, lnk: Values, table: Values, coarse: Values, plasma
             _standard_errors(out, pp, step, kep, judged[row, 0] / max(len(curve) - parameters, 1), errors[row])
 
 
-def fit_curves(times_s: ArrayLike, concentrations: ArrayLike, model: Model, plasma: PlasmaCurve, *,
-               kep_range: tuple[float, float] = (KEP_LOW.value, KEP_HIGH.value), spacing: float = NODE_SPACING,
-               threads: int | None = None, progress: Progress | None = None) -> KineticFit:
+def fit_curves(
+    times_s: ArrayLike,
+    concentrations: ArrayLike,
+    model: Model,
+    plasma: PlasmaCurve,
+    *,
+    kep_range: tuple[float, float] = (KEP_LOW.value, KEP_HIGH.value),
+    spacing: float = NODE_SPACING,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> KineticFit:
     """Fit one model to many tissue curves.
 
     times_s         (frames,) s, increasing, in the time of the plasma curve
@@ -372,14 +428,18 @@ def fit_curves(times_s: ArrayLike, concentrations: ArrayLike, model: Model, plas
     work = curves if usable.all() else np.ascontiguousarray(curves[usable])
     sampling = sample(plasma, times)
     if not np.any(sampling.plasma > 0):
-        raise ModelRefused("an input function that is zero at every frame", "contrast agent in blood during the series",
-                           "check the delay and the times of the input function")
+        raise ModelRefused(
+            "an input function that is zero at every frame",
+            "contrast agent in blood during the series",
+            "check the delay and the times of the input function",
+        )
     if model == "patlak":
         fit = _fit_patlak(work, sampling)
     else:
         basis = _basis(sampling, kep_range, spacing, vascular=model == "extended-tofts")
-        fit = _fit_tofts(work, basis, model, threads, progress,
-                         duration=float(times[-1] - max(times[0], plasma.times_s[0])) / 60.0)
+        fit = _fit_tofts(
+            work, basis, model, threads, progress, duration=float(times[-1] - max(times[0], plasma.times_s[0])) / 60.0
+        )
     return _spread_fit(fit, usable)
 
 
@@ -387,39 +447,77 @@ def _check(times: Values, curves: Values, model: str, kep_range: tuple[float, fl
     if model not in MODELS:
         raise ModelRefused(f"model {model!r}", "one of " + ", ".join(MODELS), "choose a model from the list")
     if len(times) < LEAST_FRAMES.value:
-        raise ModelRefused(f"too-few-times: {len(times)} frames for {model}",
-                           f"at least {LEAST_FRAMES.value:.0f} frames",
-                           "use the semi-quantitative maps (dce-model semi): PE and SER")
+        raise ModelRefused(
+            f"too-few-times: {len(times)} frames for {model}",
+            f"at least {LEAST_FRAMES.value:.0f} frames",
+            "use the semi-quantitative maps (dce-model semi): PE and SER",
+        )
     if curves.shape[1] != len(times) or not np.isfinite(times).all() or np.any(np.diff(times) <= 0):
-        raise ModelRefused(f"{len(times)} times for curves of {curves.shape[1]} frames, or times that do not increase",
-                           "one increasing time in seconds a frame", "correct the times")
+        raise ModelRefused(
+            f"{len(times)} times for curves of {curves.shape[1]} frames, or times that do not increase",
+            "one increasing time in seconds a frame",
+            "correct the times",
+        )
     if not 0 < kep_range[0] < kep_range[1]:
-        raise ModelRefused(f"a search from kep {kep_range[0]} to {kep_range[1]} 1/min", "0 < lowest < highest",
-                           "correct the range")
+        raise ModelRefused(
+            f"a search from kep {kep_range[0]} to {kep_range[1]} 1/min", "0 < lowest < highest", "correct the range"
+        )
 
 
-def _fit_tofts(work: Values, basis: _Basis, model: Model, threads: int | None, progress: Progress | None, *,
-               duration: float) -> KineticFit:
+def _fit_tofts(
+    work: Values, basis: _Basis, model: Model, threads: int | None, progress: Progress | None, *, duration: float
+) -> KineticFit:
     count = len(work)
     found, errors, judged = np.zeros((count, 3)), np.full((count, 4), np.nan), np.zeros((count, 3))
     limit = np.zeros(count, dtype=np.int64)
-    in_chunks(lambda start, stop: _fit_rows(work, basis.lnk, basis.table, basis.coarse, basis.plasma, basis.products,
-                                            basis.gram, found, errors, judged, limit, start, stop),
-              count, threads=threads, progress=progress, what=f"{model} fit")
+    in_chunks(
+        lambda start, stop: _fit_rows(
+            work,
+            basis.lnk,
+            basis.table,
+            basis.coarse,
+            basis.plasma,
+            basis.products,
+            basis.gram,
+            found,
+            errors,
+            judged,
+            limit,
+            start,
+            stop,
+        ),
+        count,
+        threads=threads,
+        progress=progress,
+        what=f"{model} fit",
+    )
     ktrans, kep, vp = found.T
     flowing = ktrans > 0
-    parameters = {"ktrans": ktrans, "kep": np.where(flowing, kep, np.nan),
-                  "ve": np.where(flowing, ktrans / kep, np.nan), "vp": vp}
-    flags = np.where(flowing & (limit != 0), bit("kep-at-limit"), 0) | np.where(
-        flowing & (kep * duration < 1.0), bit("short-acquisition"), 0) | np.where(
-        flowing & (ktrans > kep), bit("ve-above-1"), 0) | np.where(vp > 1, bit("vp-above-1"), 0)
+    parameters = {
+        "ktrans": ktrans,
+        "kep": np.where(flowing, kep, np.nan),
+        "ve": np.where(flowing, ktrans / kep, np.nan),
+        "vp": vp,
+    }
+    flags = (
+        np.where(flowing & (limit != 0), bit("kep-at-limit"), 0)
+        | np.where(flowing & (kep * duration < 1.0), bit("short-acquisition"), 0)
+        | np.where(flowing & (ktrans > kep), bit("ve-above-1"), 0)
+        | np.where(vp > 1, bit("vp-above-1"), 0)
+    )
     if model == "extended-tofts":
         flags |= np.where(vp == 0, bit("vp-at-zero"), 0)
     else:
         del parameters["vp"]
     named = dict(zip(("ktrans", "ve", "vp", "kep"), errors.T))
-    return KineticFit(model, parameters, {name: named[name] for name in parameters}, judged[:, 0],
-                      (flags | _misfit(judged)).astype(np.uint32), work.shape[1])
+    return KineticFit(
+        model,
+        parameters,
+        {name: named[name] for name in parameters},
+        judged[:, 0],
+        (flags | _misfit(judged)).astype(np.uint32),
+        work.shape[1],
+    )
 
 
 def _misfit(judged: Values) -> NDArray[np.uint32]:
@@ -440,13 +538,19 @@ def _fit_patlak(work: Values, sampling: Sampling) -> KineticFit:
     total = ((work - work.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     judged = np.stack([rss, total, np.zeros_like(rss)], axis=1)
     flags = np.where(found[:, 1] == 0, bit("vp-at-zero"), 0) | np.where(found[:, 1] > 1, bit("vp-above-1"), 0)
-    return KineticFit("patlak", {"ps": found[:, 0], "vp": found[:, 1]},
-                      {"ps": np.sqrt(scale * pp), "vp": np.sqrt(scale * xx)}, rss,
-                      (flags | _misfit(judged)).astype(np.uint32), n)
+    return KineticFit(
+        "patlak",
+        {"ps": found[:, 0], "vp": found[:, 1]},
+        {"ps": np.sqrt(scale * pp), "vp": np.sqrt(scale * xx)},
+        rss,
+        (flags | _misfit(judged)).astype(np.uint32),
+        n,
+    )
 
 
 def _spread_fit(fit: KineticFit, usable: NDArray[np.bool_]) -> KineticFit:
     """The fit of the usable curves spread over all: NaN and a flag elsewhere."""
+
     def full(values: Values) -> Values:
         out = np.full(usable.shape, np.nan)
         out[usable] = values
@@ -454,8 +558,14 @@ def _spread_fit(fit: KineticFit, usable: NDArray[np.bool_]) -> KineticFit:
 
     flags = np.full(usable.shape, bit("not-finite"))
     flags[usable] = fit.flags
-    return KineticFit(fit.model, {name: full(values) for name, values in fit.parameters.items()},
-                      {name: full(values) for name, values in fit.errors.items()}, full(fit.rss), flags, fit.frames)
+    return KineticFit(
+        fit.model,
+        {name: full(values) for name, values in fit.parameters.items()},
+        {name: full(values) for name, values in fit.errors.items()},
+        full(fit.rss),
+        flags,
+        fit.frames,
+    )
 
 
 def linear_preview(times_s: ArrayLike, concentrations: ArrayLike, plasma: PlasmaCurve) -> dict[str, Values]:
@@ -468,11 +578,13 @@ def linear_preview(times_s: ArrayLike, concentrations: ArrayLike, plasma: Plasma
     curves = np.atleast_2d(np.asarray(concentrations, dtype=float))
     sampling = sample(plasma, times)
     steps = np.diff(times) / 60.0
-    integral = np.concatenate([np.zeros((len(curves), 1)),
-                               np.cumsum(0.5 * steps * (curves[:, 1:] + curves[:, :-1]), axis=1)], axis=1)
+    integral = np.concatenate(
+        [np.zeros((len(curves), 1)), np.cumsum(0.5 * steps * (curves[:, 1:] + curves[:, :-1]), axis=1)], axis=1
+    )
     shape = curves.shape
-    columns = np.stack([np.broadcast_to(sampling.response(0.0)[0], shape), -integral,
-                        np.broadcast_to(sampling.plasma, shape)], axis=2)
+    columns = np.stack(
+        [np.broadcast_to(sampling.response(0.0)[0], shape), -integral, np.broadcast_to(sampling.plasma, shape)], axis=2
+    )
     normal = np.einsum("nti,ntj->nij", columns, columns)
     first, kep, vp = np.linalg.solve(normal, np.einsum("nti,nt->ni", columns, curves)[..., None])[..., 0].T
     ktrans = first - kep * vp
@@ -480,9 +592,16 @@ def linear_preview(times_s: ArrayLike, concentrations: ArrayLike, plasma: Plasma
         return {"ktrans": ktrans, "ve": ktrans / kep, "vp": vp}
 
 
-def find_delay(times_s: ArrayLike, curve: ArrayLike, model: Model, plasma: PlasmaCurve, *, around_s: float = 0.0,
-               reach_s: float = DELAY_RANGE.value, kep_range: tuple[float, float] = (KEP_LOW.value, KEP_HIGH.value)
-               ) -> float:
+def find_delay(
+    times_s: ArrayLike,
+    curve: ArrayLike,
+    model: Model,
+    plasma: PlasmaCurve,
+    *,
+    around_s: float = 0.0,
+    reach_s: float = DELAY_RANGE.value,
+    kep_range: tuple[float, float] = (KEP_LOW.value, KEP_HIGH.value),
+) -> float:
     """Delay of the input curve (s) that fits one tissue curve best: steps of 1 s, then refined to 0.02 s.
 
     curve (frames,) mmol/L: the mean of a region, whose delay then serves all its voxels
@@ -491,8 +610,11 @@ def find_delay(times_s: ArrayLike, curve: ArrayLike, model: Model, plasma: Plasm
 
     def misfit(delay: float) -> float:
         try:
-            return float(fit_curves(times_s, row, model, plasma.delayed(delay), kep_range=kep_range, spacing=0.1,
-                                    threads=1).rss[0])
+            return float(
+                fit_curves(times_s, row, model, plasma.delayed(delay), kep_range=kep_range, spacing=0.1, threads=1).rss[
+                    0
+                ]
+            )
         except ModelRefused:
             return float("inf")
 

@@ -50,20 +50,40 @@ def write_maps(quantified: Quantified, folder: Path | str) -> None:
         qualities: list[tuple[Grid, str]] = []
         for name, one in quantified.maps.items():
             write_nifti(beside / f"{name}.nii.gz", one.grid, one.values)
-            entries[name] = {"file": f"{name}.nii.gz", "unit": one.unit, "method": one.method,
-                             "derived_from": list(one.derived_from), "frame_uid": one.grid.frame_uid,
-                             "quality": _write_quality(one, qualities, beside)}
+            entries[name] = {
+                "file": f"{name}.nii.gz",
+                "unit": one.unit,
+                "method": one.method,
+                "derived_from": list(one.derived_from),
+                "frame_uid": one.grid.frame_uid,
+                "quality": _write_quality(one, qualities, beside),
+            }
         tumour = None
         if quantified.tumour is not None:
             write_labels(beside / "tumour.nii.gz", quantified.tumour)
             drawn = quantified.tumour
-            tumour = {"file": "tumour.nii.gz", "uid": drawn.uid, "volume_ml": drawn.volume("tumour"),
-                      "derived_from": list(drawn.derived_from), "frame_uid": drawn.grid.frame_uid}
-        write_json(beside / "maps.json", FORMAT | {
-            "maps": entries, "order": list(entries), "tumour": tumour, "summary": quantified.summary,
-            "findings": [asdict(finding) for finding in quantified.findings],
-            "flags": {flag.name: {"bit": flag.bit, "meaning": flag.meaning, "consequence": flag.consequence}
-                      for flag in FLAGS}})
+            tumour = {
+                "file": "tumour.nii.gz",
+                "uid": drawn.uid,
+                "volume_ml": drawn.volume("tumour"),
+                "derived_from": list(drawn.derived_from),
+                "frame_uid": drawn.grid.frame_uid,
+            }
+        write_json(
+            beside / "maps.json",
+            FORMAT
+            | {
+                "maps": entries,
+                "order": list(entries),
+                "tumour": tumour,
+                "summary": quantified.summary,
+                "findings": [asdict(finding) for finding in quantified.findings],
+                "flags": {
+                    flag.name: {"bit": flag.bit, "meaning": flag.meaning, "consequence": flag.consequence}
+                    for flag in FLAGS
+                },
+            },
+        )
 
 
 def _write_quality(one: ParametricMap, written: list[tuple[Grid, str]], folder: Path) -> str | None:
@@ -86,18 +106,27 @@ def read_maps(folder: Path | str) -> Quantified:
     folder = Path(folder)
     listed = _listed(folder)
     try:
-        qualities = {entry["quality"]: np.asarray(read_nifti(folder / entry["quality"])[1]).astype(np.uint32)
-                     for entry in listed["maps"].values() if entry["quality"]}
+        qualities = {
+            entry["quality"]: np.asarray(read_nifti(folder / entry["quality"])[1]).astype(np.uint32)
+            for entry in listed["maps"].values()
+            if entry["quality"]
+        }
         maps = {name: _read_map(folder, name, listed["maps"][name], qualities) for name in listed["order"]}
         tumour = _read_tumour(folder, listed["tumour"])
         findings = tuple(Finding(**one) for one in listed["findings"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise FileRejected(f"maps.json lacks an entry ({error})", "a folder written by oncoscale quantify",
-                           "quantify the study again") from error
+        raise FileRejected(
+            f"maps.json lacks an entry ({error})", "a folder written by oncoscale quantify", "quantify the study again"
+        ) from error
     quality = None
     if maps and (first := next(iter(maps.values()))).quality is not None:
-        quality = replace(first, name="quality", unit="1", values=np.asarray(first.quality, dtype=np.float64),
-                          method="bit flags, see maps.json")
+        quality = replace(
+            first,
+            name="quality",
+            unit="1",
+            values=np.asarray(first.quality, dtype=np.float64),
+            method="bit flags, see maps.json",
+        )
     return Quantified(maps, quality, tumour, findings, listed["summary"])
 
 
@@ -105,8 +134,11 @@ def _listed(folder: Path) -> dict[str, Any]:
     try:
         listed = json.loads((folder / "maps.json").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FileRejected(f"no readable maps.json in {folder.name!r} ({type(error).__name__})",
-                           "a folder written by oncoscale quantify", "quantify the study first") from error
+        raise FileRejected(
+            f"no readable maps.json in {folder.name!r} ({type(error).__name__})",
+            "a folder written by oncoscale quantify",
+            "quantify the study first",
+        ) from error
     found = {key: listed.get(key) for key in FORMAT} if isinstance(listed, dict) else None
     if found != FORMAT:
         raise FileRejected(f"maps.json of another kind or version ({found})", str(FORMAT), "quantify the study again")
@@ -116,13 +148,24 @@ def _listed(folder: Path) -> dict[str, Any]:
 def _read_map(folder: Path, name: str, entry: Mapping[str, Any], qualities: Mapping[str, Any]) -> ParametricMap:
     grid, values = read_nifti(folder / entry["file"])
     grid = replace(grid, frame_uid=entry["frame_uid"])
-    return ParametricMap(name, entry["unit"], grid, np.asarray(values, dtype=np.float64),
-                         qualities.get(entry["quality"]), tuple(entry["derived_from"]), entry["method"])
+    return ParametricMap(
+        name,
+        entry["unit"],
+        grid,
+        np.asarray(values, dtype=np.float64),
+        qualities.get(entry["quality"]),
+        tuple(entry["derived_from"]),
+        entry["method"],
+    )
 
 
 def _read_tumour(folder: Path, entry: Mapping[str, Any] | None) -> LabelImage | None:
     if entry is None:
         return None
     labels = read_labels(folder / entry["file"])
-    return replace(labels, grid=replace(labels.grid, frame_uid=entry["frame_uid"]), uid=entry["uid"],
-                   derived_from=tuple(entry["derived_from"]))
+    return replace(
+        labels,
+        grid=replace(labels.grid, frame_uid=entry["frame_uid"]),
+        uid=entry["uid"],
+        derived_from=tuple(entry["derived_from"]),
+    )

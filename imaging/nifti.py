@@ -79,13 +79,19 @@ def open_nifti(path: Path | str, where: str) -> NiftiImage:
         shape = tuple(int(n) for n in image.shape)
         declared = int(np.prod(shape, dtype=object)) * header.get_data_dtype().itemsize
         if declared > LARGEST_FILE.value * (1 << 20) or float(header["vox_offset"]) > _FARTHEST_DATA:
-            raise FileRejected(f"{where} declares {declared >> 20} MiB of voxels",
-                               f"at most {LARGEST_FILE.value:g} MiB", "split or crop the image")
+            raise FileRejected(
+                f"{where} declares {declared >> 20} MiB of voxels",
+                f"at most {LARGEST_FILE.value:g} MiB",
+                "split or crop the image",
+            )
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         if len(shape) not in (3, 4) or min(shape) < 1:
-            raise FileRejected(f"{where} has {len(shape)} dimensions", "a volume, or a series of volumes over time",
-                               "write it as a 3-D or 4-D NIfTI file")
+            raise FileRejected(
+                f"{where} has {len(shape)} dimensions",
+                "a volume, or a series of volumes over time",
+                "write it as a 3-D or 4-D NIfTI file",
+            )
         values = np.asarray(image.dataobj).reshape(shape)
         space, time = header.get_xyzt_units()
         affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=float)
@@ -95,8 +101,14 @@ def open_nifti(path: Path | str, where: str) -> NiftiImage:
         step = float(header.get_zooms()[3]) * _SECONDS.get(time, 0.0) if len(shape) == 4 else 0.0
     grid = Grid((shape[0], shape[1], shape[2]), affine)
     times = np.arange(shape[3], dtype=np.float64) * step if step > 0 else None
-    return NiftiImage(grid, np.moveaxis(values, 3, 0) if len(shape) == 4 else values, times, placed, names,
-                      "sha256:" + sha256(data).hexdigest())
+    return NiftiImage(
+        grid,
+        np.moveaxis(values, 3, 0) if len(shape) == 4 else values,
+        times,
+        placed,
+        names,
+        "sha256:" + sha256(data).hexdigest(),
+    )
 
 
 def read_nifti(path: Path | str) -> tuple[Grid, NDArray[Any]]:
@@ -146,8 +158,16 @@ def write_labels(path: Path | str, labels: LabelImage) -> None:
 
 def whole_labels(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
     """Label values as unsigned bytes. Raises SegmentationRejected unless all are whole numbers from 0 to 255."""
-    if values.ndim != 3 or not np.isfinite(values).all() or (values < 0).any() or (values > 255).any() \
-            or (values != np.rint(values)).any():
-        raise SegmentationRejected(f"{where} holds values that are no labels", "one volume of whole numbers, 0 to 255",
-                                   "give a label image: 0 outside, one number a region")
+    if (
+        values.ndim != 3
+        or not np.isfinite(values).all()
+        or (values < 0).any()
+        or (values > 255).any()
+        or (values != np.rint(values)).any()
+    ):
+        raise SegmentationRejected(
+            f"{where} holds values that are no labels",
+            "one volume of whole numbers, 0 to 255",
+            "give a label image: 0 outside, one number a region",
+        )
     return np.asarray(values, dtype=np.uint8)

@@ -22,8 +22,10 @@ from .timing import check_times
 _LABEL_WORDS = r"\b(masks?|seg|segmentation|labels?|rois?)\b"
 _FLIP_ANGLE = r"\b(?:vfa|fa|flip(?: ?angle)?)\b.*?\b(\d+(?:p\d+)?) ?deg\b|\b(?:fa|flip ?angle) ?(\d+)\b"
 _ANATOMY = r"\b(t1|t2|t1w|t2w|pd|flair|anat|anatomy)\b"
-_TELLING_WORDS = re.compile(r"(vfa|afi|masks?|seg|segmentation|labels?|rois?|dce|dwi|adc|k|trans|ktrans|ve|vp|kep|b0|b1"
-                            r"|t1w?|t2w?|pd|flair|maps?|fa|flip|angle|tr\d?|te\d?|\d+(p\d+)?deg)")
+_TELLING_WORDS = re.compile(
+    r"(vfa|afi|masks?|seg|segmentation|labels?|rois?|dce|dwi|adc|k|trans|ktrans|ve|vp|kep|b0|b1"
+    r"|t1w?|t2w?|pd|flair|maps?|fa|flip|angle|tr\d?|te\d?|\d+(p\d+)?deg)"
+)
 """Words of a file name that may be repeated: a name may also hold a person's identity."""
 _LARGEST_TABLE = 1 << 20
 
@@ -55,8 +57,11 @@ def label_table(folder: Path) -> dict[int, str]:
         number = next((columns[key] for key in ("label", "value", "number", "index") if key in columns), None)
         name = next((columns[key] for key in ("structure", "name", "region") if key in columns), None)
         if number is None or name is None:
-            raise FileRejected("labels.csv has no column of label numbers or none of names",
-                               "the columns label and structure", "add a header line: label,structure")
+            raise FileRejected(
+                "labels.csv has no column of label numbers or none of names",
+                "the columns label and structure",
+                "add a header line: label,structure",
+            )
         return {int(row[number]): region_name(row[name]) for row in rows}
 
 
@@ -74,8 +79,9 @@ def _b_values(path: Path, frames: int) -> NDArray[np.float64] | None:
     with reading("the .bval file of a NIfTI series", "write one b-value a volume"):
         values = np.array(table.read_text(encoding="ascii").split(), dtype=float)
         if values.shape != (frames,):
-            raise FileRejected(f"{values.size} b-values for {frames} volumes", "one b-value a volume",
-                               "correct the .bval file")
+            raise FileRejected(
+                f"{values.size} b-values for {frames} volumes", "one b-value a volume", "correct the .bval file"
+            )
     return values
 
 
@@ -96,20 +102,30 @@ def read_nifti_file(path: Path, where: str, stated_times_s: Sequence[float] | No
     hinted = re.search(_LABEL_WORDS, words) is not None or image.values.dtype.kind in "iu"
     if image.names or (hinted and image.values.ndim == 3 and looks_like_labels(image.values)):
         names = image.names or label_table(path.parent)
-        labels = LabelImage(image.grid, whole_labels(image.values, where), names, image.digest,
-                            description=description_of(path))
+        labels = LabelImage(
+            image.grid, whole_labels(image.values, where), names, image.digest, description=description_of(path)
+        )
         return Read(labels=(labels,), findings=findings)
     quantity = _named_map(stem(path))
     if quantity != "other" and image.values.ndim == 3:
-        supplied = SuppliedMap(quantity, image.grid, np.asarray(image.values, dtype=np.float64), "", where,
-                               "supplied as NIfTI", (image.digest,), description_of(path))
+        supplied = SuppliedMap(
+            quantity,
+            image.grid,
+            np.asarray(image.values, dtype=np.float64),
+            "",
+            where,
+            "supplied as NIfTI",
+            (image.digest,),
+            description_of(path),
+        )
         return Read(maps=(supplied,), findings=findings)
     series, more = _series(path, where, image, stated_times_s)
     return Read(series=(series,), findings=(*findings, *more))
 
 
-def _series(path: Path, where: str, image: NiftiImage,
-            stated_times_s: Sequence[float] | None) -> tuple[Series, tuple[Finding, ...]]:
+def _series(
+    path: Path, where: str, image: NiftiImage, stated_times_s: Sequence[float] | None
+) -> tuple[Series, tuple[Finding, ...]]:
     name, values = stem(path), np.asarray(image.values, dtype=np.float32)
     if not np.isfinite(values).any():
         raise StudyRejected(f"{where} holds no finite value", "an image", "write the file again")
@@ -126,18 +142,33 @@ def _series(path: Path, where: str, image: NiftiImage,
     elif angle is not None:
         role, acquisition = "anatomy", {"fa_deg": Sourced(angle, "inferred")}
         findings.append(Finding("inferred", where, f"flip angle {angle:g} degrees, from the file name"))
-    series = Series(uid=image.digest, role=role, description=description_of(path), modality="", grid=image.grid,
-                    values=values, times_s=times, b_values=b_values, acquisition=acquisition)
+    series = Series(
+        uid=image.digest,
+        role=role,
+        description=description_of(path),
+        modality="",
+        grid=image.grid,
+        values=values,
+        times_s=times,
+        b_values=b_values,
+        acquisition=acquisition,
+    )
     return series, tuple(findings)
 
 
-def _times(where: str, image: NiftiImage,
-           stated_times_s: Sequence[float] | None) -> tuple[NDArray[np.float64], list[Finding]]:
+def _times(
+    where: str, image: NiftiImage, stated_times_s: Sequence[float] | None
+) -> tuple[NDArray[np.float64], list[Finding]]:
     frames = len(image.values)
     if stated_times_s is not None:
-        return (check_times(stated_times_s, frames, where),
-                [Finding("chosen", where, f"{frames} times stated by the user")])
+        return (
+            check_times(stated_times_s, frames, where),
+            [Finding("chosen", where, f"{frames} times stated by the user")],
+        )
     if image.times_s is None:
-        raise TimesRejected(f"{where} holds {frames} volumes and no time step", "a time for every volume",
-                            "state the times in seconds with --times")
+        raise TimesRejected(
+            f"{where} holds {frames} volumes and no time step",
+            "a time for every volume",
+            "state the times in seconds with --times",
+        )
     return image.times_s, [Finding("found", where, f"{frames} volumes every {image.times_s[1]:g} s")]

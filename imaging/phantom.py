@@ -44,8 +44,15 @@ class PhantomTruth:
     visits: tuple[VisitTruth, ...]
 
 
-def write_phantom(folder: Path | str, *, tumour: str = "neuroblastoma", seed: int = 1, matched: bool = False,
-                  quick: bool = False, progress: Progress | None = None) -> PhantomTruth:
+def write_phantom(
+    folder: Path | str,
+    *,
+    tumour: str = "neuroblastoma",
+    seed: int = 1,
+    matched: bool = False,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> PhantomTruth:
     """Write the digital reference patient.
 
     ``folder/visit-1`` and ``visit-2`` hold DICOM, a sub-folder a series; ``folder/truth`` the true maps (NIfTI) and
@@ -59,11 +66,15 @@ def write_phantom(folder: Path | str, *, tumour: str = "neuroblastoma", seed: in
     """
     folder = Path(folder)
     if tumour != "neuroblastoma":
-        raise ConfigurationRejected(f"reference patient with tumour {tumour!r}", "'neuroblastoma'",
-                                    "leave the option out")
+        raise ConfigurationRejected(
+            f"reference patient with tumour {tumour!r}", "'neuroblastoma'", "leave the option out"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigurationRejected(f"output {folder.name!r} exists and is not an empty folder",
-                                    "a new or empty folder", "choose another output folder")
+        raise ConfigurationRejected(
+            f"output {folder.name!r} exists and is not an empty folder",
+            "a new or empty folder",
+            "choose another output folder",
+        )
     settings = protocol(matched=matched, quick=quick)
     tell: Progress = progress or (lambda what, done: None)
     with folder_written_whole(folder) as beside:
@@ -84,26 +95,48 @@ def _description(seed: int, settings: Protocol, quick: bool, visits: list[VisitT
     """What truth.json says."""
     blood = input_function(settings)
     return {
-        "what": "digital reference patient of oncoscale: made up, no person", "version": __version__,
-        "tumour": "neuroblastoma", "seed": seed, "matched": settings.matched, "quick": quick,
+        "what": "digital reference patient of oncoscale: made up, no person",
+        "version": __version__,
+        "tumour": "neuroblastoma",
+        "seed": seed,
+        "matched": settings.matched,
+        "quick": quick,
         "model": "extended Tofts" if settings.matched else "two-compartment exchange",
         "input_function": {
             "name": "Parker 2006" if settings.matched else "gamma-variate passes with biexponential washout",
-            "arrival_s": settings.arrival, "step_s": INTEGRATION_STEP.value,
-            "blood_mmol_per_litre": [round(float(value), 6) for value in blood]},
-        "relaxivity_per_mmol_per_s": RELAXIVITY.value, "haematocrit": HAEMATOCRIT.value,
+            "arrival_s": settings.arrival,
+            "step_s": INTEGRATION_STEP.value,
+            "blood_mmol_per_litre": [round(float(value), 6) for value in blood],
+        },
+        "relaxivity_per_mmol_per_s": RELAXIVITY.value,
+        "haematocrit": HAEMATOCRIT.value,
         "transverse_relaxivity_per_mmol_per_s": settings.transverse,
         "tumour_delay_s": 0.0 if settings.matched else TUMOUR_DELAY_S,
-        "flip_angles_deg": list(FLIP_ANGLES), "dynamic_flip_angle_deg": DYNAMIC_FLIP_ANGLE,
-        "tr_s": GRADIENT_ECHO["tr_s"], "te_s": GRADIENT_ECHO["te_s"], "b_values_s_per_mm2": list(B_VALUES),
-        "frame_times_s": settings.frame_times.tolist(), "snr": dict(settings.snr), "b1_error": settings.b1_error,
-        "motion_mm": settings.motion, "sub_voxels": settings.parts**3,
+        "flip_angles_deg": list(FLIP_ANGLES),
+        "dynamic_flip_angle_deg": DYNAMIC_FLIP_ANGLE,
+        "tr_s": GRADIENT_ECHO["tr_s"],
+        "te_s": GRADIENT_ECHO["te_s"],
+        "b_values_s_per_mm2": list(B_VALUES),
+        "frame_times_s": settings.frame_times.tolist(),
+        "snr": dict(settings.snr),
+        "b1_error": settings.b1_error,
+        "motion_mm": settings.motion,
+        "sub_voxels": settings.parts**3,
         "adc_formula": "(1 - c) D_w / (1 + c/2) + c D_c",
-        "adc_free_water_mm2_per_s": FREE_WATER.value, "adc_cells_mm2_per_s": INSIDE_CELLS.value,
-        "visits": [{
-            "name": f"visit-{number}", "day": visit.day, "volume_ml": visit.volume,
-            "voxel_volume_ml": visit.tumour.volume("tumour"), "core_ml": visit.core.volume("core"),
-            "median_in_tumour": {name: float(np.nanmedian(true_map.values[visit.tumour.mask("tumour")]))
-                                 for name, true_map in visit.maps.items()},
-        } for number, visit in enumerate(visits, start=1)],
+        "adc_free_water_mm2_per_s": FREE_WATER.value,
+        "adc_cells_mm2_per_s": INSIDE_CELLS.value,
+        "visits": [
+            {
+                "name": f"visit-{number}",
+                "day": visit.day,
+                "volume_ml": visit.volume,
+                "voxel_volume_ml": visit.tumour.volume("tumour"),
+                "core_ml": visit.core.volume("core"),
+                "median_in_tumour": {
+                    name: float(np.nanmedian(true_map.values[visit.tumour.mask("tumour")]))
+                    for name, true_map in visit.maps.items()
+                },
+            }
+            for number, visit in enumerate(visits, start=1)
+        ],
     }

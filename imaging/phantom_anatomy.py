@@ -19,11 +19,22 @@ from ..core.quantity import Parameter
 from .phantom_physics import HAEMATOCRIT, Array, Kinetics, apparent_diffusion
 
 DOMAIN = "reference-patient"
-VOLUME = Parameter(60.0, "mL", meaning="tumour at diagnosis",
-                   source="ASSUMED: a usual size of an abdominal neuroblastoma", range=(20.0, 200.0), assumed=True)
-VOLUME_LEFT = Parameter(0.62, "1", meaning="share of the volume left after two cycles of chemotherapy",
-                        source="ASSUMED: a usual partial response of neuroblastoma to induction", range=(0.4, 0.8),
-                        assumed=True)
+VOLUME = Parameter(
+    60.0,
+    "mL",
+    meaning="tumour at diagnosis",
+    source="ASSUMED: a usual size of an abdominal neuroblastoma",
+    range=(20.0, 200.0),
+    assumed=True,
+)
+VOLUME_LEFT = Parameter(
+    0.62,
+    "1",
+    meaning="share of the volume left after two cycles of chemotherapy",
+    source="ASSUMED: a usual partial response of neuroblastoma to induction",
+    range=(0.4, 0.8),
+    assumed=True,
+)
 
 
 class Tissue(IntEnum):
@@ -164,8 +175,10 @@ class LobedSurface:
     @classmethod
     def of_volume(cls, seed: int, volume_ml: float) -> LobedSurface:
         """The surface that a seed draws, scaled to enclose the volume."""
-        draw = {name: uniform(seed, DOMAIN, f"lobe.{name}", np.arange(LOBES))
-                for name in ("turn", "rise", "height", "width")}
+        draw = {
+            name: uniform(seed, DOMAIN, f"lobe.{name}", np.arange(LOBES))
+            for name in ("turn", "rise", "height", "width")
+        }
         height = np.clip((2 * np.arange(LOBES) + 1) / LOBES - 1 + 0.25 * (draw["rise"] - 0.5), -0.97, 0.97)
         turn = np.pi * (3 - np.sqrt(5)) * np.arange(LOBES) + 1.2 * (draw["turn"] - 0.5)
         ring = np.sqrt(1 - height**2)
@@ -190,8 +203,9 @@ def enclosed_volume(radius: Callable[[Array], Array]) -> float:
     cosine, weight = np.polynomial.legendre.leggauss(80)
     turn = np.arange(160) * 2 * np.pi / 160
     ring = np.sqrt(1 - cosine**2)
-    directions = np.stack([np.outer(ring, np.cos(turn)), np.outer(ring, np.sin(turn)),
-                           np.repeat(cosine[:, None], 160, axis=1)], axis=-1).reshape(-1, 3)
+    directions = np.stack(
+        [np.outer(ring, np.cos(turn)), np.outer(ring, np.sin(turn)), np.repeat(cosine[:, None], 160, axis=1)], axis=-1
+    ).reshape(-1, 3)
     cubes = radius(directions).reshape(80, 160) ** 3
     return float(weight @ cubes.sum(axis=1) * (2 * np.pi / 160) / 3 / 1000)
 
@@ -241,6 +255,7 @@ def _polar(points: Array) -> tuple[Array, Array]:
 
 
 # ------------------------------------------------------------------------------------------------------ the child
+
 
 @dataclass(frozen=True, eq=False)
 class Child:
@@ -345,13 +360,22 @@ def _host_substance(tissue: NDArray[np.int8], texture: Array) -> Substance:
         return np.asarray(table[tissue])
 
     vp = np.maximum(constant("vp"), 1e-4)
-    kinetics = Kinetics(np.maximum(constant("fp"), 1e-4), np.maximum(constant("ps"), 1e-4),
-                        np.maximum(constant("ve"), 1e-4), vp)
+    kinetics = Kinetics(
+        np.maximum(constant("fp"), 1e-4), np.maximum(constant("ps"), 1e-4), np.maximum(constant("ve"), 1e-4), vp
+    )
     absent = np.full(len(tissue), np.nan)
     return Substance(
-        tissue, constant("protons") * (1 + 0.025 * texture), constant("suppressed"),
-        np.maximum(constant("t1"), 1e-3) * (1 + 0.02 * texture), np.maximum(constant("t2"), 1e-3), constant("adc"),
-        vp / (1 - HAEMATOCRIT.value), kinetics, absent.copy(), absent)
+        tissue,
+        constant("protons") * (1 + 0.025 * texture),
+        constant("suppressed"),
+        np.maximum(constant("t1"), 1e-3) * (1 + 0.02 * texture),
+        np.maximum(constant("t2"), 1e-3),
+        constant("adc"),
+        vp / (1 - HAEMATOCRIT.value),
+        kinetics,
+        absent.copy(),
+        absent,
+    )
 
 
 def _ellipsoid(points: Array, centre: Iterable[float], axes: Iterable[float]) -> Array:
@@ -364,15 +388,28 @@ def _organs(points: Array, material: Array, fat: NDArray[np.bool_]) -> list[tupl
     trunk = np.sqrt((points[:, 0] / 88.0) ** 2 + (points[:, 1] / 62.0) ** 2)
     kidney = _ellipsoid(material, (56.0, 26.0, -8.0), (17.0, 15.0, 32.0))
     sinus = _ellipsoid(material, (50.0, 23.0, -8.0), (7.0, 5.0, 16.0))
-    bowel = np.minimum.reduce([_ellipsoid(material, *shape) for shape in (
-        ((14.0, -38.0, -12.0), (11.0, 8.0, 30.0)), ((40.0, -41.0, 22.0), (20.0, 7.0, 9.0)),
-        ((62.0, -28.0, -26.0), (9.0, 9.0, 22.0)), ((-2.0, -30.0, 20.0), (9.0, 8.0, 20.0)))])
+    bowel = np.minimum.reduce(
+        [
+            _ellipsoid(material, *shape)
+            for shape in (
+                ((14.0, -38.0, -12.0), (11.0, 8.0, 30.0)),
+                ((40.0, -41.0, 22.0), (20.0, 7.0, 9.0)),
+                ((62.0, -28.0, -26.0), (9.0, 9.0, 22.0)),
+                ((-2.0, -30.0, 20.0), (9.0, 8.0, 20.0)),
+            )
+        ]
+    )
     return [
-        (Tissue.FAT, trunk < 1.0), (Tissue.MUSCLE, trunk < 0.94), (Tissue.SOFT, trunk < 0.83),
+        (Tissue.FAT, trunk < 1.0),
+        (Tissue.MUSCLE, trunk < 0.94),
+        (Tissue.SOFT, trunk < 0.83),
         (Tissue.FAT, (trunk < 0.83) & fat),
         (Tissue.LIVER, (_ellipsoid(material, (-50.0, -8.0, 12.0), (42.0, 40.0, 60.0)) < 1) & (trunk < 0.82)),
-        (Tissue.MUSCLE, bowel < 1), (Tissue.SOFT, bowel < 0.6),
-        (Tissue.FAT, kidney < 1.25), (Tissue.CORTEX, kidney < 1), (Tissue.MEDULLA, kidney < 0.5),
+        (Tissue.MUSCLE, bowel < 1),
+        (Tissue.SOFT, bowel < 0.6),
+        (Tissue.FAT, kidney < 1.25),
+        (Tissue.CORTEX, kidney < 1),
+        (Tissue.MEDULLA, kidney < 0.5),
         (Tissue.FAT, sinus < 1),
     ]
 
@@ -388,8 +425,12 @@ def _spine_and_vessels(points: Array) -> list[tuple[Tissue, Any]]:
     aorta = (x - 4.0) ** 2 + (y - 11.5 - 0.03 * z) ** 2
     cava = ((x + 13.0) / 6.5) ** 2 + ((y - 11.0) / 5.0) ** 2
     return [
-        (Tissue.MUSCLE, back < 1), (Tissue.MUSCLE, psoas < 1),
-        (Tissue.MARROW, body < 1), (Tissue.MUSCLE, (body < 1) & disc),
-        (Tissue.MARROW, (canal < 1.6) & (canal > 1)), (Tissue.CANAL, canal < 1), (Tissue.CAVA, cava < 1),
+        (Tissue.MUSCLE, back < 1),
+        (Tissue.MUSCLE, psoas < 1),
+        (Tissue.MARROW, body < 1),
+        (Tissue.MUSCLE, (body < 1) & disc),
+        (Tissue.MARROW, (canal < 1.6) & (canal > 1)),
+        (Tissue.CANAL, canal < 1),
+        (Tissue.CAVA, cava < 1),
         (Tissue.AORTA, aorta < 4.5**2),
     ]

@@ -17,23 +17,48 @@ from ..core.quantity import Parameter
 
 Array = NDArray[np.float64]
 
-INTEGRATION_STEP = Parameter(0.5, "s", meaning="time grid on which input functions and tissue curves are integrated",
-                             source="a fifth of the width of the first pass, which it must resolve")
-RELAXIVITY = Parameter(4.5, "L/mmol/s", meaning="longitudinal relaxivity r1 of the agent, blood and tissue",
-                       source="QIBA digital reference object v6 (4.5 /mM/s)", range=(3.0, 6.0))
-TRANSVERSE_RELAXIVITY = Parameter(5.5, "L/mmol/s", meaning="r2* of the agent; its signal loss is in the realistic data",
-                                  source="ASSUMED: order of r1 for a small gadolinium chelate at 1.5 T",
-                                  range=(0.0, 10.0), assumed=True)
-HAEMATOCRIT = Parameter(0.35, "1", meaning="haematocrit of the reference child",
-                        source="ASSUMED: lower than an adult's 0.42 to 0.45, as usual at this age and in this disease",
-                        range=(0.25, 0.42), assumed=True)
+INTEGRATION_STEP = Parameter(
+    0.5,
+    "s",
+    meaning="time grid on which input functions and tissue curves are integrated",
+    source="a fifth of the width of the first pass, which it must resolve",
+)
+RELAXIVITY = Parameter(
+    4.5,
+    "L/mmol/s",
+    meaning="longitudinal relaxivity r1 of the agent, blood and tissue",
+    source="QIBA digital reference object v6 (4.5 /mM/s)",
+    range=(3.0, 6.0),
+)
+TRANSVERSE_RELAXIVITY = Parameter(
+    5.5,
+    "L/mmol/s",
+    meaning="r2* of the agent; its signal loss is in the realistic data",
+    source="ASSUMED: order of r1 for a small gadolinium chelate at 1.5 T",
+    range=(0.0, 10.0),
+    assumed=True,
+)
+HAEMATOCRIT = Parameter(
+    0.35,
+    "1",
+    meaning="haematocrit of the reference child",
+    source="ASSUMED: lower than an adult's 0.42 to 0.45, as usual at this age and in this disease",
+    range=(0.25, 0.42),
+    assumed=True,
+)
 DOSE = Parameter(0.1, "mmol/kg", meaning="contrast agent per body weight", source="Weinmann 1984 (usual single dose)")
-CARDIAC_OUTPUT = Parameter(0.16, "L/min/kg", meaning="cardiac output of the reference child per body weight",
-                           source="ASSUMED: cardiac index 3.7 L/min/m² at 0.62 m² and 14.5 kg",
-                           range=(0.12, 0.25), assumed=True)
+CARDIAC_OUTPUT = Parameter(
+    0.16,
+    "L/min/kg",
+    meaning="cardiac output of the reference child per body weight",
+    source="ASSUMED: cardiac index 3.7 L/min/m² at 0.62 m² and 14.5 kg",
+    range=(0.12, 0.25),
+    assumed=True,
+)
 
 
 # ---------------------------------------------------------------------------------------------- input functions
+
 
 def parker_blood(minutes: Array) -> Array:
     """Agent in arterial blood, mmol/L, at ``minutes`` after it arrives [Parker 2006, doi 10.1002/mrm.21066, eq. 1].
@@ -41,8 +66,10 @@ def parker_blood(minutes: Array) -> Array:
     Two Gaussian passes and an exponential modulated by a sigmoid; 0 before arrival.
     """
     t = np.asarray(minutes, dtype=float)
-    passes = sum(area / (width * np.sqrt(2 * np.pi)) * np.exp(-((t - centre) ** 2) / (2 * width**2))
-                 for area, centre, width in ((0.809, 0.17046, 0.0563), (0.330, 0.365, 0.132)))
+    passes = sum(
+        area / (width * np.sqrt(2 * np.pi)) * np.exp(-((t - centre) ** 2) / (2 * width**2))
+        for area, centre, width in ((0.809, 0.17046, 0.0563), (0.330, 0.365, 0.132))
+    )
     tail = 1.050 * np.exp(-0.1685 * t) / (1 + np.exp(-38.078 * (t - 0.483)))
     return np.where(t < 0, 0.0, passes + tail)
 
@@ -64,9 +91,9 @@ def child_blood(seconds: Array) -> Array:
     """
     step = seconds[1] - seconds[0]
     first = _gamma_variate(seconds, 3.0, 2.0)
-    second = np.convolve(first, _gamma_variate(seconds - 12.0, 3.0, 3.2))[:len(seconds)] * step
+    second = np.convolve(first, _gamma_variate(seconds - 12.0, 3.0, 3.2))[: len(seconds)] * step
     washout = 3.99 * np.exp(-0.144 * seconds / 60.0) + 4.78 * np.exp(-0.0111 * seconds / 60.0)
-    slow = np.convolve(first, washout)[:len(seconds)] * step
+    slow = np.convolve(first, washout)[: len(seconds)] * step
     first_pass_area = 60.0 * DOSE.value / CARDIAC_OUTPUT.value
     return np.asarray(first_pass_area * (first + 0.35 * second) + (1 - HAEMATOCRIT.value) * DOSE.value * slow)
 
@@ -74,17 +101,18 @@ def child_blood(seconds: Array) -> Array:
 def delayed(curve: Array, seconds: float) -> Array:
     """A curve on the integration grid, later by a whole number of its steps; 0 before."""
     steps = round(seconds / INTEGRATION_STEP.value)
-    return np.concatenate([np.zeros(steps), curve[:len(curve) - steps]])
+    return np.concatenate([np.zeros(steps), curve[: len(curve) - steps]])
 
 
 def dispersed(curve: Array, mean_s: float) -> Array:
     """A curve on the integration grid after passage through one well mixed volume of that mean transit time, s."""
     seconds = np.arange(len(curve)) * INTEGRATION_STEP.value
     passage = np.exp(-seconds / mean_s)
-    return np.asarray(np.convolve(curve, passage / passage.sum())[:len(curve)])
+    return np.asarray(np.convolve(curve, passage / passage.sum())[: len(curve)])
 
 
 # ------------------------------------------------------------------------------------------------ tracer kinetics
+
 
 def _exponential_response(curve: Array, rate: Array, keep: NDArray[np.intp]) -> Array:
     """∫ curve(s) exp(-rate (t - s)) ds at the grid times ``keep``, exact for a piecewise linear curve.
@@ -143,8 +171,10 @@ def exchange_concentration(plasma: Array, kinetics: Kinetics, keep: NDArray[np.i
     split = np.sqrt(total**2 - 4 / (mean_space * mean_bed))
     fast, slow = (total + split) / 2, (total - split) / 2
     share = (fast - 1 / mean_bed) / split
-    return np.asarray(kinetics.fp * ((1 - share) * _exponential_response(plasma, fast, keep)
-                                     + share * _exponential_response(plasma, slow, keep)))
+    return np.asarray(
+        kinetics.fp
+        * ((1 - share) * _exponential_response(plasma, fast, keep) + share * _exponential_response(plasma, slow, keep))
+    )
 
 
 def extended_tofts_concentration(plasma: Array, kinetics: Kinetics, keep: NDArray[np.intp]) -> Array:
@@ -159,8 +189,10 @@ def extended_tofts_concentration(plasma: Array, kinetics: Kinetics, keep: NDArra
 
 # --------------------------------------------------------------------------------------------------------- signal
 
-def spoiled_gradient_echo(magnetisation: Array, r1: Array, tr_s: float, fa_deg: float,
-                          b1: Array | float = 1.0) -> Array:
+
+def spoiled_gradient_echo(
+    magnetisation: Array, r1: Array, tr_s: float, fa_deg: float, b1: Array | float = 1.0
+) -> Array:
     """Steady-state signal M sin a (1 - E1) / (1 - E1 cos a), E1 = exp(-TR R1) [Ernst & Anderson 1966].
 
     b1  actual over nominal flip angle
@@ -175,14 +207,30 @@ def spin_echo(magnetisation: Array, t1_s: Array, t2_s: Array, tr_s: float, te_s:
     return np.asarray(magnetisation * -np.expm1(-tr_s / t1_s) * np.exp(-te_s / t2_s))
 
 
-FREE_WATER = Parameter(3.0e-3, "mm^2/s", meaning="diffusion of free water at 37 °C",
-                       source="project specification, imaging §8", range=(2.85e-3, 3.15e-3), assumed=True)
-INSIDE_CELLS = Parameter(0.25e-3, "mm^2/s", meaning="apparent diffusion of water held inside cells at clinical times",
-                         source="ASSUMED: restricted by a 10 µm cell over about 40 ms", range=(0.1e-3, 0.5e-3),
-                         assumed=True)
-PSEUDO_DIFFUSION = Parameter(20e-3, "mm^2/s", meaning="apparent diffusion of blood in capillaries",
-                             source="Le Bihan 1988, doi 10.1148/radiology.168.2.3393671 (order of magnitude)",
-                             range=(5e-3, 50e-3), assumed=True)
+FREE_WATER = Parameter(
+    3.0e-3,
+    "mm^2/s",
+    meaning="diffusion of free water at 37 °C",
+    source="project specification, imaging §8",
+    range=(2.85e-3, 3.15e-3),
+    assumed=True,
+)
+INSIDE_CELLS = Parameter(
+    0.25e-3,
+    "mm^2/s",
+    meaning="apparent diffusion of water held inside cells at clinical times",
+    source="ASSUMED: restricted by a 10 µm cell over about 40 ms",
+    range=(0.1e-3, 0.5e-3),
+    assumed=True,
+)
+PSEUDO_DIFFUSION = Parameter(
+    20e-3,
+    "mm^2/s",
+    meaning="apparent diffusion of blood in capillaries",
+    source="Le Bihan 1988, doi 10.1148/radiology.168.2.3393671 (order of magnitude)",
+    range=(5e-3, 50e-3),
+    assumed=True,
+)
 
 
 def apparent_diffusion(cellularity: Array) -> Array:

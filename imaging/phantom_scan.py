@@ -66,8 +66,17 @@ INJECTION_TO_AORTA_S = 9.0
 GRADIENT_SCALE, SPIN_SCALE = 1.0e5, 1.2e4
 """Stored values per unit of signal: gradient echo (T1 and dynamic series on one scale), spin echo."""
 
-MAP_UNITS = {"ktrans": "1/min", "ve": "1", "vp": "1", "fp": "1/min", "ps": "1/min", "t1": "s", "adc": "mm^2/s",
-             "cellularity": "1", "necrosis": "1"}
+MAP_UNITS = {
+    "ktrans": "1/min",
+    "ve": "1",
+    "vp": "1",
+    "fp": "1/min",
+    "ps": "1/min",
+    "t1": "s",
+    "adc": "mm^2/s",
+    "cellularity": "1",
+    "necrosis": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -111,11 +120,34 @@ def protocol(*, matched: bool, quick: bool) -> Protocol:
     shape, spacing = ((40, 40, 14), (3.2, 3.2, 6.2)) if quick else ((64, 64, 22), (2.0, 2.0, 4.0))
     frames, interval = (60, 5.0) if quick else (70, 4.5)
     if matched:
-        return Protocol(shape, spacing, spacing[0], 1, frames, interval, 6 * interval,
-                        {"dynamic": 400.0, "vfa": 800.0, "diffusion": 400.0, "anatomy": 400.0}, 0.0, 0.0, 0.0, True)
-    return Protocol(shape, spacing, spacing[0] * 4 / 3, 2, frames, interval, 6 * interval + 1.5,
-                    {"dynamic": 25.0, "vfa": 50.0, "diffusion": 35.0, "anatomy": 40.0},
-                    0.06, 0.45, TRANSVERSE_RELAXIVITY.value, False)
+        return Protocol(
+            shape,
+            spacing,
+            spacing[0],
+            1,
+            frames,
+            interval,
+            6 * interval,
+            {"dynamic": 400.0, "vfa": 800.0, "diffusion": 400.0, "anatomy": 400.0},
+            0.0,
+            0.0,
+            0.0,
+            True,
+        )
+    return Protocol(
+        shape,
+        spacing,
+        spacing[0] * 4 / 3,
+        2,
+        frames,
+        interval,
+        6 * interval + 1.5,
+        {"dynamic": 25.0, "vfa": 50.0, "diffusion": 35.0, "anatomy": 40.0},
+        0.06,
+        0.45,
+        TRANSVERSE_RELAXIVITY.value,
+        False,
+    )
 
 
 def input_function(settings: Protocol) -> Array:
@@ -145,6 +177,7 @@ class VisitTruth:
 
 
 # -------------------------------------------------------------------------------------------------------- geometry
+
 
 def _tilted_grid(shape: tuple[int, int, int], spacing: tuple[float, ...], frame_uid: str) -> Grid:
     """A grid around the tumour, tilted as in practice: 4° about x, then 3° about z."""
@@ -191,6 +224,7 @@ def _tumour_share(child: Child, grid: Grid, parts: int = 5) -> Array:
 
 # ------------------------------------------------------------------------------------------------------- one visit
 
+
 class Scan:
     """One visit of the reference patient in the scanner."""
 
@@ -226,19 +260,30 @@ class Scan:
     def _truth(self) -> VisitTruth:
         substance, kinetics = self.substance, self.substance.kinetics
         perfused, body = substance.perfused, substance.tissue != Tissue.AIR
-        values = {"ktrans": (kinetics.ktrans, perfused), "ve": (kinetics.ve, perfused), "vp": (kinetics.vp, perfused),
-                  "t1": (substance.t1, body), "adc": (substance.adc, perfused),
-                  "cellularity": (substance.cellularity, substance.tumour),
-                  "necrosis": (substance.necrosis, substance.tumour)}
+        values = {
+            "ktrans": (kinetics.ktrans, perfused),
+            "ve": (kinetics.ve, perfused),
+            "vp": (kinetics.vp, perfused),
+            "t1": (substance.t1, body),
+            "adc": (substance.adc, perfused),
+            "cellularity": (substance.cellularity, substance.tumour),
+            "necrosis": (substance.necrosis, substance.tumour),
+        }
         if not self.settings.matched:
             values |= {"fp": (kinetics.fp, perfused), "ps": (kinetics.ps, perfused)}
         inside = _tumour_share(self.child, self.grid) >= 0.5
-        maps = {name: ParametricMap(name, MAP_UNITS[name], self.grid, self._true_map(*value, inside), method="true")
-                for name, value in values.items()}
+        maps = {
+            name: ParametricMap(name, MAP_UNITS[name], self.grid, self._true_map(*value, inside), method="true")
+            for name, value in values.items()
+        }
         core = inside & (np.nan_to_num(maps["necrosis"].values) > 0.5)
-        return VisitTruth(self.day, self.child.volume,
-                          LabelImage(self.grid, inside.astype(np.uint8), {1: "tumour"}),
-                          LabelImage(self.grid, core.astype(np.uint8), {1: "core"}), maps)
+        return VisitTruth(
+            self.day,
+            self.child.volume,
+            LabelImage(self.grid, inside.astype(np.uint8), {1: "tumour"}),
+            LabelImage(self.grid, core.astype(np.uint8), {1: "core"}),
+            maps,
+        )
 
     def _true_map(self, values: Array, there: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> Array:
         """Mean over the part of each voxel where the values have a meaning; in the tumour, over the tumour's part."""
@@ -291,38 +336,90 @@ class Scan:
     def _study(self) -> dict[str, Any]:
         day = (FIRST_DATE + timedelta(days=self.day)).strftime("%Y%m%d")
         return {
-            "PatientName": "REFERENCE^CHILD", "PatientID": "REFERENCE-CHILD", "PatientBirthDate": "20201103",
-            "PatientSex": "F", "PatientAge": "003Y", "PatientSize": 0.96, "PatientWeight": 14.5,
+            "PatientName": "REFERENCE^CHILD",
+            "PatientID": "REFERENCE-CHILD",
+            "PatientBirthDate": "20201103",
+            "PatientSex": "F",
+            "PatientAge": "003Y",
+            "PatientSize": 0.96,
+            "PatientWeight": 14.5,
             "PatientComments": "Digital reference patient: made up, no person",
-            "StudyInstanceUID": derived_uid(*self.words, "study"), "StudyDate": day, "StudyTime": clock(STUDY_START_S),
-            "StudyID": f"REF{self.number + 1}", "AccessionNumber": f"REFERENCE{self.number + 1}",
-            "StudyDescription": "MR abdomen, reference patient", "ReferringPhysicianName": "FICTITIOUS^DOCTOR",
-            "InstitutionName": "Fictitious Children's Hospital", "InstitutionAddress": "1 Nowhere Street",
-            "StationName": "REFMR1", "Manufacturer": "oncoscale", "ManufacturerModelName": "digital reference patient",
-            "SoftwareVersions": __version__, "DeviceSerialNumber": "0", "BodyPartExamined": "ABDOMEN",
-            "PatientPosition": "HFS", "MagneticFieldStrength": 1.5, "ImagingFrequency": 63.87, "ImagedNucleus": "1H",
-            "NumberOfAverages": 1, "BurnedInAnnotation": "NO", "LossyImageCompression": "00",
-            "SeriesDate": day, "AcquisitionDate": day, "ContentDate": day,
+            "StudyInstanceUID": derived_uid(*self.words, "study"),
+            "StudyDate": day,
+            "StudyTime": clock(STUDY_START_S),
+            "StudyID": f"REF{self.number + 1}",
+            "AccessionNumber": f"REFERENCE{self.number + 1}",
+            "StudyDescription": "MR abdomen, reference patient",
+            "ReferringPhysicianName": "FICTITIOUS^DOCTOR",
+            "InstitutionName": "Fictitious Children's Hospital",
+            "InstitutionAddress": "1 Nowhere Street",
+            "StationName": "REFMR1",
+            "Manufacturer": "oncoscale",
+            "ManufacturerModelName": "digital reference patient",
+            "SoftwareVersions": __version__,
+            "DeviceSerialNumber": "0",
+            "BodyPartExamined": "ABDOMEN",
+            "PatientPosition": "HFS",
+            "MagneticFieldStrength": 1.5,
+            "ImagingFrequency": 63.87,
+            "ImagedNucleus": "1H",
+            "NumberOfAverages": 1,
+            "BurnedInAnnotation": "NO",
+            "LossyImageCompression": "00",
+            "SeriesDate": day,
+            "AcquisitionDate": day,
+            "ContentDate": day,
         }
 
-    def _series(self, number: int, description: str, grid: Grid, start_s: float, window: tuple[float, float],
-                attributes: Mapping[str, Any]) -> MRSeries:
-        return MRSeries(derived_uid(*self.words, "series", number), number, description, grid, self._study(),
-                        {"SeriesTime": clock(STUDY_START_S + start_s), **attributes}, window)
+    def _series(
+        self,
+        number: int,
+        description: str,
+        grid: Grid,
+        start_s: float,
+        window: tuple[float, float],
+        attributes: Mapping[str, Any],
+    ) -> MRSeries:
+        return MRSeries(
+            derived_uid(*self.words, "series", number),
+            number,
+            description,
+            grid,
+            self._study(),
+            {"SeriesTime": clock(STUDY_START_S + start_s), **attributes},
+            window,
+        )
 
     def _write_anatomy(self, folder: Path) -> None:
         """T2-weighted spin echo: the dynamic grid, in-plane finer by the number of sub-voxels."""
         grid, substance = divide(self.grid, (self.parts[0], self.parts[1], 1)), self.substance
         flow_void = np.where(np.isin(substance.tissue, VESSELS), 0.08, 1.0)
-        signal = flow_void * self._reception(self.points) * spin_echo(
-            substance.protons, substance.t1, substance.t2, **ANATOMY_ECHO)
+        signal = (
+            flow_void
+            * self._reception(self.points)
+            * spin_echo(substance.protons, substance.t1, substance.t2, **ANATOMY_ECHO)
+        )
         moved = self._moved(signal.reshape(self.fine.shape), self.fine, "anatomy", 0)
         image = self._noisy(average(moved, (1, 1, self.parts[2])), "anatomy", 0.40, "anatomy")
-        series = self._series(1, "T2 TSE axial", grid, 60.0, (3200.0, 6000.0), {
-            "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "ScanningSequence": "SE", "SequenceVariant": "SK",
-            "ScanOptions": "", "MRAcquisitionType": "2D", "SequenceName": "tse2d",
-            "RepetitionTime": 1e3 * ANATOMY_ECHO["tr_s"], "EchoTime": 1e3 * ANATOMY_ECHO["te_s"], "EchoTrainLength": 15,
-            "FlipAngle": 90.0})
+        series = self._series(
+            1,
+            "T2 TSE axial",
+            grid,
+            60.0,
+            (3200.0, 6000.0),
+            {
+                "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
+                "ScanningSequence": "SE",
+                "SequenceVariant": "SK",
+                "ScanOptions": "",
+                "MRAcquisitionType": "2D",
+                "SequenceName": "tse2d",
+                "RepetitionTime": 1e3 * ANATOMY_ECHO["tr_s"],
+                "EchoTime": 1e3 * ANATOMY_ECHO["te_s"],
+                "EchoTrainLength": 15,
+                "FlipAngle": 90.0,
+            },
+        )
         write_mr_series(folder, series, [Volume(_stored(image, SPIN_SCALE), self._moment(60.0, 1))])
 
     def _write_diffusion(self, folder: Path) -> None:
@@ -331,47 +428,89 @@ class Scan:
         fine = divide(grid, self.parts)
         points = _centres(fine)
         substance = self.substance if self.settings.matched else self.child.at(points)
-        full = substance.suppressed * self._reception(points) * spin_echo(
-            substance.protons, substance.t1, substance.t2, **DIFFUSION_ECHO)
+        full = (
+            substance.suppressed
+            * self._reception(points)
+            * spin_echo(substance.protons, substance.t1, substance.t2, **DIFFUSION_ECHO)
+        )
         blood = 0.0 * substance.blood if self.settings.matched else substance.blood
         volumes = []
         for place, b in enumerate(B_VALUES):
             signal = (full * diffusion_decay(substance.adc, blood, b)).reshape(fine.shape)
             image = average(self._moved(signal, fine, "diffusion", place), self.parts)
             noisy = self._noisy(image, "diffusion", 0.45, "diffusion", place)
-            volumes.append(Volume(_stored(noisy, SPIN_SCALE), {
-                **self._moment(240.0 + 40.0 * place, place + 1), "DiffusionBValue": b,
-                "DiffusionDirectionality": "NONE" if b == 0 else "ISOTROPIC", "SequenceName": f"epi2d_b{b:.0f}"}))
-        series = self._series(2, "DWI EPI b0-200-800", grid, 240.0, (2500.0, 5000.0), {
-            "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "ScanningSequence": ["SE", "EP"], "SequenceVariant": "SK",
-            "ScanOptions": "FS", "MRAcquisitionType": "2D",
-            "RepetitionTime": 1e3 * DIFFUSION_ECHO["tr_s"], "EchoTime": 1e3 * DIFFUSION_ECHO["te_s"],
-            "EchoTrainLength": 48, "FlipAngle": 90.0})
+            volumes.append(
+                Volume(
+                    _stored(noisy, SPIN_SCALE),
+                    {
+                        **self._moment(240.0 + 40.0 * place, place + 1),
+                        "DiffusionBValue": b,
+                        "DiffusionDirectionality": "NONE" if b == 0 else "ISOTROPIC",
+                        "SequenceName": f"epi2d_b{b:.0f}",
+                    },
+                )
+            )
+        series = self._series(
+            2,
+            "DWI EPI b0-200-800",
+            grid,
+            240.0,
+            (2500.0, 5000.0),
+            {
+                "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
+                "ScanningSequence": ["SE", "EP"],
+                "SequenceVariant": "SK",
+                "ScanOptions": "FS",
+                "MRAcquisitionType": "2D",
+                "RepetitionTime": 1e3 * DIFFUSION_ECHO["tr_s"],
+                "EchoTime": 1e3 * DIFFUSION_ECHO["te_s"],
+                "EchoTrainLength": 48,
+                "FlipAngle": 90.0,
+            },
+        )
         write_mr_series(folder, series, volumes)
 
     def _diffusion_grid(self) -> Grid:
         settings = self.settings
         if settings.diffusion_step == settings.spacing[0]:
             return self.grid
-        step, columns = settings.diffusion_step, round(
-            settings.shape[0] * settings.spacing[0] / settings.diffusion_step)
-        return _tilted_grid((columns, columns, settings.shape[2]), (step, step, settings.spacing[2]),
-                            self.grid.frame_uid)
+        step, columns = (
+            settings.diffusion_step,
+            round(settings.shape[0] * settings.spacing[0] / settings.diffusion_step),
+        )
+        return _tilted_grid(
+            (columns, columns, settings.shape[2]), (step, step, settings.spacing[2]), self.grid.frame_uid
+        )
 
     def _gradient_attributes(self, flip_angle: float) -> dict[str, Any]:
-        return {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "ScanningSequence": "GR", "SequenceVariant": "SP",
-                "ScanOptions": "FS", "MRAcquisitionType": "3D", "SequenceName": "spgr3d",
-                "RepetitionTime": 1e3 * GRADIENT_ECHO["tr_s"], "EchoTime": 1e3 * GRADIENT_ECHO["te_s"],
-                "EchoTrainLength": 1, "FlipAngle": flip_angle}
+        return {
+            "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
+            "ScanningSequence": "GR",
+            "SequenceVariant": "SP",
+            "ScanOptions": "FS",
+            "MRAcquisitionType": "3D",
+            "SequenceName": "spgr3d",
+            "RepetitionTime": 1e3 * GRADIENT_ECHO["tr_s"],
+            "EchoTime": 1e3 * GRADIENT_ECHO["te_s"],
+            "EchoTrainLength": 1,
+            "FlipAngle": flip_angle,
+        }
 
     def _write_flip_angle(self, folder: Path, place: int, flip_angle: float) -> None:
         start = 480.0 + 25.0 * place
-        signal = spoiled_gradient_echo(self._magnetisation(), 1 / self.substance.t1, GRADIENT_ECHO["tr_s"], flip_angle,
-                                       self._b1(self.points))
+        signal = spoiled_gradient_echo(
+            self._magnetisation(), 1 / self.substance.t1, GRADIENT_ECHO["tr_s"], flip_angle, self._b1(self.points)
+        )
         moved = self._moved(signal.reshape(self.fine.shape), self.fine, "vfa", place)
         image = self._noisy(average(moved, self.parts), "vfa", self._reference_signal(), "vfa", place)
-        series = self._series(place + 3, f"T1 VFA FA {flip_angle:g}", self.grid, start, (2500.0, 5000.0),
-                              self._gradient_attributes(flip_angle))
+        series = self._series(
+            place + 3,
+            f"T1 VFA FA {flip_angle:g}",
+            self.grid,
+            start,
+            (2500.0, 5000.0),
+            self._gradient_attributes(flip_angle),
+        )
         write_mr_series(folder, series, [Volume(_stored(image, GRADIENT_SCALE), self._moment(start, 1))])
 
     def _magnetisation(self) -> Array:
@@ -387,14 +526,26 @@ class Scan:
 
     def _write_dynamic(self, folder: Path, progress: Progress) -> MRSeries:
         settings, start = self.settings, self._dynamic_start()
-        series = self._series(len(FLIP_ANGLES) + 3, "DCE SPGR dynamic", self.grid, start, (4000.0, 8000.0), {
-            **self._gradient_attributes(DYNAMIC_FLIP_ANGLE),
-            "NumberOfTemporalPositions": settings.frames, "TemporalResolution": 1e3 * settings.interval,
-            "ContrastBolusAgent": "Reference gadolinium chelate 0.5 mmol/mL", "ContrastBolusRoute": "INTRAVENOUS",
-            "ContrastBolusVolume": 14.5 * DOSE.value / 0.5, "ContrastBolusTotalDose": 14.5 * DOSE.value / 0.5,
-            "ContrastBolusStartTime": clock(STUDY_START_S + start + settings.arrival - INJECTION_TO_AORTA_S),
-            "ContrastBolusIngredient": "GADOLINIUM", "ContrastBolusIngredientConcentration": 78.6,
-            "ImageComments": f"r1 {RELAXIVITY.value:g} L/mmol/s; haematocrit {HAEMATOCRIT.value:g}"})
+        series = self._series(
+            len(FLIP_ANGLES) + 3,
+            "DCE SPGR dynamic",
+            self.grid,
+            start,
+            (4000.0, 8000.0),
+            {
+                **self._gradient_attributes(DYNAMIC_FLIP_ANGLE),
+                "NumberOfTemporalPositions": settings.frames,
+                "TemporalResolution": 1e3 * settings.interval,
+                "ContrastBolusAgent": "Reference gadolinium chelate 0.5 mmol/mL",
+                "ContrastBolusRoute": "INTRAVENOUS",
+                "ContrastBolusVolume": 14.5 * DOSE.value / 0.5,
+                "ContrastBolusTotalDose": 14.5 * DOSE.value / 0.5,
+                "ContrastBolusStartTime": clock(STUDY_START_S + start + settings.arrival - INJECTION_TO_AORTA_S),
+                "ContrastBolusIngredient": "GADOLINIUM",
+                "ContrastBolusIngredientConcentration": 78.6,
+                "ImageComments": f"r1 {RELAXIVITY.value:g} L/mmol/s; haematocrit {HAEMATOCRIT.value:g}",
+            },
+        )
         write_mr_series(folder, series, self._frames(progress))
         return series
 
@@ -402,8 +553,10 @@ class Scan:
         return 480.0 + 25.0 * len(FLIP_ANGLES) + 60.0
 
     def _frame_attributes(self, frame: int) -> dict[str, Any]:
-        return {**self._moment(self._dynamic_start() + frame * self.settings.interval, frame + 1),
-                "TemporalPositionIdentifier": frame + 1}
+        return {
+            **self._moment(self._dynamic_start() + frame * self.settings.interval, frame + 1),
+            "TemporalPositionIdentifier": frame + 1,
+        }
 
     @staticmethod
     def _moment(seconds: float, acquisition: int) -> dict[str, Any]:
@@ -420,7 +573,11 @@ class Scan:
             signal = np.zeros(len(self.points))
             signal[body] = spoiled_gradient_echo(
                 magnetisation * np.exp(-GRADIENT_ECHO["te_s"] * self.settings.transverse * agent[frame]),
-                r1 + RELAXIVITY.value * agent[frame], GRADIENT_ECHO["tr_s"], DYNAMIC_FLIP_ANGLE, b1)
+                r1 + RELAXIVITY.value * agent[frame],
+                GRADIENT_ECHO["tr_s"],
+                DYNAMIC_FLIP_ANGLE,
+                b1,
+            )
             share = frame / self.settings.frames
             moved = self._moved(signal.reshape(self.fine.shape), self.fine, "dynamic", frame, share)
             image = self._noisy(average(moved, self.parts), "dynamic", self._reference_signal(), "dynamic", frame)
@@ -459,11 +616,17 @@ class Scan:
         last = self.settings.frames - 1
         number = len(FLIP_ANGLES) + 4
         day = self._study()["StudyDate"]
-        head = SegmentationHead(derived_uid(*self.words, "series", number), derived_uid(*self.words, "segmentation"),
-                                number, "Tumour segmentation", (day, clock(STUDY_START_S + 1800.0)))
+        head = SegmentationHead(
+            derived_uid(*self.words, "series", number),
+            derived_uid(*self.words, "segmentation"),
+            number,
+            "Tumour segmentation",
+            (day, clock(STUDY_START_S + 1800.0)),
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        write_segmentation(folder / "segmentation.dcm", tumour,
-                           image_headers(dynamic, last, self._frame_attributes(last)), head)
+        write_segmentation(
+            folder / "segmentation.dcm", tumour, image_headers(dynamic, last, self._frame_attributes(last)), head
+        )
 
 
 def _stored(signal: Array, scale: float) -> NDArray[np.uint16]:

@@ -19,13 +19,28 @@ from pydicom.dataset import Dataset
 from ..core.errors import FileRejected
 from .dicom_files import declared_frames, reading
 
-CLOCKS = ("FrameAcquisitionDateTime", "FrameReferenceDateTime", "TriggerTime", "AcquisitionDateTime",
-          "AcquisitionTime", "ContentTime")
+CLOCKS = (
+    "FrameAcquisitionDateTime",
+    "FrameReferenceDateTime",
+    "TriggerTime",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+    "ContentTime",
+)
 """Time keys that tell seconds; the others tell an order only."""
 
-TIME_KEYS = ("TemporalPositionIndex", "FrameAcquisitionDateTime", "FrameReferenceDateTime",
-             "TemporalPositionIdentifier", "TriggerTime", "AcquisitionDateTime", "AcquisitionTime", "ContentTime",
-             "InstanceNumber", "AcquisitionNumber")
+TIME_KEYS = (
+    "TemporalPositionIndex",
+    "FrameAcquisitionDateTime",
+    "FrameReferenceDateTime",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "InstanceNumber",
+    "AcquisitionNumber",
+)
 """Candidates for the order in time, best first (project specification, imaging §1.3)."""
 
 
@@ -77,7 +92,7 @@ def seconds_of_day(text: Any) -> float | None:
     digits, _, fraction = str(text or "").strip().replace(":", "").partition(".")
     if not digits.isdigit() or len(digits) not in (2, 4, 6):
         return None
-    hours, minutes, seconds = (int(digits[i:i + 2] or 0) for i in (0, 2, 4))
+    hours, minutes, seconds = (int(digits[i : i + 2] or 0) for i in (0, 2, 4))
     return hours * 3600.0 + minutes * 60.0 + seconds + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
 
 
@@ -137,33 +152,45 @@ def frame_views(dataset: Dataset, where: str) -> list[FrameView]:
     """A view for each plane. Raises FileRejected when the frames and their descriptions differ in number."""
     if "PerFrameFunctionalGroupsSequence" not in dataset and "SharedFunctionalGroupsSequence" not in dataset:
         if declared_frames(dataset) > 1:
-            raise FileRejected(f"{where} holds {declared_frames(dataset)} frames without saying where each lies",
-                               "functional groups with the position of every frame",
-                               "export the series as classic images, one slice a file")
+            raise FileRejected(
+                f"{where} holds {declared_frames(dataset)} frames without saying where each lies",
+                "functional groups with the position of every frame",
+                "export the series as classic images, one slice a file",
+            )
         return [FrameView(dataset, None, None)]
     shared = _first(dataset, "SharedFunctionalGroupsSequence") or Dataset()
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if len(frames) != declared_frames(dataset):
-        raise FileRejected(f"{where} declares {declared_frames(dataset)} frames and describes {len(frames)}",
-                           "one description a frame", "export the file again")
+        raise FileRejected(
+            f"{where} declares {declared_frames(dataset)} frames and describes {len(frames)}",
+            "one description a frame",
+            "export the file again",
+        )
     return [FrameView(dataset, frame, shared) for frame in frames]
 
 
 def _vector(value: Any, length: int, what: str, where: str) -> NDArray[np.float64]:
-    vector = np.array([number(entry) for entry in value] if isinstance(value, Sequence) or
-                      hasattr(value, "__iter__") else [], dtype=float)
+    vector = np.array(
+        [number(entry) for entry in value] if isinstance(value, Sequence) or hasattr(value, "__iter__") else [],
+        dtype=float,
+    )
     if vector.shape != (length,) or not np.isfinite(vector).all():
-        raise FileRejected(f"{where} has no usable {what}", f"{length} numbers",
-                           "images must know their place in the patient; export the original images")
+        raise FileRejected(
+            f"{where} has no usable {what}",
+            f"{length} numbers",
+            "images must know their place in the patient; export the original images",
+        )
     return vector
 
 
 def geometry_of(view: FrameView, where: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """(orientation (6,), position (3,), spacing (2,) between columns, rows) of a plane. Raises FileRejected."""
-    orientation = _vector(view.value("PlaneOrientationSequence", "ImageOrientationPatient"), 6,
-                          "Image Orientation (Patient)", where)
-    position = _vector(view.value("PlanePositionSequence", "ImagePositionPatient"), 3,
-                       "Image Position (Patient)", where)
+    orientation = _vector(
+        view.value("PlaneOrientationSequence", "ImageOrientationPatient"), 6, "Image Orientation (Patient)", where
+    )
+    position = _vector(
+        view.value("PlanePositionSequence", "ImagePositionPatient"), 3, "Image Position (Patient)", where
+    )
     rows, columns = _vector(view.value("PixelMeasuresSequence", "PixelSpacing"), 2, "Pixel Spacing", where)
     return orientation, position, np.array([columns, rows])
 
@@ -204,8 +231,9 @@ def _b_value(view: FrameView) -> float | None:
     if "PHILIPS" in maker:
         return number(view.private((0x2001, 0x1003)))
     value = view.private((0x0043, 0x1039)) if "GE" in maker else None
-    first = number(value[0] if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value)
-                   else value)
+    first = number(
+        value[0] if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) else value
+    )
     return None if first is None else first % 1e9
 
 
@@ -213,8 +241,12 @@ def _acquisition(view: FrameView) -> dict[str, float]:
     timing = "MRTimingAndRelatedParametersSequence"
     repetition, angle = number(view.value(timing, "RepetitionTime")), number(view.value(timing, "FlipAngle"))
     echo = number(view.value("MREchoSequence", "EffectiveEchoTime")) or number(view.dataset.get("EchoTime"))
-    found = {"tr_s": repetition and round(repetition / 1000.0, 9), "te_s": echo and round(echo / 1000.0, 9),
-             "fa_deg": angle or None, "b": _b_value(view)}
+    found = {
+        "tr_s": repetition and round(repetition / 1000.0, 9),
+        "te_s": echo and round(echo / 1000.0, 9),
+        "fa_deg": angle or None,
+        "b": _b_value(view),
+    }
     return {name: value for name, value in found.items() if value is not None and (value > 0 or name == "b")}
 
 
@@ -244,8 +276,11 @@ def _scaling(view: FrameView, kind: Sequence[str], where: str) -> tuple[float, f
     intercept = number(view.value("PixelValueTransformationSequence", "RescaleIntercept")) or 0.0
     slope = 1.0 if slope is None else slope
     if slope == 0.0:
-        raise FileRejected(f"{where} has a rescale slope of 0: all values are equal", "a slope that is not 0",
-                           "export the images again")
+        raise FileRejected(
+            f"{where} has a rescale slope of 0: all values are equal",
+            "a slope that is not 0",
+            "export the images again",
+        )
     if "PHILIPS" in str(view.dataset.get("Manufacturer", "")).upper() and "ORIGINAL" in kind and "M" in kind:
         classic = view.own is None
         scale = number(view.private((0x2005, 0x100E)) if classic else view.private((0x2005, 0x140F), (0x2005, 0x100E)))
@@ -263,13 +298,26 @@ def planes_of(dataset: Dataset, file: int, where: str) -> list[Plane]:
 def _plane(view: FrameView, file: int, frame: int, where: str) -> Plane:
     kind = _frame_type(view)
     if "MOSAIC" in kind:
-        raise FileRejected(f"{where} is a mosaic of slices in one image", "one slice an image",
-                           "export the series as enhanced MR, or convert it to NIfTI")
+        raise FileRejected(
+            f"{where} is a mosaic of slices in one image",
+            "one slice an image",
+            "export the series as enhanced MR, or convert it to NIfTI",
+        )
     orientation, position, spacing = geometry_of(view, where)
     acquisition = _acquisition(view)
     slope, intercept = _scaling(view, kind, where)
-    return Plane(file=file, frame=frame, shape=(int(view.dataset.Columns), int(view.dataset.Rows)),
-                 orientation=orientation, position=position, spacing=spacing,
-                 declared_step=_length(view, "SpacingBetweenSlices"), thickness=_length(view, "SliceThickness"),
-                 part=_part(view, acquisition), moments=_moments(view), acquisition=acquisition,
-                 slope=slope, intercept=intercept)
+    return Plane(
+        file=file,
+        frame=frame,
+        shape=(int(view.dataset.Columns), int(view.dataset.Rows)),
+        orientation=orientation,
+        position=position,
+        spacing=spacing,
+        declared_step=_length(view, "SpacingBetweenSlices"),
+        thickness=_length(view, "SliceThickness"),
+        part=_part(view, acquisition),
+        moments=_moments(view),
+        acquisition=acquisition,
+        slope=slope,
+        intercept=intercept,
+    )

@@ -43,15 +43,21 @@ FLAGS: tuple[Flag, ...] = (
     Flag("saturated", 5, "a signal above what the sequence can give at any concentration", "voxel NaN"),
     Flag("no-baseline", 6, "fewer than two baseline frames after the first is skipped", "marked"),
     Flag("low-cnr", 7, "peak enhancement below 3 standard deviations of the baseline", "marked"),
-    Flag("not-enhancing", 8, "late mean concentration below 2 standard deviations of the noise",
-         "Ktrans 0, ve NaN, left out of medians"),
-    Flag("kep-at-limit", 9, "the rate constant ended on the border of its search",
-         "ve NaN; at the upper one Ktrans too"),
+    Flag(
+        "not-enhancing",
+        8,
+        "late mean concentration below 2 standard deviations of the noise",
+        "Ktrans 0, ve NaN, left out of medians",
+    ),
+    Flag(
+        "kep-at-limit", 9, "the rate constant ended on the border of its search", "ve NaN; at the upper one Ktrans too"
+    ),
     Flag("ve-above-1", 10, "fitted ve above 1", "ve NaN, raw value in the raw map"),
     Flag("vp-above-1", 11, "fitted vp above 1", "vp NaN, raw value in the raw map"),
     Flag("vp-at-zero", 12, "fitted vp on its bound", "vp 0, one-sided"),
-    Flag("short-acquisition", 13, "kep times duration below 1: ve is not identified",
-         "ve NaN, raw value in the raw map"),
+    Flag(
+        "short-acquisition", 13, "kep times duration below 1: ve is not identified", "ve NaN, raw value in the raw map"
+    ),
     Flag("misfit", 14, "R squared below 0.8, or too few sign changes of the residual, in an enhancing voxel", "marked"),
     Flag("slow-sampling", 15, "frames too far apart for the model", "marked"),
     Flag("no-washout-base", 16, "late signal not above the signal before contrast: SER has no meaning", "SER NaN"),

@@ -31,8 +31,12 @@ from .voxels import Progress
 __all__ = ["Quantified", "QuantifySettings", "enhancing_volume", "quantify", "read_maps", "write_maps"]
 
 
-def quantify(study: ImagingStudy, settings: QuantifySettings | None = None, mask: LabelImage | None = None,
-             progress: Progress | None = None) -> Quantified:
+def quantify(
+    study: ImagingStudy,
+    settings: QuantifySettings | None = None,
+    mask: LabelImage | None = None,
+    progress: Progress | None = None,
+) -> Quantified:
     """Quantitative maps of a visit.
 
     mask      label image: its region "tumour" is the tumour; regions of other names bound where it may lie
@@ -58,15 +62,21 @@ def quantify(study: ImagingStudy, settings: QuantifySettings | None = None, mask
     if dynamic is not None:
         maps |= kinetic_maps(dynamic, maps.get("t1", supplied.get("t1")), supplied.get("b1"), account)
     elif account.settings.dce_model not in ("auto", "semi"):
-        raise ModelRefused(f"no dynamic series for {account.settings.dce_model}", "a series of frames over time",
-                           "leave the model at auto, or add the dynamic series")
+        raise ModelRefused(
+            f"no dynamic series for {account.settings.dce_model}",
+            "a series of frames over time",
+            "leave the model at auto, or add the dynamic series",
+        )
     maps |= _computed("adc", adc_map(study, tumour, account))
     maps |= _passed_through(maps, supplied, tumour, account)
     if "cellularity" not in maps:
         maps |= _computed("cellularity", cellularity_map(maps, tumour, account))
     if not maps:
-        raise StudyRejected("nothing to quantify: no dynamic, flip-angle or diffusion series and no supplied map",
-                            "at least one of them", "check what the study holds (oncoscale inspect)")
+        raise StudyRejected(
+            "nothing to quantify: no dynamic, flip-angle or diffusion series and no supplied map",
+            "at least one of them",
+            "check what the study holds (oncoscale inspect)",
+        )
     if tumour is None:
         account.note("doubted", "segmentation", "nothing says where the tumour is: give a mask to go on to a forecast")
     return _finished(maps, tumour, study, account)
@@ -95,14 +105,21 @@ def _drawn_tumour(images: list[LabelImage], account: Account) -> LabelImage | No
     if drawn is None:
         return None
     if not drawn.mask("tumour").any():
-        raise SegmentationRejected("the region 'tumour' of the segmentation holds no voxel", "at least one voxel",
-                                   "draw the tumour, or leave the mask out")
+        raise SegmentationRejected(
+            "the region 'tumour' of the segmentation holds no voxel",
+            "at least one voxel",
+            "draw the tumour, or leave the mask out",
+        )
     account.note("found", "segmentation", f"tumour of {drawn.volume('tumour'):.4g} mL as drawn")
     return drawn
 
 
-def _passed_through(maps: Mapping[str, ParametricMap], supplied: Mapping[str, ParametricMap],
-                    tumour: LabelImage | None, account: Account) -> dict[str, ParametricMap]:
+def _passed_through(
+    maps: Mapping[str, ParametricMap],
+    supplied: Mapping[str, ParametricMap],
+    tumour: LabelImage | None,
+    account: Account,
+) -> dict[str, ParametricMap]:
     """Supplied maps where none was computed; one that is mostly invalid in the tumour is refused."""
     passed = {}
     for name, one in supplied.items():
@@ -123,25 +140,41 @@ def _passed_through(maps: Mapping[str, ParametricMap], supplied: Mapping[str, Pa
 def _refuse_if_mostly_invalid(one: ParametricMap, tumour: LabelImage) -> None:
     share = invalid_share(one, inside(tumour, one.grid, "tumour"))
     if share > MOST_INVALID.value:
-        raise StudyRejected(f"the supplied {one.name} map has no value in {share:.0%} of the tumour",
-                            f"at most {MOST_INVALID.value:.0%} invalid voxels",
-                            "check that map and segmentation belong together, or leave the map out")
+        raise StudyRejected(
+            f"the supplied {one.name} map has no value in {share:.0%} of the tumour",
+            f"at most {MOST_INVALID.value:.0%} invalid voxels",
+            "check that map and segmentation belong together, or leave the map out",
+        )
 
 
-def _finished(maps: Mapping[str, ParametricMap], tumour: LabelImage | None, study: ImagingStudy, account: Account
-              ) -> Quantified:
+def _finished(
+    maps: Mapping[str, ParametricMap], tumour: LabelImage | None, study: ImagingStudy, account: Account
+) -> Quantified:
     """Single precision, one quality image a grid, and the summary."""
     single = {name: replace(one, values=one.values.astype(np.float32).astype(np.float64)) for name, one in maps.items()}
-    summary = {"settings": asdict(account.settings), "species": study.species, "body_part": study.body_part,
-               **account.summary, "maps": {name: _statistics(one, tumour) for name, one in single.items()}}
+    summary = {
+        "settings": asdict(account.settings),
+        "species": study.species,
+        "body_part": study.body_part,
+        **account.summary,
+        "maps": {name: _statistics(one, tumour) for name, one in single.items()},
+    }
     if tumour is not None:
         summary["tumour_volume_ml"] = tumour.volume("tumour")
-        summary["flags"] = {name: fractions(one.quality, inside(tumour, one.grid, "tumour"))
-                            for name, one in single.items() if one.quality is not None and "_" not in name}
+        summary["flags"] = {
+            name: fractions(one.quality, inside(tumour, one.grid, "tumour"))
+            for name, one in single.items()
+            if one.quality is not None and "_" not in name
+        }
     shared = _with_shared_quality(single)
     first = next(iter(shared.values()))
-    quality = replace(first, name="quality", unit="1", values=np.asarray(first.quality, dtype=np.float64),
-                      method="bit flags, see maps.json")
+    quality = replace(
+        first,
+        name="quality",
+        unit="1",
+        values=np.asarray(first.quality, dtype=np.float64),
+        method="bit flags, see maps.json",
+    )
     return Quantified(shared, quality, tumour, (*study.findings, *account.findings), _plain(summary))
 
 
@@ -168,8 +201,12 @@ def _statistics(one: ParametricMap, tumour: LabelImage | None) -> dict[str, Any]
     within = inside(tumour, one.grid, "tumour") if tumour is not None else np.isfinite(one.values)
     values = one.values[within]
     counted = np.isfinite(values)
-    row: dict[str, Any] = {"unit": one.unit, "method": one.method, "voxels": int(values.size),
-                           "valid_fraction": float(counted.mean()) if values.size else None}
+    row: dict[str, Any] = {
+        "unit": one.unit,
+        "method": one.method,
+        "voxels": int(values.size),
+        "valid_fraction": float(counted.mean()) if values.size else None,
+    }
     if one.name in ("ktrans", "ps", "vp") and one.quality is not None and not np.any(one.quality & bit("supplied")):
         enhancing = (one.quality[within] & bit("not-enhancing")) == 0
         row["enhancing_fraction"] = float(enhancing.mean()) if values.size else None

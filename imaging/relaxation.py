@@ -21,10 +21,12 @@ from .voxels import Progress, in_chunks
 
 Values = NDArray[np.float64]
 
-T1_LOW = Parameter(0.2, "s", "shortest plausible T1 of tissue", "project specification, imaging §2",
-                   range=(0.1, 0.3), assumed=True)
-T1_HIGH = Parameter(4.0, "s", "longest plausible T1 of tissue", "project specification, imaging §2",
-                    range=(3.0, 5.0), assumed=True)
+T1_LOW = Parameter(
+    0.2, "s", "shortest plausible T1 of tissue", "project specification, imaging §2", range=(0.1, 0.3), assumed=True
+)
+T1_HIGH = Parameter(
+    4.0, "s", "longest plausible T1 of tissue", "project specification, imaging §2", range=(3.0, 5.0), assumed=True
+)
 
 _STEPS = 60
 _TOLERANCE = 1e-12
@@ -143,8 +145,17 @@ def _optimum(signal: Values, angles: Values, tr: Values, start: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _fit_rows(signals: Values, angles: Values, tr: Values, b1: Values, t1: Values, s0: Values,
-              linear_failed: NDArray[np.bool_], start: int, stop: int) -> None:
+def _fit_rows(
+    signals: Values,
+    angles: Values,
+    tr: Values,
+    b1: Values,
+    t1: Values,
+    s0: Values,
+    linear_failed: NDArray[np.bool_],
+    start: int,
+    stop: int,
+) -> None:
     """Fit the rows start..stop; T1 stays NaN where no optimum exists."""
     own = np.empty_like(angles)
     for row in range(start, stop):
@@ -170,9 +181,16 @@ def linear_t1(signals: ArrayLike, fa_deg: ArrayLike, tr_s: float) -> Values:
     return np.array([1.0 / _line(row, angles, np.full(len(angles), tr_s)) for row in rows])
 
 
-def fit_t1(signals: ArrayLike, fa_deg: ArrayLike, tr_s: ArrayLike, *, b1: ArrayLike = 1.0,
-           plausible_s: tuple[float, float] = (T1_LOW.value, T1_HIGH.value),
-           threads: int | None = None, progress: Progress | None = None) -> T1Fit:
+def fit_t1(
+    signals: ArrayLike,
+    fa_deg: ArrayLike,
+    tr_s: ArrayLike,
+    *,
+    b1: ArrayLike = 1.0,
+    plausible_s: tuple[float, float] = (T1_LOW.value, T1_HIGH.value),
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> T1Fit:
     """T1 of every voxel by nonlinear least squares over flip angles, S0 projected out.
 
     signals      (voxels, angles) on one scale
@@ -187,23 +205,31 @@ def fit_t1(signals: ArrayLike, fa_deg: ArrayLike, tr_s: ArrayLike, *, b1: ArrayL
     angles = np.deg2rad(np.asarray(fa_deg, dtype=np.float64))
     tr = np.broadcast_to(np.asarray(tr_s, dtype=np.float64), angles.shape).copy()
     if len(np.unique(angles)) < 2 or angles.min() <= 0 or tr.min() <= 0 or rows.shape[1] != len(angles):
-        raise ModelRefused(f"T1 by variable flip angle with angles {np.rad2deg(angles).round(3).tolist()} degrees and "
-                           f"repetition times {tr.tolist()} s for {rows.shape[1]} images",
-                           "two or more different angles above 0, positive repetition times, one image an angle",
-                           "give T1 in seconds or as a map, or correct the angles and times")
+        raise ModelRefused(
+            f"T1 by variable flip angle with angles {np.rad2deg(angles).round(3).tolist()} degrees and "
+            f"repetition times {tr.tolist()} s for {rows.shape[1]} images",
+            "two or more different angles above 0, positive repetition times, one image an angle",
+            "give T1 in seconds or as a map, or correct the angles and times",
+        )
     b1_rows = np.broadcast_to(np.asarray(b1, dtype=np.float64), (len(rows),)).copy()
     usable = np.isfinite(rows).all(axis=1) & (rows > 0).all(axis=1) & np.isfinite(b1_rows) & (b1_rows > 0)
     flags = np.where(usable, np.uint32(0), bit("not-finite")).astype(np.uint32)
     work, own_b1 = np.ascontiguousarray(rows[usable]), b1_rows[usable]
     t1, s0, failed = np.full(len(work), np.nan), np.full(len(work), np.nan), np.zeros(len(work), dtype=bool)
-    in_chunks(lambda start, stop: _fit_rows(work, angles, tr, own_b1, t1, s0, failed, start, stop), len(work),
-              threads=threads, progress=progress, what="T1")
+    in_chunks(
+        lambda start, stop: _fit_rows(work, angles, tr, own_b1, t1, s0, failed, start, stop),
+        len(work),
+        threads=threads,
+        progress=progress,
+        what="T1",
+    )
     plausible = (t1 >= plausible_s[0]) & (t1 <= plausible_s[1])
     words = np.where(failed, bit("t1-linear-start"), 0) | np.where(plausible, 0, bit("t10-range"))
     exact = bit("two-angles") if len(np.unique(angles)) == 2 else np.uint32(0)
     flags[usable] = flags[usable] | words.astype(np.uint32) | exact
-    return T1Fit(_spread(usable, np.where(plausible, t1, np.nan)), _spread(usable, np.where(plausible, s0, np.nan)),
-                 flags)
+    return T1Fit(
+        _spread(usable, np.where(plausible, t1, np.nan)), _spread(usable, np.where(plausible, s0, np.nan)), flags
+    )
 
 
 def _spread(usable: NDArray[np.bool_], values: Values) -> Values:

@@ -33,10 +33,22 @@ STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 _NEOPLASM = {"108369006", "M-80000", "M-8FFFF", "86049000"}
 """Codes of a (primary) neoplasm, SNOMED CT and SRT."""
 
-SPECK = Parameter(0.01, "1", "pieces of a tumour below this share of its volume are specks of the drawing and dropped",
-                  source="project specification", range=(0.0, 0.05), assumed=True)
-FRACTION = Parameter(0.5, "1", "least occupancy of a voxel that belongs to a fractional segment",
-                     source="project specification, imaging §1.4", range=(0.25, 0.75), assumed=True)
+SPECK = Parameter(
+    0.01,
+    "1",
+    "pieces of a tumour below this share of its volume are specks of the drawing and dropped",
+    source="project specification",
+    range=(0.0, 0.05),
+    assumed=True,
+)
+FRACTION = Parameter(
+    0.5,
+    "1",
+    "least occupancy of a voxel that belongs to a fractional segment",
+    source="project specification, imaging §1.4",
+    range=(0.25, 0.75),
+    assumed=True,
+)
 MOST_LABELS = 16
 """An image with more different values than this is no label image."""
 
@@ -47,8 +59,10 @@ def region_name(text: str) -> str:
     >>> region_name("Tumor"), region_name("GTV_Mass"), region_name("Tumor bed")
     ('tumour', 'tumour', 'Tumor bed')
     """
-    tumour = (r"((primary|whole|enhancing) )?(tumou?r|neoplasm( primary)?|gtv( mass)?|lesion)"
-              r"( \d+| mask| roi| segmentation)?")
+    tumour = (
+        r"((primary|whole|enhancing) )?(tumou?r|neoplasm( primary)?|gtv( mass)?|lesion)"
+        r"( \d+| mask| roi| segmentation)?"
+    )
     return "tumour" if re.fullmatch(tumour, words_of(text)) else text.strip()
 
 
@@ -75,16 +89,20 @@ def _frame_masks(dataset: FileDataset, where: str) -> list[tuple[int, NDArray[np
     for view in frame_views(dataset, where):
         number = view.value("SegmentIdentificationSequence", "ReferencedSegmentNumber")
         if number is None:
-            raise FileRejected(f"{where} does not say which segment a frame shows", "a segment number for every frame",
-                               "export the segmentation again")
+            raise FileRejected(
+                f"{where} does not say which segment a frame shows",
+                "a segment number for every frame",
+                "export the segmentation again",
+            )
         numbers.append(int(number))
     if str(dataset.get("SegmentationType")) == "FRACTIONAL":
         pixels = pixels / float(dataset.get("MaximumFractionalValue") or 255) >= FRACTION.value
     return list(zip(numbers, pixels.astype(bool)))
 
 
-def _label_map(dataset: FileDataset, names: Mapping[int, str], shape: tuple[int, int, int],
-               slices: NDArray[np.int64], where: str) -> dict[int, NDArray[np.bool_]]:
+def _label_map(
+    dataset: FileDataset, names: Mapping[int, str], shape: tuple[int, int, int], slices: NDArray[np.int64], where: str
+) -> dict[int, NDArray[np.bool_]]:
     values = np.zeros(shape, dtype=np.int64)
     for frame, k in zip(stored_pixels(dataset, where), slices):
         values[:, :, k] = frame.T
@@ -109,14 +127,18 @@ def read_segments(dataset: FileDataset, where: str) -> tuple[Grid, list[Segment]
         masks = {number: np.zeros(grid.shape, dtype=bool) for number in names}
         for (number, frame), k in zip(_frame_masks(dataset, where), slices):
             if number not in masks:
-                raise FileRejected(f"{where} has a frame of segment {number}, which it does not declare",
-                                   f"segments {', '.join(map(str, names))}", "export the segmentation again")
+                raise FileRejected(
+                    f"{where} has a frame of segment {number}, which it does not declare",
+                    f"segments {', '.join(map(str, names))}",
+                    "export the segmentation again",
+                )
             masks[number][:, :, k] |= frame.T
     return grid, [Segment(number, names[number], mask) for number, mask in masks.items()]
 
 
-def label_images(grid: Grid, segments: Sequence[Segment], *, uid: str = "", derived_from: tuple[str, ...] = (),
-                 description: str = "") -> tuple[LabelImage, ...]:
+def label_images(
+    grid: Grid, segments: Sequence[Segment], *, uid: str = "", derived_from: tuple[str, ...] = (), description: str = ""
+) -> tuple[LabelImage, ...]:
     """The segments as label images: one for all, or one each where segments overlap (nothing is lost)."""
     overlapping = len(segments) > 1 and np.sum([segment.mask for segment in segments], axis=0, dtype=np.int64).max() > 1
     groups = [[segment] for segment in segments] if overlapping else [list(segments)]
@@ -126,8 +148,9 @@ def label_images(grid: Grid, segments: Sequence[Segment], *, uid: str = "", deri
         small = max(segment.number for segment in group) <= 255
         numbers = [segment.number if small else place for place, segment in enumerate(group, start=1)]
         if len(group) > 255:
-            raise SegmentationRejected(f"a segmentation of {len(group)} segments", "at most 255",
-                                       "keep the segments that are needed")
+            raise SegmentationRejected(
+                f"a segmentation of {len(group)} segments", "at most 255", "keep the segments that are needed"
+            )
         for number, segment in zip(numbers, group):
             values[segment.mask] = number
         names = {number: segment.name for number, segment in zip(numbers, group)}
@@ -152,8 +175,11 @@ def on_grid_of(labels: LabelImage, images: Sequence[Grid]) -> LabelImage:
     affine = labels.grid.affine.copy()
     affine[:3, 3] -= below * affine[:3, 2]
     shape = (*labels.grid.shape[:2], labels.grid.shape[2] + below + above)
-    return replace(labels, grid=Grid(shape, affine, labels.grid.frame_uid),
-                   values=np.pad(labels.values, ((0, 0), (0, 0), (below, above))))
+    return replace(
+        labels,
+        grid=Grid(shape, affine, labels.grid.frame_uid),
+        values=np.pad(labels.values, ((0, 0), (0, 0), (below, above))),
+    )
 
 
 def looks_like_labels(values: NDArray[Any]) -> bool:
@@ -167,31 +193,42 @@ def looks_like_labels(values: NDArray[Any]) -> bool:
 
 # ------------------------------------------------------------------------------------------------------ from files
 
+
 def _nrrd_header(path: Path) -> dict[str, str]:
     """Fields of a NRRD header, keys in lower case."""
     with open(path, "rb") as handle:
         head = handle.read(1 << 20).split(b"\n\n", 1)[0].replace(b"\r", b"").decode("ascii", "replace")
-    return {key.strip().lower(): value.lstrip("=").strip()
-            for key, _, value in (line.partition(":") for line in head.splitlines() if not line.startswith("#"))}
+    return {
+        key.strip().lower(): value.lstrip("=").strip()
+        for key, _, value in (line.partition(":") for line in head.splitlines() if not line.startswith("#"))
+    }
 
 
 def _check_nrrd(path: Path) -> None:
     header = _nrrd_header(path)
     if "data file" in header or "datafile" in header:
-        raise FileRejected("the NRRD file refers to another file for its voxels", "voxels inside the file",
-                           "write the label image as one file")
+        raise FileRejected(
+            "the NRRD file refers to another file for its voxels",
+            "voxels inside the file",
+            "write the label image as one file",
+        )
     sizes = [int(n) for n in header.get("sizes", "").split()]
     if len(sizes) != 3 or min(sizes) < 1 or np.prod(sizes, dtype=object) > LARGEST_FILE.value * (1 << 20):
-        raise SegmentationRejected(f"the NRRD file has {len(sizes)} axes ({' x '.join(map(str, sizes))})",
-                                   "one volume of labels (overlapping segments lie in several layers)",
-                                   "export the segments without overlap, as one labelmap")
+        raise SegmentationRejected(
+            f"the NRRD file has {len(sizes)} axes ({' x '.join(map(str, sizes))})",
+            "one volume of labels (overlapping segments lie in several layers)",
+            "export the segments without overlap, as one labelmap",
+        )
 
 
 def _nrrd_names(image: Any) -> dict[int, str]:
     keys = set(image.GetMetaDataKeys())
     places = sorted(key.removesuffix("_LabelValue") for key in keys if re.fullmatch(r"Segment\d+_LabelValue", key))
-    return {int(image.GetMetaData(f"{place}_LabelValue")): region_name(image.GetMetaData(f"{place}_Name"))
-            for place in places if f"{place}_Name" in keys}
+    return {
+        int(image.GetMetaData(f"{place}_LabelValue")): region_name(image.GetMetaData(f"{place}_Name"))
+        for place in places
+        if f"{place}_Name" in keys
+    }
 
 
 def _read_nrrd(path: Path) -> tuple[Grid, NDArray[Any], dict[int, str]]:
@@ -211,15 +248,21 @@ def _named(values: NDArray[np.uint8], found: Mapping[int, str], stated: Mapping[
     if stated is not None:
         absent = sorted(set(stated) - set(present))
         if absent:
-            raise SegmentationRejected(f"no voxel has label {absent[0]}", f"labels among {present}",
-                                       "correct the number in --label NUMBER=NAME")
+            raise SegmentationRejected(
+                f"no voxel has label {absent[0]}",
+                f"labels among {present}",
+                "correct the number in --label NUMBER=NAME",
+            )
         return {value: region_name(name) for value, name in stated.items()}
     names = {value: name for value, name in found.items() if value in present}
     if not names and len(present) == 1:
         return {present[0]: "tumour"}
     if not names and present:
-        raise SegmentationRejected(f"label values {', '.join(map(str, present))} without names",
-                                   "a name for each region", "say which is the tumour with --label NUMBER=tumour")
+        raise SegmentationRejected(
+            f"label values {', '.join(map(str, present))} without names",
+            "a name for each region",
+            "say which is the tumour with --label NUMBER=tumour",
+        )
     return names
 
 
@@ -229,8 +272,11 @@ def _one_label_image(images: Sequence[LabelImage]) -> LabelImage:
     tumours = [image for image in images if "tumour" in image.names.values()]
     if len(tumours) != 1:
         names = ", ".join(name for image in images for name in image.names.values())
-        raise SegmentationRejected(f"overlapping segments ({names}), {len(tumours)} of them called tumour",
-                                   "one segment that is the tumour", "export the tumour's segment alone")
+        raise SegmentationRejected(
+            f"overlapping segments ({names}), {len(tumours)} of them called tumour",
+            "one segment that is the tumour",
+            "export the tumour's segment alone",
+        )
     return tumours[0]
 
 
@@ -252,14 +298,23 @@ def read_labels(path: Path | str, *, names: Mapping[int, str] | None = None) -> 
         return LabelImage(grid, values, _named(values, found, names))
     dataset = read_dicom(path, "the segmentation", pixels=True)
     if dataset is None:
-        raise FileRejected("the segmentation is neither DICOM, NIfTI nor NRRD", "one of these formats",
-                           "export the segmentation as DICOM SEG, .nii.gz or .nrrd")
+        raise FileRejected(
+            "the segmentation is neither DICOM, NIfTI nor NRRD",
+            "one of these formats",
+            "export the segmentation as DICOM SEG, .nii.gz or .nrrd",
+        )
     if dataset.SOPClassUID == STRUCTURE_SET:
-        raise SegmentationRejected("a structure set (RTSTRUCT): contours, no voxels",
-                                   "DICOM SEG, NIfTI or NRRD", "convert the contours to a label image")
+        raise SegmentationRejected(
+            "a structure set (RTSTRUCT): contours, no voxels",
+            "DICOM SEG, NIfTI or NRRD",
+            "convert the contours to a label image",
+        )
     if dataset.SOPClassUID not in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
-        raise FileRejected(f"a DICOM object of another kind ({uid_name(dataset.SOPClassUID)})", "a DICOM segmentation",
-                           "give the file of the segmentation")
+        raise FileRejected(
+            f"a DICOM object of another kind ({uid_name(dataset.SOPClassUID)})",
+            "a DICOM segmentation",
+            "give the file of the segmentation",
+        )
     with reading("the segmentation"):
         uid = str(dataset.get("SOPInstanceUID") or "")
         grid, segments = read_segments(dataset, "the segmentation")
@@ -269,8 +324,10 @@ def read_labels(path: Path | str, *, names: Mapping[int, str] | None = None) -> 
 
 # ------------------------------------------------------------------------------------------------------ the tumour
 
-def check_tumour(labels: LabelImage, name: str = "tumour", *,
-                 pieces: Literal["refuse", "largest", "all"] = "refuse") -> tuple[LabelImage, tuple[Finding, ...]]:
+
+def check_tumour(
+    labels: LabelImage, name: str = "tumour", *, pieces: Literal["refuse", "largest", "all"] = "refuse"
+) -> tuple[LabelImage, tuple[Finding, ...]]:
     """The label image with a tumour that can be meshed, and what was dropped to get it.
 
     name    the region to check
@@ -282,9 +339,11 @@ def check_tumour(labels: LabelImage, name: str = "tumour", *,
     mask = labels.mask(name)
     if not mask.any():
         there = ", ".join(sorted(set(labels.names.values()))) or "none"
-        raise SegmentationRejected(f"the segmentation holds no voxel of {name!r} (named regions: {there})",
-                                   f"a region named {name!r}",
-                                   f"name it with --label NUMBER={name}, or give another segmentation")
+        raise SegmentationRejected(
+            f"the segmentation holds no voxel of {name!r} (named regions: {there})",
+            f"a region named {name!r}",
+            f"name it with --label NUMBER={name}, or give another segmentation",
+        )
     kept, findings = (mask, ()) if pieces == "all" else _main_piece(mask, name, labels.grid, pieces)
     _check_border(kept, name)
     if kept is mask:
@@ -292,8 +351,9 @@ def check_tumour(labels: LabelImage, name: str = "tumour", *,
     return replace(labels, values=np.where(mask & ~kept, 0, labels.values).astype(np.uint8)), findings
 
 
-def _main_piece(mask: NDArray[np.bool_], name: str, grid: Grid,
-                pieces: str) -> tuple[NDArray[np.bool_], tuple[Finding, ...]]:
+def _main_piece(
+    mask: NDArray[np.bool_], name: str, grid: Grid, pieces: str
+) -> tuple[NDArray[np.bool_], tuple[Finding, ...]]:
     numbered, count = ndimage.label(mask)
     sizes = np.bincount(numbered.ravel())[1:]
     if count == 1:
@@ -302,13 +362,21 @@ def _main_piece(mask: NDArray[np.bool_], name: str, grid: Grid,
     millilitres = sorted((sizes * grid.voxel_volume / 1000.0).tolist(), reverse=True)
     if len(large) > 1 and pieces == "refuse":
         volumes = ", ".join(f"{volume:.3g}" for volume in millilitres[:4])
-        raise SegmentationRejected(f"the {name} lies in {len(large)} separate pieces ({volumes} mL)",
-                                   "one connected region", "add --pieces largest to keep the largest piece alone, or "
-                                   "--pieces all to keep every piece")
+        raise SegmentationRejected(
+            f"the {name} lies in {len(large)} separate pieces ({volumes} mL)",
+            "one connected region",
+            "add --pieces largest to keep the largest piece alone, or --pieces all to keep every piece",
+        )
     kept = numbered == 1 + int(np.argmax(sizes))
     dropped = sum(millilitres[1:])
-    return kept, (Finding("chosen", "segmentation", f"{name}: the largest of {count} pieces was kept; {count - 1} "
-                          f"({dropped:.3g} mL, {100 * dropped / sum(millilitres):.2g} %) were dropped"),)
+    return kept, (
+        Finding(
+            "chosen",
+            "segmentation",
+            f"{name}: the largest of {count} pieces was kept; {count - 1} "
+            f"({dropped:.3g} mL, {100 * dropped / sum(millilitres):.2g} %) were dropped",
+        ),
+    )
 
 
 def _check_border(mask: NDArray[np.bool_], name: str) -> None:
@@ -316,6 +384,8 @@ def _check_border(mask: NDArray[np.bool_], name: str) -> None:
         planes = np.moveaxis(mask, axis, 0)
         if planes[0].any() or planes[-1].any():
             where = f"first or last {what} of {n}" if n > 1 else f"only {what}"
-            raise SegmentationRejected(f"the {name} touches the border of the image ({where}): it may go on outside",
-                                       "a margin of at least one voxel around it",
-                                       "use images that show the whole tumour, or correct the segmentation")
+            raise SegmentationRejected(
+                f"the {name} touches the border of the image ({where}): it may go on outside",
+                "a margin of at least one voxel around it",
+                "use images that show the whole tumour, or correct the segmentation",
+            )

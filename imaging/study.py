@@ -34,11 +34,17 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
-            raise StudyRejected(f"affine of shape {self.affine.shape} or not finite", "a finite 4 x 4 matrix",
-                                "check the image geometry")
+            raise StudyRejected(
+                f"affine of shape {self.affine.shape} or not finite",
+                "a finite 4 x 4 matrix",
+                "check the image geometry",
+            )
         if abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
-            raise StudyRejected("voxel spacing of zero (the voxel has no volume)",
-                                "three positive, independent spacings", "check PixelSpacing and the slice positions")
+            raise StudyRejected(
+                "voxel spacing of zero (the voxel has no volume)",
+                "three positive, independent spacings",
+                "check PixelSpacing and the slice positions",
+            )
 
     @property
     def spacing(self) -> NDArray[np.float64]:

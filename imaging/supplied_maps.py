@@ -18,14 +18,31 @@ from ..core.errors import StudyRejected, UnitMissing
 from ..core.quantity import Parameter, parse
 from .study import Finding, Grid, ParametricMap
 
-LARGEST_INVALID_SHARE = Parameter(0.95, "1", "a map with a larger share of voxels that are not numbers is refused",
-                                  source="a field of view may be mostly air: 52 % of the ADC map of the mouse of "
-                                         "Pickup et al. 2022, Tomography 8(5):2113", range=(0.5, 1.0), assumed=True)
-LARGEST_INVALID_TUMOUR_SHARE = Parameter(0.5, "1", "a map with a larger share of invalid voxels in the tumour is "
-                                         "refused", source="project specification, validation §2.3 D8",
-                                         range=(0.1, 0.9), assumed=True)
-LARGEST_ADC = Parameter(3e-3, "mm^2/s", "free diffusion of water at 37 °C: a higher ADC is not physical",
-                        source="project specification, imaging §8", range=(2.9e-3, 3.2e-3), assumed=True)
+LARGEST_INVALID_SHARE = Parameter(
+    0.95,
+    "1",
+    "a map with a larger share of voxels that are not numbers is refused",
+    source="a field of view may be mostly air: 52 % of the ADC map of the mouse of "
+    "Pickup et al. 2022, Tomography 8(5):2113",
+    range=(0.5, 1.0),
+    assumed=True,
+)
+LARGEST_INVALID_TUMOUR_SHARE = Parameter(
+    0.5,
+    "1",
+    "a map with a larger share of invalid voxels in the tumour is refused",
+    source="project specification, validation §2.3 D8",
+    range=(0.1, 0.9),
+    assumed=True,
+)
+LARGEST_ADC = Parameter(
+    3e-3,
+    "mm^2/s",
+    "free diffusion of water at 37 °C: a higher ADC is not physical",
+    source="project specification, imaging §8",
+    range=(2.9e-3, 3.2e-3),
+    assumed=True,
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +67,28 @@ class QuantityKind:
 
 
 KINDS: Mapping[str, QuantityKind] = {
-    "ktrans": QuantityKind("1/min", 1e-3, 5.0, r"\bk ?trans|volume transfer constant", ("126312",),
-                           ("1/min", "1/s")),
+    "ktrans": QuantityKind("1/min", 1e-3, 5.0, r"\bk ?trans|volume transfer constant", ("126312",), ("1/min", "1/s")),
     "kep": QuantityKind("1/min", 5e-3, 20.0, r"\bkep\b", ("126313",), ("1/min", "1/s")),
-    "ve": QuantityKind("1", 5e-3, 1.0, r"\bve\b|extra ?cellular space|extravascular extracellular", ("126314",),
-                       ("1", "percent"), positive=True),
+    "ve": QuantityKind(
+        "1",
+        5e-3,
+        1.0,
+        r"\bve\b|extra ?cellular space|extravascular extracellular",
+        ("126314",),
+        ("1", "percent"),
+        positive=True,
+    ),
     "vp": QuantityKind("1", 1e-4, 0.5, r"\bvp\b|plasma volume", ("126331",), ("1", "percent")),
     "t1": QuantityKind("s", 0.1, 5.0, r"\bt1\b", ("113063",), ("s", "ms"), positive=True),
-    "adc": QuantityKind("mm^2/s", 1e-4, 4e-3, r"\badc\b|apparent diffusion coefficient", ("113041",),
-                        ("mm^2/s", "1e-3 mm^2/s", "1e-6 mm^2/s"), positive=True),
+    "adc": QuantityKind(
+        "mm^2/s",
+        1e-4,
+        4e-3,
+        r"\badc\b|apparent diffusion coefficient",
+        ("113041",),
+        ("mm^2/s", "1e-3 mm^2/s", "1e-6 mm^2/s"),
+        positive=True,
+    ),
     "pe": QuantityKind("percent", 0.1, 1000.0, r"\bpe ?1\b|percent enhancement", (), ("percent", "1")),
     "ser": QuantityKind("1", 0.05, 10.0, r"\bser\b|signal enhancement ratio", (), ("1",)),
     "b1": QuantityKind("1", 0.2, 2.0, r"\bb1\b", (), ("1", "percent"), positive=True),
@@ -70,9 +100,23 @@ NEEDS_UNIT = ("ktrans", "kep", "ve", "vp", "t1", "adc")
 
 _NOT_A_MAP_OF_IT = r"kurtosis|residual|std|sigma|error|r2\b|mask|seg\b"
 
-_UCUM = {"/min": "1/min", "1/min": "1/min", "min-1": "1/min", "/s": "1/s", "1/s": "1/s", "1": "1", "{ratio}": "1",
-         "%": "percent", "s": "s", "ms": "ms", "mm2/s": "mm^2/s", "um2/s": "um^2/s", "10-6.mm2/s": "1e-6 mm^2/s",
-         "10*-6.mm2/s": "1e-6 mm^2/s", "10*-3.mm2/s": "1e-3 mm^2/s"}
+_UCUM = {
+    "/min": "1/min",
+    "1/min": "1/min",
+    "min-1": "1/min",
+    "/s": "1/s",
+    "1/s": "1/s",
+    "1": "1",
+    "{ratio}": "1",
+    "%": "percent",
+    "s": "s",
+    "ms": "ms",
+    "mm2/s": "mm^2/s",
+    "um2/s": "um^2/s",
+    "10-6.mm2/s": "1e-6 mm^2/s",
+    "10*-6.mm2/s": "1e-6 mm^2/s",
+    "10*-3.mm2/s": "1e-3 mm^2/s",
+}
 """UCUM codes found in maps, in pint's spelling; any other code counts as no unit."""
 
 
@@ -164,12 +208,16 @@ def unit_problem(supplied: SuppliedMap) -> str | None:
     try:
         possible = is_plausible(supplied.name, unit, supplied.values)
     except UnitMissing:
-        return (f"the {supplied.name} map ({supplied.where}) declares {supplied.declared!r}, "
-                f"which is no unit of {supplied.name}")
+        return (
+            f"the {supplied.name} map ({supplied.where}) declares {supplied.declared!r}, "
+            f"which is no unit of {supplied.name}"
+        )
     if possible:
         return None
-    return (f"the {supplied.name} map ({supplied.where}) declares {supplied.declared!r}, in which its typical value "
-            f"{typical_value(supplied.values):.3g} is implausible")
+    return (
+        f"the {supplied.name} map ({supplied.where}) declares {supplied.declared!r}, in which its typical value "
+        f"{typical_value(supplied.values):.3g} is implausible"
+    )
 
 
 def inferred_unit(supplied: SuppliedMap) -> str:
@@ -193,9 +241,11 @@ def _checked_unit(name: str, stated: str) -> str:
     try:
         unit_factor(stated, KINDS[name].unit)
     except UnitMissing as error:
-        raise UnitMissing(f"the unit {stated!r} stated for the {name} map is no unit of {name}",
-                          f"a unit that converts to {KINDS[name].unit!r}",
-                          f"write for example --unit {name}={KINDS[name].unit}") from error
+        raise UnitMissing(
+            f"the unit {stated!r} stated for the {name} map is no unit of {name}",
+            f"a unit that converts to {KINDS[name].unit!r}",
+            f"write for example --unit {name}={KINDS[name].unit}",
+        ) from error
     return stated
 
 
@@ -209,16 +259,31 @@ def settle(supplied: SuppliedMap, stated: str | None) -> tuple[ParametricMap, li
     """
     name, where = supplied.name, supplied.where
     if name not in KINDS:
-        return _as_map(supplied, "1" if not ucum(supplied.declared) else ucum(supplied.declared),
-                       supplied.values, [Finding("found", where, "a map of another quantity, kept as it is")])
+        return _as_map(
+            supplied,
+            "1" if not ucum(supplied.declared) else ucum(supplied.declared),
+            supplied.values,
+            [Finding("found", where, "a map of another quantity, kept as it is")],
+        )
     problem, findings = unit_problem(supplied), []
     if stated is not None:
         unit = _checked_unit(name, stated)
-        findings.append(Finding("chosen", where, f"{name}: unit {stated} stated by the user"
-                                + (f" in place of {supplied.declared!r}" if supplied.declared else "")))
+        findings.append(
+            Finding(
+                "chosen",
+                where,
+                f"{name}: unit {stated} stated by the user"
+                + (f" in place of {supplied.declared!r}" if supplied.declared else ""),
+            )
+        )
         if not is_plausible(name, stated, supplied.values):
-            findings.append(Finding("doubted", where, f"{name}: a typical value of "
-                                    f"{typical_value(supplied.values):.3g} {stated} is implausible"))
+            findings.append(
+                Finding(
+                    "doubted",
+                    where,
+                    f"{name}: a typical value of {typical_value(supplied.values):.3g} {stated} is implausible",
+                )
+            )
     elif problem is None and ucum(supplied.declared):
         unit = ucum(supplied.declared)
         findings.append(Finding("found", where, f"{name}: unit {unit} declared by the file"))
@@ -229,24 +294,32 @@ def settle(supplied: SuppliedMap, stated: str | None) -> tuple[ParametricMap, li
     return _as_map(supplied, KINDS[name].unit, supplied.values * factor, findings)
 
 
-def _as_map(supplied: SuppliedMap, unit: str, values: NDArray[np.float64],
-            findings: list[Finding]) -> tuple[ParametricMap, list[Finding]]:
+def _as_map(
+    supplied: SuppliedMap, unit: str, values: NDArray[np.float64], findings: list[Finding]
+) -> tuple[ParametricMap, list[Finding]]:
     values = np.array(values, dtype=np.float64)
     name, where = supplied.name, supplied.where
     invalid = ~np.isfinite(values)
     if name in KINDS and KINDS[name].positive:
         impossible = values <= 0
         if impossible.any():
-            findings.append(Finding("inferred", where, f"{name}: {impossible.sum()} voxels at zero or below hold no "
-                                    "measurement and become NaN"))
+            findings.append(
+                Finding(
+                    "inferred",
+                    where,
+                    f"{name}: {impossible.sum()} voxels at zero or below hold no measurement and become NaN",
+                )
+            )
         invalid |= impossible
     values[invalid] = np.nan
     share = float(invalid.mean())
     if not np.isfinite(values).any() or (name in KINDS and share > LARGEST_INVALID_SHARE.value):
-        raise StudyRejected(f"the {name} map ({where}) has no usable values: {100 * share:.1f} % are not numbers"
-                            + (" or not positive" if name in KINDS and KINDS[name].positive else ""),
-                            f"at most {100 * LARGEST_INVALID_SHARE.value:g} % invalid voxels",
-                            "export the map again, or leave it out")
+        raise StudyRejected(
+            f"the {name} map ({where}) has no usable values: {100 * share:.1f} % are not numbers"
+            + (" or not positive" if name in KINDS and KINDS[name].positive else ""),
+            f"at most {100 * LARGEST_INVALID_SHARE.value:g} % invalid voxels",
+            "export the map again, or leave it out",
+        )
     findings += _doubts(name, values, where)
     return ParametricMap(name, unit, supplied.grid, values, None, supplied.derived_from, supplied.method), findings
 
@@ -276,16 +349,20 @@ def doubts_in_tumour(parametric: ParametricMap, tumour: NDArray[np.bool_]) -> li
     values, name = parametric.values[tumour], parametric.name
     share = float(np.isnan(values).mean())
     if share > LARGEST_INVALID_TUMOUR_SHARE.value:
-        raise StudyRejected(f"the {name} map has no value in {100 * share:.0f} % of the tumour",
-                            f"at most {100 * LARGEST_INVALID_TUMOUR_SHARE.value:g} %",
-                            "check that map and segmentation belong together, or leave the map out")
+        raise StudyRejected(
+            f"the {name} map has no value in {100 * share:.0f} % of the tumour",
+            f"at most {100 * LARGEST_INVALID_TUMOUR_SHARE.value:g} %",
+            "check that map and segmentation belong together, or leave the map out",
+        )
     doubts = []
     if share > 0:
         doubts.append(f"{100 * share:.2g} % of the tumour's voxels have no value")
     zeros = float((values == 0).mean())
     if name == "ktrans" and zeros > 0:
-        doubts.append(f"{100 * zeros:.2g} % of the tumour's voxels are exactly 0: not enhancing or not fitted, the map "
-                      "does not say which")
+        doubts.append(
+            f"{100 * zeros:.2g} % of the tumour's voxels are exactly 0: not enhancing or not fitted, the map "
+            "does not say which"
+        )
     return [Finding("doubted", "maps", f"{name}: {doubt}") for doubt in doubts]
 
 

@@ -19,8 +19,13 @@ from .study import Grid, ImagingStudy, LabelImage, ParametricMap, Series
 _PLAUSIBLE_S = (0.05, 10.0)
 
 
-def t1_map(study: ImagingStudy, grid: Grid | None, supplied: Mapping[str, ParametricMap], tumour: LabelImage | None,
-           account: Account) -> ParametricMap | None:
+def t1_map(
+    study: ImagingStudy,
+    grid: Grid | None,
+    supplied: Mapping[str, ParametricMap],
+    tumour: LabelImage | None,
+    account: Account,
+) -> ParametricMap | None:
     """T1 before contrast as the settings say; by flip angles if they say nothing and the study has them, else None.
 
     grid  where a stated constant is spread out, the grid of the dynamic series
@@ -29,14 +34,18 @@ def t1_map(study: ImagingStudy, grid: Grid | None, supplied: Mapping[str, Parame
     if wanted is None or wanted == "vfa":
         several = study.of_role("vfa")
         if wanted is None and several and not {"fa_deg", "tr_s"} <= several[0].acquisition.keys():
-            account.note("doubted", "T1", "a series of several flip angles does not say its repetition time or angles: "
-                         "it is not used")
+            account.note(
+                "doubted",
+                "T1",
+                "a series of several flip angles does not say its repetition time or angles: it is not used",
+            )
             return None
         if several:
             return _by_angles(several[0], supplied.get("b1"), tumour, account)
         if wanted == "vfa":
-            raise ModelRefused("no series of several flip angles for T1", "two or more flip angles",
-                               "give T1 in seconds, or as a map")
+            raise ModelRefused(
+                "no series of several flip angles for T1", "two or more flip angles", "give T1 in seconds, or as a map"
+            )
         return None
     seconds = _as_seconds(wanted)
     if seconds is None:
@@ -57,22 +66,38 @@ def _as_seconds(wanted: str | float) -> float | None:
 
 def _everywhere(seconds: float, grid: Grid, account: Account) -> ParametricMap:
     account.note("inferred", "T1", f"T1 before contrast is taken as {seconds:g} s everywhere, as stated")
-    return ParametricMap("t1", "s", grid, np.full(grid.shape, seconds), np.zeros(grid.shape, dtype=np.uint32),
-                         method="stated, the same everywhere")
+    return ParametricMap(
+        "t1",
+        "s",
+        grid,
+        np.full(grid.shape, seconds),
+        np.zeros(grid.shape, dtype=np.uint32),
+        method="stated, the same everywhere",
+    )
 
 
 def _from_file(path: Path, account: Account) -> ParametricMap:
     if not path.is_file():
-        raise ConfigurationRejected(f"T1 {path.name!r} is neither 'vfa', a number nor a file",
-                                    "'vfa', seconds, or a NIfTI map in seconds", "correct the value")
+        raise ConfigurationRejected(
+            f"T1 {path.name!r} is neither 'vfa', a number nor a file",
+            "'vfa', seconds, or a NIfTI map in seconds",
+            "correct the value",
+        )
     grid, stored = read_nifti(path)
     t1 = np.where(np.asarray(stored) > 0, np.asarray(stored, dtype=np.float64), np.nan)
     if t1.ndim != 3 or not np.isfinite(t1).any() or not _PLAUSIBLE_S[0] <= np.nanmedian(t1) <= _PLAUSIBLE_S[1]:
-        raise ConfigurationRejected("a T1 map whose median is not between 0.05 and 10", "one volume in seconds",
-                                    "convert the map to seconds")
+        raise ConfigurationRejected(
+            "a T1 map whose median is not between 0.05 and 10", "one volume in seconds", "convert the map to seconds"
+        )
     account.note("chosen", "T1", "T1 before contrast is read from a file")
-    return ParametricMap("t1", "s", grid, t1, np.where(np.isfinite(t1), 0, bit("not-finite")).astype(np.uint32),
-                         method="supplied as a file")
+    return ParametricMap(
+        "t1",
+        "s",
+        grid,
+        t1,
+        np.where(np.isfinite(t1), 0, bit("not-finite")).astype(np.uint32),
+        method="supplied as a file",
+    )
 
 
 def _by_angles(series: Series, b1: ParametricMap | None, tumour: LabelImage | None, account: Account) -> ParametricMap:
@@ -84,12 +109,27 @@ def _by_angles(series: Series, b1: ParametricMap | None, tumour: LabelImage | No
     if b1 is not None:
         ratio = resample_values(b1.values, b1.grid, series.grid)[tissue]
         account.note("found", "T1", "flip angles are corrected by the B1 map")
-    fit = fit_t1(signals[:, tissue].T, angles, acquired(series, "tr_s", "the repetition time"), b1=ratio,
-                 threads=account.settings.threads, progress=account.progress)
+    fit = fit_t1(
+        signals[:, tissue].T,
+        angles,
+        acquired(series, "tr_s", "the repetition time"),
+        b1=ratio,
+        threads=account.settings.threads,
+        progress=account.progress,
+    )
     values, flags = np.full(series.grid.shape, np.nan), np.full(series.grid.shape, bit("background"))
     values[tissue], flags[tissue] = fit.t1, fit.flags
     listed = ", ".join(f"{angle:g}" for angle in angles)
-    account.note("chosen", "T1", f"nonlinear fit of {len(angles)} flip angles ({listed} degrees), "
-                 f"{np.isfinite(fit.t1).mean():.1%} of the voxels with signal within 0.2 to 4 s")
-    return map_of(series, "t1", values, flags, "variable flip angle, nonlinear least squares"
-                  + ("" if b1 is None else ", B1 corrected"))
+    account.note(
+        "chosen",
+        "T1",
+        f"nonlinear fit of {len(angles)} flip angles ({listed} degrees), "
+        f"{np.isfinite(fit.t1).mean():.1%} of the voxels with signal within 0.2 to 4 s",
+    )
+    return map_of(
+        series,
+        "t1",
+        values,
+        flags,
+        "variable flip angle, nonlinear least squares" + ("" if b1 is None else ", B1 corrected"),
+    )

@@ -41,15 +41,21 @@ def check_times(times_s: Sequence[float] | NDArray[np.float64], frames: int, whe
     """(frames,) s from the first. Raises TimesRejected unless there are ``frames`` strictly increasing times."""
     times = np.asarray(times_s, dtype=float)
     if times.shape != (frames,) or not np.isfinite(times).all():
-        raise TimesRejected(f"{times.size} times for the {frames} frames of {where}", f"{frames} times in seconds",
-                            "give one time for every frame with --times")
+        raise TimesRejected(
+            f"{times.size} times for the {frames} frames of {where}",
+            f"{frames} times in seconds",
+            "give one time for every frame with --times",
+        )
     steps = np.diff(times)
     if (steps <= 0).any():
         place = int(np.argmax(steps <= 0))
         kind = "equal" if steps[place] == 0 else "decreasing"
-        raise TimesRejected(f"{where}: frames {place + 1} and {place + 2} have {kind} times "
-                            f"({times[place] - times[0]:g} s and {times[place + 1] - times[0]:g} s)",
-                            "strictly increasing times", "correct the times, or state them with --times")
+        raise TimesRejected(
+            f"{where}: frames {place + 1} and {place + 2} have {kind} times "
+            f"({times[place] - times[0]:g} s and {times[place + 1] - times[0]:g} s)",
+            "strictly increasing times",
+            "correct the times, or state them with --times",
+        )
     return np.asarray(times - times[0])
 
 
@@ -60,9 +66,12 @@ def _check_complete(slices: NDArray[np.int64], where: str) -> int:
     if (counts != frames).any():
         lacking = [f"slice {k + 1} has {counts[k]}" for k in np.flatnonzero(counts != frames)]
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        raise TimesRejected(f"{where}: a time point is incomplete: {', '.join(lacking[:5])}{more} "
-                            f"of {frames} images ({len(counts)} slices)",
-                            "every slice at every time point", "add the missing images, or leave that time point out")
+        raise TimesRejected(
+            f"{where}: a time point is incomplete: {', '.join(lacking[:5])}{more} "
+            f"of {frames} images ({len(counts)} slices)",
+            "every slice at every time point",
+            "add the missing images, or leave that time point out",
+        )
     return frames
 
 
@@ -114,32 +123,49 @@ def _check_numbering(key: str, numbers: NDArray[np.float64], n_slices: int, wher
         unit = float(n_slices) if len(numbers) == 2 else float(np.diff(numbers).min())
     place = _steps_missing(numbers, unit)
     if place is not None:
-        raise TimesRejected(f"{where}: a time point is missing between frames {place + 1} and {place + 2} "
-                            f"({key} skips)", "all time points of the series",
-                            "add the missing images, or state the times of those that are there with --times")
+        raise TimesRejected(
+            f"{where}: a time point is missing between frames {place + 1} and {place + 2} ({key} skips)",
+            "all time points of the series",
+            "add the missing images, or state the times of those that are there with --times",
+        )
 
 
-def _refuse_unusable(moments: Sequence[Mapping[str, float]], slices: NDArray[np.int64], frames: int,
-                     where: str) -> TimesRejected:
+def _refuse_unusable(
+    moments: Sequence[Mapping[str, float]], slices: NDArray[np.int64], frames: int, where: str
+) -> TimesRejected:
     """Why no clock tells these images apart, as the error to raise."""
     first = np.flatnonzero(slices == 0)
     for key in CLOCKS:
         distinct = len({moments[int(i)].get(key) for i in first} - {None})
         if 1 < distinct < frames:
-            return TimesRejected(f"{where}: {frames} images at each slice but {distinct} different times in {key}: "
-                                 "frames with equal times", "strictly increasing times",
-                                 "remove the duplicate frames, or state all times with --times")
+            return TimesRejected(
+                f"{where}: {frames} images at each slice but {distinct} different times in {key}: "
+                "frames with equal times",
+                "strictly increasing times",
+                "remove the duplicate frames, or state all times with --times",
+            )
     if int(slices.max()) == 0 and frames > 1:
-        return TimesRejected(f"{where}: {frames} images lie at one place (slice distance zero) and no clock tells "
-                             "them apart", "slices at different positions, or times",
-                             "check the positions of the slices, or state the times with --times")
-    return TimesRejected(f"{where}: {frames} images at each slice and no clock tells when they were taken",
-                         "a time for every image", "state the times with --times")
+        return TimesRejected(
+            f"{where}: {frames} images lie at one place (slice distance zero) and no clock tells them apart",
+            "slices at different positions, or times",
+            "check the positions of the slices, or state the times with --times",
+        )
+    return TimesRejected(
+        f"{where}: {frames} images at each slice and no clock tells when they were taken",
+        "a time for every image",
+        "state the times with --times",
+    )
 
 
-def order_in_time(moments: Sequence[Mapping[str, float]], slices: NDArray[np.int64], where: str, *,
-                  stated_s: Sequence[float] | None = None, expected: int | None = None,
-                  alone: bool = True) -> TimeOrder:
+def order_in_time(
+    moments: Sequence[Mapping[str, float]],
+    slices: NDArray[np.int64],
+    where: str,
+    *,
+    stated_s: Sequence[float] | None = None,
+    expected: int | None = None,
+    alone: bool = True,
+) -> TimeOrder:
     """Order the images of one series in time.
 
     moments    time keys of each image (see planes.TIME_KEYS)
@@ -153,8 +179,11 @@ def order_in_time(moments: Sequence[Mapping[str, float]], slices: NDArray[np.int
     frames = _check_complete(slices, where)
     n_slices = int(slices.max()) + 1
     if expected is not None and expected > frames and stated_s is None:
-        raise TimesRejected(f"{where}: {frames} of {expected} declared time points are there", f"{expected} of them",
-                            "add the missing images, or state the times of those that are there with --times")
+        raise TimesRejected(
+            f"{where}: {frames} of {expected} declared time points are there",
+            f"{expected} of them",
+            "add the missing images, or state the times of those that are there with --times",
+        )
     values, usable, findings = {}, {}, []
     for key in TIME_KEYS:
         values[key], wrapped = _unwrapped(_values(moments, key, n_slices), key)
@@ -167,8 +196,15 @@ def order_in_time(moments: Sequence[Mapping[str, float]], slices: NDArray[np.int
     if not usable or (clock is None and stated_s is None):
         raise _refuse_unusable(moments, slices, frames, where)
     chosen, ranks = next(iter(usable.items()))
-    findings += [Finding("doubted", where, f"time-key-conflict: {key} orders the images differently from {chosen}, "
-                         f"which was followed") for key in usable if (usable[key] != ranks).any()]
+    findings += [
+        Finding(
+            "doubted",
+            where,
+            f"time-key-conflict: {key} orders the images differently from {chosen}, which was followed",
+        )
+        for key in usable
+        if (usable[key] != ranks).any()
+    ]
     if stated_s is not None:
         times = check_times(stated_s, frames, where)
         findings.append(Finding("chosen", where, f"{frames} times stated by the user; order by {chosen}"))
@@ -177,8 +213,9 @@ def order_in_time(moments: Sequence[Mapping[str, float]], slices: NDArray[np.int
         if key in usable and (alone or key != "InstanceNumber") and not (usable[key] != ranks).any():
             _check_numbering(key, _medians(values[key], ranks, frames), n_slices, where)
     times = check_times(_medians(values[str(clock)], ranks, frames), frames, where)
-    findings.append(Finding("found", where, f"{frames} time points ordered by {chosen}, seconds from {clock}: "
-                            f"0 to {times[-1]:g} s"))
+    findings.append(
+        Finding("found", where, f"{frames} time points ordered by {chosen}, seconds from {clock}: 0 to {times[-1]:g} s")
+    )
     findings += _doubts_about_gaps(times, where)
     return TimeOrder(ranks, times, chosen, tuple(findings))
 
@@ -188,5 +225,11 @@ def _doubts_about_gaps(times: NDArray[np.float64], where: str) -> list[Finding]:
     if len(steps) < 4 or steps.max() <= _IRREGULAR * np.median(steps):
         return []
     place = int(np.argmax(steps))
-    return [Finding("doubted", where, f"frames {place + 1} and {place + 2} lie {steps[place]:g} s apart, the median is "
-                    f"{np.median(steps):g} s: a time point may be missing")]
+    return [
+        Finding(
+            "doubted",
+            where,
+            f"frames {place + 1} and {place + 2} lie {steps[place]:g} s apart, the median is "
+            f"{np.median(steps):g} s: a time point may be missing",
+        )
+    ]

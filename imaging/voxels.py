@@ -16,8 +16,14 @@ Progress = Callable[[str, float], None]
 CHUNK = 4096
 
 
-def in_chunks(kernel: Callable[[int, int], None], count: int, *, threads: int | None = None,
-              progress: Progress | None = None, what: str = "") -> None:
+def in_chunks(
+    kernel: Callable[[int, int], None],
+    count: int,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    what: str = "",
+) -> None:
     """Call ``kernel(start, stop)`` over 0..count in chunks, on ``threads`` threads (None: all cores).
 
     The kernel must release the interpreter's lock to gain from threads, and write only its own rows.

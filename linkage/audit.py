@@ -23,20 +23,35 @@ from .store import Store, now
 GENESIS = "0" * 64
 
 
-def record_action(store: Store, connection: Connection, action: str, about: str,
-                  detail: Mapping[str, Any] | None = None, *, role: str = "curator") -> None:
+def record_action(
+    store: Store,
+    connection: Connection,
+    action: str,
+    about: str,
+    detail: Mapping[str, Any] | None = None,
+    *,
+    role: str = "curator",
+) -> None:
     """Add one entry, inside the transaction of the action that it describes.
 
     action  ingest, consent, decision, run, show, reidentify, …
     about   a subject key or another identifier; only its HMAC is written
     detail  what was done; only its hash is written
     """
-    last = connection.execute(select(tables.audit.c.seq, tables.audit.c.hash)
-                              .order_by(tables.audit.c.seq.desc()).limit(1)).first()
+    last = connection.execute(
+        select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1)
+    ).first()
     seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
-    entry = {"seq": seq, "at": now(), "who": f"uid {os.getuid()}", "role": role, "action": action,
-             "object": hmac.new(store.audit_key, about.encode(), sha256).hexdigest(),
-             "detail_sha256": sha256(canonical_json(dict(detail or {})).encode()).hexdigest(), "prev": previous}
+    entry = {
+        "seq": seq,
+        "at": now(),
+        "who": f"uid {os.getuid()}",
+        "role": role,
+        "action": action,
+        "object": hmac.new(store.audit_key, about.encode(), sha256).hexdigest(),
+        "detail_sha256": sha256(canonical_json(dict(detail or {})).encode()).hexdigest(),
+        "prev": previous,
+    }
     connection.execute(insert(tables.audit).values(**entry, hash=_entry_hash(entry)))
 
 
@@ -56,8 +71,9 @@ def verify(store: Store) -> int | None:
 def head(store: Store) -> tuple[int, str]:
     """(number of entries, hash of the last): keep it elsewhere, and a cut tail will show."""
     with store.reading() as connection:
-        last = connection.execute(select(tables.audit.c.seq, tables.audit.c.hash)
-                                  .order_by(tables.audit.c.seq.desc()).limit(1)).first()
+        last = connection.execute(
+            select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1)
+        ).first()
     return (last.seq, last.hash) if last else (0, GENESIS)
 
 

@@ -39,22 +39,50 @@ from .subject import SubjectKey
 Operation = Literal["ingest", "run", "export", "review", "share"]
 
 ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
-PURPOSES: Mapping[str, str] = {"HRESCH": "healthcare research", "DSRCH": "disease specific healthcare research",
-                               "BIORCH": "biomedical research", "MLTRAINING": "model training"}
+PURPOSES: Mapping[str, str] = {
+    "HRESCH": "healthcare research",
+    "DSRCH": "disease specific healthcare research",
+    "BIORCH": "biomedical research",
+    "MLTRAINING": "model training",
+}
 CATEGORIES: Mapping[str, str] = {
-    "imaging": "Body (Radiological) image", "simulation": "models and forecasts computed from the others",
-    "clinical": "Clinical", "genomic": "Genomic", "genetic": "genetic data", "pathology": "Whole slide image",
-    "physiological": "Physiological", "biochemical": "Biochemical", "lifestyle": "Lifestyle",
-    "environmental": "Environmental", "psychological": "Psychological", "proteomic": "Proteomic",
-    "metabolomic": "Metabolomic", "photo": "Photo image", "genealogical": "Genealogical records", "other": "Other"}
+    "imaging": "Body (Radiological) image",
+    "simulation": "models and forecasts computed from the others",
+    "clinical": "Clinical",
+    "genomic": "Genomic",
+    "genetic": "genetic data",
+    "pathology": "Whole slide image",
+    "physiological": "Physiological",
+    "biochemical": "Biochemical",
+    "lifestyle": "Lifestyle",
+    "environmental": "Environmental",
+    "psychological": "Psychological",
+    "proteomic": "Proteomic",
+    "metabolomic": "Metabolomic",
+    "photo": "Photo image",
+    "genealogical": "Genealogical records",
+    "other": "Other",
+}
 """Kinds of data: the dataset types of MIABIS Core 3.0 [Eklund 2024, doi 10.1089/bio.2023.0074] and two more."""
 STATUSES = ("active", "withdrawn", "expired", "refused")
-POLICY = {"version": 1, "decides": "newest consent of the subject in the project",
-          "denies": ["missing", "withdrawn", "refused", "expired", "not yet valid", "purpose", "category",
-                     "legal basis", "retention"]}
+POLICY = {
+    "version": 1,
+    "decides": "newest consent of the subject in the project",
+    "denies": [
+        "missing",
+        "withdrawn",
+        "refused",
+        "expired",
+        "not yet valid",
+        "purpose",
+        "category",
+        "legal basis",
+        "retention",
+    ],
+}
 POLICY_SHA256 = sha256(canonical_json(POLICY).encode()).hexdigest()
 
-TEMPLATE = '''\
+TEMPLATE = """\
 # Consent of one subject. Only `status` is required; the other lines show the defaults or an example.
 status = "active"                       # active, withdrawn, expired or refused
 legal_basis = "consent"                 # or the law that replaces it
@@ -63,10 +91,17 @@ categories = ["imaging", "simulation"]  # kinds of data that may be used
 # valid_from = 2024-01-31               # default: the day it is recorded
 # valid_until = 2034-01-31              # default: no end
 # document = "signed-form.pdf"          # the signed form beside this file, or its SHA-256; only the hash is stored
-'''
+"""
 
-_OTHER_NAMES = {"purpose": "purposes", "category": "categories", "basis": "legal_basis", "from": "valid_from",
-                "until": "valid_until", "document_sha256": "document", "state": "status"}
+_OTHER_NAMES = {
+    "purpose": "purposes",
+    "category": "categories",
+    "basis": "legal_basis",
+    "from": "valid_from",
+    "until": "valid_until",
+    "document_sha256": "document",
+    "state": "status",
+}
 
 
 @dataclass(frozen=True)
@@ -119,8 +154,11 @@ def read_consent(path: Path | str) -> Consent:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigurationRejected(f"the consent file cannot be read: {error.strerror}", "a TOML or JSON file",
-                                    "write one with: oncoscale consent template") from error
+        raise ConfigurationRejected(
+            f"the consent file cannot be read: {error.strerror}",
+            "a TOML or JSON file",
+            "write one with: oncoscale consent template",
+        ) from error
     stated = _parsed(data)
     known = tuple(field for field in Consent.__dataclass_fields__ if field != "document_sha256") + ("document",)
     values: dict[str, Any] = {}
@@ -131,8 +169,11 @@ def read_consent(path: Path | str) -> Consent:
             raise _unknown("key", key, known)
         values[name] = value
     if "status" not in values:
-        raise ConfigurationRejected("the consent file does not say its status",
-                                    f"status = one of {', '.join(STATUSES)}", 'add the line: status = "active"')
+        raise ConfigurationRejected(
+            "the consent file does not say its status",
+            f"status = one of {', '.join(STATUSES)}",
+            'add the line: status = "active"',
+        )
     document = values.pop("document", "")
     return Consent(
         status=_one_of("status", values.pop("status"), STATUSES),
@@ -141,7 +182,8 @@ def read_consent(path: Path | str) -> Consent:
         valid_from=_day("valid_from", values.pop("valid_from", "")),
         valid_until=_day("valid_until", values.pop("valid_until", "")),
         legal_basis=str(values.pop("legal_basis", Consent.legal_basis)).strip(),
-        document_sha256=_document(document, path.parent) or sha256(data).hexdigest())
+        document_sha256=_document(document, path.parent) or sha256(data).hexdigest(),
+    )
 
 
 def record_consent(store: Store, subject: SubjectKey, consent: Consent) -> str:
@@ -160,15 +202,27 @@ def add_consent(store: Store, connection: Connection, subject: SubjectKey, conse
     if last is not None and _says_the_same(last, consent):
         return str(last["id"])
     if last is not None and last["status"] == "withdrawn" and _same_document(last, consent):
-        raise ConsentDenied("this consent was withdrawn", "a consent given anew, with a document of its own",
-                            "record the new signed form, if the subject gave one")
+        raise ConsentDenied(
+            "this consent was withdrawn",
+            "a consent given anew, with a document of its own",
+            "record the new signed form, if the subject gave one",
+        )
     at = now()
-    row = {"id": "C-" + uuid4().hex, "subject": subject, "study": PROJECT, "status": consent.status,
-           "legal_basis": consent.legal_basis, "purposes": canonical_json(list(consent.purposes)),
-           "categories": canonical_json(list(consent.categories)), "valid_from": consent.valid_from or at[:10],
-           "valid_until": consent.valid_until or None, "document_sha256": consent.document_sha256, "recorded_at": at,
-           "withdrawn_at": at if consent.status == "withdrawn" else None,
-           "supersedes": last["id"] if last is not None else None}
+    row = {
+        "id": "C-" + uuid4().hex,
+        "subject": subject,
+        "study": PROJECT,
+        "status": consent.status,
+        "legal_basis": consent.legal_basis,
+        "purposes": canonical_json(list(consent.purposes)),
+        "categories": canonical_json(list(consent.categories)),
+        "valid_from": consent.valid_from or at[:10],
+        "valid_until": consent.valid_until or None,
+        "document_sha256": consent.document_sha256,
+        "recorded_at": at,
+        "withdrawn_at": at if consent.status == "withdrawn" else None,
+        "supersedes": last["id"] if last is not None else None,
+    }
     connection.execute(insert(tables.consent).values(**row))
     record_action(store, connection, "consent", subject, {"consent": row["id"], "status": consent.status})
     return str(row["id"])
@@ -180,8 +234,11 @@ def withdraw(store: Store, subject: SubjectKey) -> str:
         require_subject(connection, subject)
         last = _newest(connection, subject)
         if last is None:
-            raise ConsentDenied("no consent is on record for this subject", "a consent to withdraw",
-                                "nothing is permitted without one, so nothing needs to be done")
+            raise ConsentDenied(
+                "no consent is on record for this subject",
+                "a consent to withdraw",
+                "nothing is permitted without one, so nothing needs to be done",
+            )
         return add_consent(store, connection, subject, replace(_consent_of(last), status="withdrawn"))
 
 
@@ -189,35 +246,66 @@ def consents(store: Store, subject: SubjectKey) -> tuple[Mapping[str, Any], ...]
     """Every consent of a subject, oldest first, ready for JSON."""
     with store.reading() as connection:
         require_subject(connection, subject)
-        return tuple({**row, "purposes": json.loads(row["purposes"]), "categories": json.loads(row["categories"])}
-                     for row in _rows(connection, subject))
+        return tuple(
+            {**row, "purposes": json.loads(row["purposes"]), "categories": json.loads(row["categories"])}
+            for row in _rows(connection, subject)
+        )
 
 
-def decide(store: Store, subject: SubjectKey, operation: Operation, purpose: str = "HRESCH",
-           categories: Iterable[str] = ("imaging", "simulation")) -> Decision:
+def decide(
+    store: Store,
+    subject: SubjectKey,
+    operation: Operation,
+    purpose: str = "HRESCH",
+    categories: Iterable[str] = ("imaging", "simulation"),
+) -> Decision:
     """Ask for permission; the answer, permit or deny, is written and audited. Raises nothing for a denial."""
     with store.writing() as connection:
         require_subject(connection, subject)
         return add_decision(store, connection, subject, operation, purpose, categories)
 
 
-def add_decision(store: Store, connection: Connection, subject: SubjectKey, operation: Operation,
-                 purpose: str = "HRESCH", categories: Iterable[str] = ("imaging", "simulation")) -> Decision:
+def add_decision(
+    store: Store,
+    connection: Connection,
+    subject: SubjectKey,
+    operation: Operation,
+    purpose: str = "HRESCH",
+    categories: Iterable[str] = ("imaging", "simulation"),
+) -> Decision:
     """decide inside a transaction that is open already."""
     categories = tuple(categories)
     last = _newest(connection, subject)
     reason = _reason_to_deny(connection, last, purpose, categories)
-    decision = Decision("D-" + uuid4().hex, subject, operation, purpose, categories,
-                        str(last["id"]) if last is not None else None, "deny" if reason else "permit", reason)
-    row = {**asdict(decision), "purpose": code_id(connection, ACT_REASON, purpose, PURPOSES.get(purpose, purpose)),
-           "categories": canonical_json(list(categories)), "policy_sha256": POLICY_SHA256, "at": now()}
+    decision = Decision(
+        "D-" + uuid4().hex,
+        subject,
+        operation,
+        purpose,
+        categories,
+        str(last["id"]) if last is not None else None,
+        "deny" if reason else "permit",
+        reason,
+    )
+    row = {
+        **asdict(decision),
+        "purpose": code_id(connection, ACT_REASON, purpose, PURPOSES.get(purpose, purpose)),
+        "categories": canonical_json(list(categories)),
+        "policy_sha256": POLICY_SHA256,
+        "at": now(),
+    }
     connection.execute(insert(tables.decision).values(**row))
     record_action(store, connection, "decision", subject, {"decision": decision.id, "outcome": decision.outcome})
     return decision
 
 
-def require(store: Store, subject: SubjectKey, operation: Operation = "run", purpose: str = "HRESCH",
-            categories: Iterable[str] = ("imaging", "simulation")) -> Decision:
+def require(
+    store: Store,
+    subject: SubjectKey,
+    operation: Operation = "run",
+    purpose: str = "HRESCH",
+    categories: Iterable[str] = ("imaging", "simulation"),
+) -> Decision:
     """A permit, or ConsentDenied with the reason named. Ask before anything is computed or exported."""
     decision = decide(store, subject, operation, purpose, categories)
     if not decision.permits:
@@ -228,32 +316,44 @@ def require(store: Store, subject: SubjectKey, operation: Operation = "run", pur
 def still_permitted(store: Store, decision: Decision) -> bool:
     """True while the consent that a permit rests on still holds: ask again between steps of a long run."""
     with store.reading() as connection:
-        return not _reason_to_deny(connection, _newest(connection, decision.subject), decision.purpose,
-                                   decision.categories)
+        return not _reason_to_deny(
+            connection, _newest(connection, decision.subject), decision.purpose, decision.categories
+        )
 
 
 def denied(reason: str, operation: Operation) -> ConsentDenied:
     """The error for a denial."""
-    plain = {"missing": "no consent is on record for this subject", "withdrawn": "the subject's consent is withdrawn",
-             "refused": "the subject refused consent", "expired": "the subject's consent is expired",
-             "not yet valid": "the subject's consent is not valid yet"}
+    plain = {
+        "missing": "no consent is on record for this subject",
+        "withdrawn": "the subject's consent is withdrawn",
+        "refused": "the subject refused consent",
+        "expired": "the subject's consent is expired",
+        "not yet valid": "the subject's consent is not valid yet",
+    }
     what = plain.get(reason, f"the subject's consent does not cover: {reason}")
-    return ConsentDenied(what, f"an active consent that covers this {operation}",
-                         "record it with `oncoscale consent record SUBJECT FILE --store STORE`, if the subject gave it")
+    return ConsentDenied(
+        what,
+        f"an active consent that covers this {operation}",
+        "record it with `oncoscale consent record SUBJECT FILE --store STORE`, if the subject gave it",
+    )
 
 
 def require_subject(connection: Connection, subject: SubjectKey) -> None:
     """Raise ConfigurationRejected unless the store holds the subject."""
     if connection.execute(select(tables.subject.c.key).where(tables.subject.c.key == subject)).first() is None:
-        raise ConfigurationRejected("the store does not hold that subject",
-                                    "a key that begins with P-, as ingest prints",
-                                    "list the subjects with: oncoscale show --store STORE")
+        raise ConfigurationRejected(
+            "the store does not hold that subject",
+            "a key that begins with P-, as ingest prints",
+            "list the subjects with: oncoscale show --store STORE",
+        )
 
 
 def _rows(connection: Connection, subject: SubjectKey) -> list[Mapping[str, Any]]:
     own = (tables.consent.c.subject == subject, tables.consent.c.study == PROJECT)
-    return [dict(row) for row in connection.execute(select(tables.consent).where(*own)
-                                                    .order_by(literal_column("rowid"))).mappings()]
+    return [
+        dict(row)
+        for row in connection.execute(select(tables.consent).where(*own).order_by(literal_column("rowid"))).mappings()
+    ]
 
 
 def consent_on_record(store: Store, subject: SubjectKey) -> Consent | None:
@@ -294,8 +394,9 @@ def objection(consent: Consent, purpose: str, categories: Iterable[str]) -> str:
     return f"category {', '.join(uncovered)}" if uncovered else ""
 
 
-def _reason_to_deny(connection: Connection, row: Mapping[str, Any] | None, purpose: str,
-                    categories: tuple[str, ...]) -> str:
+def _reason_to_deny(
+    connection: Connection, row: Mapping[str, Any] | None, purpose: str, categories: tuple[str, ...]
+) -> str:
     """Why the answer is no; empty if it is yes."""
     if row is None:
         return "missing"
@@ -306,9 +407,15 @@ def _reason_to_deny(connection: Connection, row: Mapping[str, Any] | None, purpo
 
 
 def _consent_of(row: Mapping[str, Any]) -> Consent:
-    return Consent(row["status"], row["legal_basis"], tuple(json.loads(row["purposes"])),
-                   tuple(json.loads(row["categories"])), row["valid_from"], row["valid_until"] or "",
-                   row["document_sha256"])
+    return Consent(
+        row["status"],
+        row["legal_basis"],
+        tuple(json.loads(row["purposes"])),
+        tuple(json.loads(row["categories"])),
+        row["valid_from"],
+        row["valid_until"] or "",
+        row["document_sha256"],
+    )
 
 
 def _parsed(data: bytes) -> Mapping[str, Any]:
@@ -318,8 +425,11 @@ def _parsed(data: bytes) -> Mapping[str, Any]:
         stated = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
         where = getattr(error, "lineno", None)
-        raise ConfigurationRejected("the consent file is neither TOML nor JSON" + (f" (line {where})" if where else ""),
-                                    "a TOML or JSON file", "write one with: oncoscale consent template") from None
+        raise ConfigurationRejected(
+            "the consent file is neither TOML nor JSON" + (f" (line {where})" if where else ""),
+            "a TOML or JSON file",
+            "write one with: oncoscale consent template",
+        ) from None
     if list(stated) == ["consent"] and isinstance(stated["consent"], dict):
         stated = stated["consent"]
     return dict(stated)
@@ -328,8 +438,11 @@ def _parsed(data: bytes) -> Mapping[str, Any]:
 def _unknown(what: str, found: str, known: Iterable[str]) -> ConfigurationRejected:
     near = get_close_matches(str(found).lower(), [name.lower() for name in known], n=1, cutoff=0.5)
     hint = next((name for name in known if near and name.lower() == near[0]), "")
-    return ConfigurationRejected(f"the consent file has an unknown {what} {found[:40]!r}", "one of " + ", ".join(known),
-                                 f"write {hint!r}" if hint else "correct the file")
+    return ConfigurationRejected(
+        f"the consent file has an unknown {what} {found[:40]!r}",
+        "one of " + ", ".join(known),
+        f"write {hint!r}" if hint else "correct the file",
+    )
 
 
 def _one_of(what: str, found: Any, known: Iterable[str]) -> str:
@@ -357,8 +470,9 @@ def _day(what: str, found: Any) -> str:
     try:
         return date.fromisoformat(str(found).strip()[:10]).isoformat() if str(found).strip() else ""
     except ValueError:
-        raise ConfigurationRejected(f"the consent file's {what} is not a date", "a date like 2024-01-31",
-                                    "correct the file") from None
+        raise ConfigurationRejected(
+            f"the consent file's {what} is not a date", "a date like 2024-01-31", "correct the file"
+        ) from None
 
 
 def _document(stated: Any, folder: Path) -> str:
@@ -369,5 +483,8 @@ def _document(stated: Any, folder: Path) -> str:
     try:
         return content_hash(folder / text)
     except OSError:
-        raise ConfigurationRejected("the document that the consent file names cannot be read",
-                                    "a file beside the consent file, or its SHA-256", "correct `document`") from None
+        raise ConfigurationRejected(
+            "the document that the consent file names cannot be read",
+            "a file beside the consent file, or its SHA-256",
+            "correct `document`",
+        ) from None

@@ -35,48 +35,119 @@ from .. import __version__
 from ..imaging.dicom_write import IMPLEMENTATION_UID
 from .subject import SubjectKey
 
-OPTIONS = (("113100", "Basic Application Confidentiality Profile"),
-           ("113104", "Clean Structured Content Option"),
-           ("113105", "Clean Descriptors Option"),
-           ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
-           ("113108", "Retain Patient Characteristics Option"))
+OPTIONS = (
+    ("113100", "Basic Application Confidentiality Profile"),
+    ("113104", "Clean Structured Content Option"),
+    ("113105", "Clean Descriptors Option"),
+    ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
+    ("113108", "Retain Patient Characteristics Option"),
+)
 SAFE_PRIVATE_OPTION = ("113111", "Retain Safe Private Option")
 
-ACCEPTED_CLASSES = {"1.2.840.10008.5.1.4.1.1." + end for end in (
-    "2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130",  # CT, MR, PET; classic, enhanced, converted
-    "30", "66.1", "66.3", "66.4", "66.5", "66.7", "67",           # maps, registrations, segmentations, RWVM
-    "88.11", "88.22", "88.33", "88.34",                           # structured reports
-    "481.2", "481.3", "481.5")}                                   # RT dose, structure set, plan
+ACCEPTED_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1." + end
+    for end in (
+        "2",
+        "2.1",
+        "2.2",
+        "4",
+        "4.1",
+        "4.4",
+        "128",
+        "128.1",
+        "130",  # CT, MR, PET; classic, enhanced, converted
+        "30",
+        "66.1",
+        "66.3",
+        "66.4",
+        "66.5",
+        "66.7",
+        "67",  # maps, registrations, segmentations, RWVM
+        "88.11",
+        "88.22",
+        "88.33",
+        "88.34",  # structured reports
+        "481.2",
+        "481.3",
+        "481.5",
+    )
+}  # RT dose, structure set, plan
 REFUSED_MODALITIES = {"US", "SC", "OT", "XC", "ES", "DOC"}
 
 TEXT = {"PN", "LO", "LT", "ST", "UT", "UC", "UN", "AE", "SH", "UR", "OB"}
 PIXELS = {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}
 KEPT_PATIENT = {"PatientSex", "PatientAge", "PatientSize", "PatientWeight"}
-CLEANED = {"SeriesDescription", "StudyDescription", "ProtocolName", "ContrastBolusAgent", "DerivationDescription",
-           "ROIName", "ROIObservationLabel", "StructureSetLabel", "SegmentLabel", "TrackingID",
-           "PatientSpeciesDescription"}
-ALLOWED = {"CodeValue", "CodeMeaning", "CodingSchemeDesignator", "CodingSchemeVersion", "CodingSchemeName",
-           "CodingSchemeRegistry", "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "SequenceName",
-           "PulseSequenceName", "ImagedNucleus", "ReceiveCoilName", "TransmitCoilName", "MultiCoilElementName",
-           "ConvolutionKernel", "FilterType", "RescaleType", "LUTLabel", "PositionReferenceIndicator", "StackID",
-           "DimensionDescriptionLabel", "DimensionIndexPrivateCreator", "FunctionalGroupPrivateCreator",
-           "SegmentAlgorithmName", "DeidentificationMethod"}
+CLEANED = {
+    "SeriesDescription",
+    "StudyDescription",
+    "ProtocolName",
+    "ContrastBolusAgent",
+    "DerivationDescription",
+    "ROIName",
+    "ROIObservationLabel",
+    "StructureSetLabel",
+    "SegmentLabel",
+    "TrackingID",
+    "PatientSpeciesDescription",
+}
+ALLOWED = {
+    "CodeValue",
+    "CodeMeaning",
+    "CodingSchemeDesignator",
+    "CodingSchemeVersion",
+    "CodingSchemeName",
+    "CodingSchemeRegistry",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "SequenceName",
+    "PulseSequenceName",
+    "ImagedNucleus",
+    "ReceiveCoilName",
+    "TransmitCoilName",
+    "MultiCoilElementName",
+    "ConvolutionKernel",
+    "FilterType",
+    "RescaleType",
+    "LUTLabel",
+    "PositionReferenceIndicator",
+    "StackID",
+    "DimensionDescriptionLabel",
+    "DimensionIndexPrivateCreator",
+    "FunctionalGroupPrivateCreator",
+    "SegmentAlgorithmName",
+    "DeidentificationMethod",
+}
 ANY_DIGITS = {"CodeValue", "DeidentificationMethod"}
 ALWAYS_A_WORD = {"TextValue", "PersonName"}  # items of a structured report stay, their text does not
 SAFE_PRIVATE = {
-    ("SIEMENS MR HEADER", 0x0019, 0x0C): "IS",           # b value, s/mm²
-    ("GEMS_PARM_01", 0x0043, 0x39): "IS",                # b value and three numbers of the diffusion scheme
-    ("Philips Imaging DD 001", 0x2001, 0x03): "FL",      # b value, s/mm²
-    ("Philips MR Imaging DD 001", 0x2005, 0x0E): "FL",   # scale slope
-    ("Philips MR Imaging DD 005", 0x2005, 0x0F): "SQ",   # the sequence that holds the scale slope of each frame
+    ("SIEMENS MR HEADER", 0x0019, 0x0C): "IS",  # b value, s/mm²
+    ("GEMS_PARM_01", 0x0043, 0x39): "IS",  # b value and three numbers of the diffusion scheme
+    ("Philips Imaging DD 001", 0x2001, 0x03): "FL",  # b value, s/mm²
+    ("Philips MR Imaging DD 001", 0x2005, 0x0E): "FL",  # scale slope
+    ("Philips MR Imaging DD 005", 0x2005, 0x0F): "SQ",  # the sequence that holds the scale slope of each frame
 }
 LONGEST_REMEMBERED = 128
 """Bytes of the longest value that is cleaned once for all images."""
 REMOVED, KEPT_PRIVATE = "REMOVED", "kept: safe private"
 DUMMIES: Mapping[str, Any] = {
-    "DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "DS": "0", "IS": "0", "UN": b"\0\0",
-    "OB": b"\0\0", "OW": b"\0\0", "FL": 0.0, "FD": 0.0, "US": 0, "SS": 0, "UL": 0, "SL": 0,
-    **dict.fromkeys(("PN", "LO", "LT", "ST", "UT", "UC", "AE", "SH", "UR", "CS"), REMOVED)}
+    "DA": "19000101",
+    "TM": "000000",
+    "DT": "19000101000000",
+    "AS": "000Y",
+    "DS": "0",
+    "IS": "0",
+    "UN": b"\0\0",
+    "OB": b"\0\0",
+    "OW": b"\0\0",
+    "FL": 0.0,
+    "FD": 0.0,
+    "US": 0,
+    "SS": 0,
+    "UL": 0,
+    "SL": 0,
+    **dict.fromkeys(("PN", "LO", "LT", "ST", "UT", "UC", "AE", "SH", "UR", "CS"), REMOVED),
+}
 """What stands for a value of each representation; others are removed even where a dummy is asked for."""
 
 _CODE_STRING = re.compile(r"[A-Z0-9 _]{0,16}")
@@ -168,8 +239,9 @@ def _is_harmless(run: str) -> bool:
     if re.fullmatch(r"[bB]\d{1,4}|\d{1,3}p\d{1,3}(deg)?", run):  # a b value; an angle with a decimal point
         return True
     pieces = _PIECES.findall(run)
-    return not run.isdigit() and all(len(piece) <= 3 if piece.isdigit() else piece.lower() in words()
-                                     for piece in pieces)
+    return not run.isdigit() and all(
+        len(piece) <= 3 if piece.isdigit() else piece.lower() in words() for piece in pieces
+    )
 
 
 def deidentified(dataset: FileDataset, pseudonyms: Pseudonyms, report: Report) -> FileDataset:
@@ -215,12 +287,17 @@ def _clean(dataset: Dataset, parent: str, pseudonyms: Pseudonyms, report: Report
     return clean
 
 
-def _remembered(dataset: Dataset, tag: BaseTag, parent: str, pseudonyms: Pseudonyms,
-                report: Report) -> tuple[DataElement | RawDataElement | None, str]:
+def _remembered(
+    dataset: Dataset, tag: BaseTag, parent: str, pseudonyms: Pseudonyms, report: Report
+) -> tuple[DataElement | RawDataElement | None, str]:
     """_cleaned_element, once for equal bytes in equal places; what passes unchanged stays undecoded."""
     raw = dataset.get_item(tag)
-    short = (isinstance(raw, RawDataElement) and raw.VR not in (None, "SQ", "UN") and not tag.is_private
-             and len(raw.value or b"") <= LONGEST_REMEMBERED)
+    short = (
+        isinstance(raw, RawDataElement)
+        and raw.VR not in (None, "SQ", "UN")
+        and not tag.is_private
+        and len(raw.value or b"") <= LONGEST_REMEMBERED
+    )
     if not short or not isinstance(raw, RawDataElement):
         return _cleaned_element(dataset, tag, parent, pseudonyms, report)
     place = (parent, raw.tag, raw.VR, raw.value, raw.is_little_endian, str(dataset.original_character_set))
@@ -232,8 +309,9 @@ def _remembered(dataset: Dataset, tag: BaseTag, parent: str, pseudonyms: Pseudon
     return kept, done
 
 
-def _cleaned_element(dataset: Dataset, tag: BaseTag, parent: str, pseudonyms: Pseudonyms,
-                     report: Report) -> tuple[DataElement | None, str]:
+def _cleaned_element(
+    dataset: Dataset, tag: BaseTag, parent: str, pseudonyms: Pseudonyms, report: Report
+) -> tuple[DataElement | None, str]:
     """(the element to keep or None, what was done to it; empty if it passed unchanged)."""
     keyword = keyword_for_tag(tag)
     if tag.is_private:
@@ -294,8 +372,9 @@ def _resolved(action: str, kind: str) -> str:
     return "empty" if action == "Z" or kind.startswith("2") else "remove"
 
 
-def _apply(verdict: str, element: DataElement, keyword: str, pseudonyms: Pseudonyms,
-           report: Report) -> tuple[DataElement | None, str]:
+def _apply(
+    verdict: str, element: DataElement, keyword: str, pseudonyms: Pseudonyms, report: Report
+) -> tuple[DataElement | None, str]:
     tag, vr = element.tag, element.VR
     if verdict == "keep":
         return element, ""
@@ -345,6 +424,7 @@ def _each(element: DataElement, change: Callable[[str], str]) -> DataElement:
 
 def _allowed(element: DataElement, keyword: str) -> tuple[DataElement, str]:
     """A value of the allow-list: at most 64 plain characters, no person's name form, no long number."""
+
     def passes(text: str) -> bool:
         long_number = keyword not in ANY_DIGITS and re.search(r"\d{5}", text)
         return len(text) <= 64 and text.isascii() and "^" not in text and not long_number
@@ -397,14 +477,17 @@ def shifted(text: str, days: int) -> str:
     return f"{moved.year:04d}{moved.month:02d}{moved.day:02d}"[:precision] + (clock[0] if clock else "")
 
 
-def _safe_private(dataset: Dataset, tag: BaseTag, parent: str, pseudonyms: Pseudonyms,
-                  report: Report) -> tuple[DataElement | None, str]:
+def _safe_private(
+    dataset: Dataset, tag: BaseTag, parent: str, pseudonyms: Pseudonyms, report: Report
+) -> tuple[DataElement | None, str]:
     """A private number from a named creator, or the creator's own name if one of its numbers is there."""
     if tag.element <= 0xFF:
         creator = _creator(dataset, tag)
         block = (tag.group << 16) | (tag.element << 8)
-        wanted = any(name == creator and group == tag.group and BaseTag(block | last) in dataset
-                     for name, group, last in SAFE_PRIVATE)
+        wanted = any(
+            name == creator and group == tag.group and BaseTag(block | last) in dataset
+            for name, group, last in SAFE_PRIVATE
+        )
         return (DataElement(tag, "LO", creator), "") if wanted else (None, "removed")
     creator = _creator(dataset, BaseTag((tag.group << 16) | (tag.element >> 8)))
     vr = SAFE_PRIVATE.get((creator, tag.group, tag.element & 0xFF))
@@ -460,9 +543,8 @@ def _with_rim(clean: Dataset, original: FileDataset) -> FileDataset:
     meta.TransferSyntaxUID = stated or (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
     meta.ImplementationVersionName = f"ONCOSCALE_{__version__}"[:16]
-    whole = FileDataset("", clean, preamble=b"\0" * 128, file_meta=meta, is_implicit_VR=bool(implicit),
-                        is_little_endian=bool(little))
+    whole = FileDataset(
+        "", clean, preamble=b"\0" * 128, file_meta=meta, is_implicit_VR=bool(implicit), is_little_endian=bool(little)
+    )
     whole.set_original_encoding(implicit, little, clean.original_character_set)
     return whole
-
-

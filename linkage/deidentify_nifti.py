@@ -34,8 +34,11 @@ def neutral_nifti(data: bytes, labels: Mapping[int, str], where: str) -> bytes:
     order = "<" if int.from_bytes(raw[:4], "little") in TEXT_FIELDS else ">"
     size = struct.unpack(f"{order}i", raw[:4])[0]
     if size not in TEXT_FIELDS:
-        raise FileRejected(f"{where} has no NIfTI header", "a single-file NIfTI-1 or NIfTI-2 image",
-                           "convert the file, for example with nibabel")
+        raise FileRejected(
+            f"{where} has no NIfTI header",
+            "a single-file NIfTI-1 or NIfTI-2 image",
+            "convert the file, for example with nibabel",
+        )
     place, kind = (108, "f") if size == 348 else (168, "q")
     first_voxel = int(struct.unpack_from(f"{order}{kind}", raw, place)[0])
     header = bytearray(raw[:size])

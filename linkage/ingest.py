@@ -47,16 +47,33 @@ Item = TypeVar("Item")
 
 SCHEMA = "oncoscale-imaging-study-1"
 SNOMED, DCM = "http://snomed.info/sct", "http://dicom.nema.org/resources/ontology/DCM"
-SPECIES = {"human": ("337915000", "Homo sapiens"), "mouse": ("447612001", "Mus musculus"),
-           "rat": ("371565004", "Rattus norvegicus"), "": ("261665006", "Unknown")}
+SPECIES = {
+    "human": ("337915000", "Homo sapiens"),
+    "mouse": ("447612001", "Mus musculus"),
+    "rat": ("371565004", "Rattus norvegicus"),
+    "": ("261665006", "Unknown"),
+}
 SEX = {"M": "male", "F": "female", "": "unknown"}
 OLDEST_AGE_D = 32872
 DAYS_IN = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 HEAD = {"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK", "NECK", "BRAINSTEM"}
 ROLES = {"SEG": "segmented", "RTSTRUCT": "segmented", "REG": "registered"}
-ACQUISITION = ("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "MagneticFieldStrength", "ScanningSequence",
-               "SequenceVariant", "RepetitionTime", "EchoTime", "FlipAngle", "ContrastBolusAgent", "SliceThickness",
-               "PixelSpacing", "ConvolutionKernel", "NumberOfTemporalPositions")
+ACQUISITION = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "MagneticFieldStrength",
+    "ScanningSequence",
+    "SequenceVariant",
+    "RepetitionTime",
+    "EchoTime",
+    "FlipAngle",
+    "ContrastBolusAgent",
+    "SliceThickness",
+    "PixelSpacing",
+    "ConvolutionKernel",
+    "NumberOfTemporalPositions",
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +99,23 @@ class Ingested:
     imaging: ImagingStudy = field(repr=False)
 
 
-def ingest(folder: Path | str, store: Store, subject_local_id: str, *, consent: Consent | None = None,
-           site: str = "site1", units: Mapping[str, str] | None = None, same_subject: bool = False,
-           regions: Mapping[int, str] | None = None, times_s: Sequence[float] | None = None, day: int | None = None,
-           deface: bool = False, vault: Vault | None = None, dry_run: bool = False,
-           progress: Progress | None = None) -> Ingested:
+def ingest(
+    folder: Path | str,
+    store: Store,
+    subject_local_id: str,
+    *,
+    consent: Consent | None = None,
+    site: str = "site1",
+    units: Mapping[str, str] | None = None,
+    same_subject: bool = False,
+    regions: Mapping[int, str] | None = None,
+    times_s: Sequence[float] | None = None,
+    day: int | None = None,
+    deface: bool = False,
+    vault: Vault | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Ingested:
     """Take a folder of DICOM or NIfTI files into the store as one visit of one subject.
 
     subject_local_id  what the subject is called at ``site``; only its keyed pseudonym is stored
@@ -101,11 +130,17 @@ def ingest(folder: Path | str, store: Store, subject_local_id: str, *, consent: 
     """
     folder = Path(folder)
     if deface:
-        raise ConfigurationRejected("defacing is not available in this version", "an ingest without --deface",
-                                    "deface head images before ingest, or keep them from being exported")
+        raise ConfigurationRejected(
+            "defacing is not available in this version",
+            "an ingest without --deface",
+            "deface head images before ingest, or keep them from being exported",
+        )
     if not subject_local_id.strip():
-        raise ConfigurationRejected("the subject's local identifier is empty", "what the subject is called at the site",
-                                    "give it with --subject")
+        raise ConfigurationRejected(
+            "the subject's local identifier is empty",
+            "what the subject is called at the site",
+            "give it with --subject",
+        )
     statements = Statements(units or {}, same_subject, regions, times_s)
     original = read_study(folder, **statements.options(), progress=_part(progress, 0.0, 0.4))
     sources = source_files(folder)
@@ -113,8 +148,17 @@ def ingest(folder: Path | str, store: Store, subject_local_id: str, *, consent: 
     refuse_several_visits(taken, same_subject=same_subject)
     vault = vault or Vault.open(store=store.path)
     subject = vault.subject_key(site, subject_local_id)
-    work = _Work(store, vault, subject, site, statements, taken, _digest(vault, taken, statements),
-                 vault.imaging_study_id(_identities(vault, taken)), day)
+    work = _Work(
+        store,
+        vault,
+        subject,
+        site,
+        statements,
+        taken,
+        _digest(vault, taken, statements),
+        vault.imaging_study_id(_identities(vault, taken)),
+        day,
+    )
     _require_key_of_store(store, vault)
     _require_consent(store, subject, consent, dry_run=dry_run)
     held = _held(store, work)
@@ -123,8 +167,9 @@ def ingest(folder: Path | str, store: Store, subject_local_id: str, *, consent: 
     with store.staging() as staging:
         home = staging / "study"
         staged, report = _deidentify_all(work, home, _part(progress, 0.4, 0.8))
-        imaging = read_study(home / "images", **Statements.from_json(statements.for_json()).options(),
-                             progress=_part(progress, 0.8, 1.0))
+        imaging = read_study(
+            home / "images", **Statements.from_json(statements.for_json()).options(), progress=_part(progress, 0.8, 1.0)
+        )
         _refuse_changed(original, imaging)
         result = _result(work, sources, staged, imaging, consent)
         _write(home / "study.json", _json(_account(work, result, staged)))
@@ -191,8 +236,11 @@ def _require_key_of_store(store: Store, vault: Vault) -> None:
     with store.reading() as connection:
         known = attributes_of_project(connection).get("key_fingerprint")
     if known not in (None, vault.fingerprint):
-        raise StoreRejected("the store was made with another vault's key: the same subject would get another pseudonym",
-                            "the vault that the store was begun with", "set ONCOSCALE_VAULT to that vault")
+        raise StoreRejected(
+            "the store was made with another vault's key: the same subject would get another pseudonym",
+            "the vault that the store was begun with",
+            "set ONCOSCALE_VAULT to that vault",
+        )
 
 
 def _require_consent(store: Store, subject: SubjectKey, given: Consent | None, *, dry_run: bool) -> None:
@@ -215,32 +263,46 @@ def _held(store: Store, work: _Work) -> Mapping[str, Any] | None:
     """The attributes of the study if the store holds this very ingest; refuses what contradicts it."""
     with store.reading() as connection:
         row = connection.execute(imaging_events().where(tables.event.c.id == work.study)).first()
-        used = connection.execute(select(func.count()).select_from(tables.link.join(
-            tables.image_series, tables.link.c.series == tables.image_series.c.uid))
-            .where(tables.image_series.c.event == work.study)).scalar_one()
+        used = connection.execute(
+            select(func.count())
+            .select_from(tables.link.join(tables.image_series, tables.link.c.series == tables.image_series.c.uid))
+            .where(tables.image_series.c.event == work.study)
+        ).scalar_one()
     if row is None:
         return None
     if row.subject != work.subject:
-        raise StoreRejected("the store holds these images under another subject", "one subject for one set of images",
-                            "check the local identifier given with --subject")
+        raise StoreRejected(
+            "the store holds these images under another subject",
+            "one subject for one set of images",
+            "check the local identifier given with --subject",
+        )
     attributes: dict[str, Any] = json.loads(row.attributes)
     if attributes["source"] == work.source:
         intact = (store.study_folder(work.study) / "study.json").is_file()
         return attributes | {"day": row.day} if intact else None
     if used:
-        raise StoreRejected(f"the store holds study {work.study} with other files or statements, and recorded runs "
-                            "rest on it", "the same files and statements, or a study that no run used yet",
-                            "ingest into another store")
+        raise StoreRejected(
+            f"the store holds study {work.study} with other files or statements, and recorded runs rest on it",
+            "the same files and statements, or a study that no run used yet",
+            "ingest into another store",
+        )
     if missing := set(attributes["contents"]) - set(_contents(work)):
-        raise StoreRejected(f"the store holds study {work.study} with {len(missing)} files that are not in this folder",
-                            "all files of the visit in one folder", "ingest a folder that holds all of them")
+        raise StoreRejected(
+            f"the store holds study {work.study} with {len(missing)} files that are not in this folder",
+            "all files of the visit in one folder",
+            "ingest a folder that holds all of them",
+        )
     return None
 
 
 def _contents(work: _Work) -> list[str]:
     """What is in a visit: mapped instance UIDs, keyed hashes for files without."""
-    return sorted(work.vault.mapped_uid(str(source.header.SOPInstanceUID)) if source.header is not None
-                  else work.vault.keyed_hash(content_hash(source.path)) for source in work.files)
+    return sorted(
+        work.vault.mapped_uid(str(source.header.SOPInstanceUID))
+        if source.header is not None
+        else work.vault.keyed_hash(content_hash(source.path))
+        for source in work.files
+    )
 
 
 def _again(store: Store, work: _Work, held: Mapping[str, Any], consent: Consent | None, *, dry_run: bool) -> Ingested:
@@ -251,8 +313,16 @@ def _again(store: Store, work: _Work, held: Mapping[str, Any], consent: Consent 
     imaging, subject = load_study(store, work.study)
     note = Finding("found", "store", "these files are in the store already; nothing was written again")
     account = json.loads((store.study_folder(work.study) / "study.json").read_text(encoding="utf-8"))
-    return Ingested(subject, work.study, held["day"], False, _consent_state(store, subject, consent),
-                    tuple(account["series"]), (note, *imaging.findings), imaging)
+    return Ingested(
+        subject,
+        work.study,
+        held["day"],
+        False,
+        _consent_state(store, subject, consent),
+        tuple(account["series"]),
+        (note, *imaging.findings),
+        imaging,
+    )
 
 
 def _deidentify_all(work: _Work, home: Path, progress: Progress | None) -> tuple[list[_Staged], Report]:
@@ -277,8 +347,9 @@ def _numbers(path: Path) -> bytes:
     return " ".join(repr(float(word)) for word in path.read_text(encoding="ascii").split()).encode()
 
 
-def _deidentify(source: SourceFile, work: _Work, pseudonyms: Pseudonyms,
-                report: Report) -> tuple[str, bytes, FileDataset | None]:
+def _deidentify(
+    source: SourceFile, work: _Work, pseudonyms: Pseudonyms, report: Report
+) -> tuple[str, bytes, FileDataset | None]:
     """(place in the study, bytes, header) of the de-identified copy of one file."""
     where = f"file {source.number}"
     if source.kind == "nifti":
@@ -287,8 +358,9 @@ def _deidentify(source: SourceFile, work: _Work, pseudonyms: Pseudonyms,
         return source.place, neutral_nifti(read_bytes(source.path, where), names, where), None
     dataset = read_dicom(source.path, where, pixels=True)
     if dataset is None:
-        raise StudyRejected(f"{where} changed while it was read", "files that stay as they are during ingest",
-                            "run the command again")
+        raise StudyRejected(
+            f"{where} changed while it was read", "files that stay as they are during ingest", "run the command again"
+        )
     clean = deidentified(dataset, pseudonyms, report)
     if source.twin:
         clean.SeriesInstanceUID = work.vault.mapped_uid(f"{dataset.SeriesInstanceUID} {source.twin}")
@@ -306,6 +378,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _flush(folder: Path) -> None:
     """Everything below a folder reaches the disk, several files at a time (each would wait for the disk alone)."""
+
     def flush(path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -333,10 +406,12 @@ def _refuse_lost(what: str, before: Sequence[Item], after: Sequence[Item], same:
     for number, item in enumerate(before, start=1):
         twin = next((place for place, other in enumerate(left) if same(item, other)), None)
         if twin is None:
-            raise StudyRejected(f"{what} {number} of {len(before)} would not be the same after de-identification",
-                                "images whose reading does not rest on text that must be removed, in objects that may "
-                                "be stored (no burned-in text)",
-                                "state what the text told (--unit, --label), or leave that series out")
+            raise StudyRejected(
+                f"{what} {number} of {len(before)} would not be the same after de-identification",
+                "images whose reading does not rest on text that must be removed, in objects that may "
+                "be stored (no burned-in text)",
+                "state what the text told (--unit, --label), or leave that series out",
+            )
         del left[twin]
 
 
@@ -349,35 +424,61 @@ def _same_optional(before: Any, after: Any) -> bool:
 
 
 def _same_series(before: Series, after: Series) -> bool:
-    return (before.role == after.role and before.modality == after.modality and _same_grid(before.grid, after.grid)
-            and _same_optional(before.times_s, after.times_s) and _same_optional(before.b_values, after.b_values)
-            and bool(np.array_equal(before.values, after.values, equal_nan=True)))
+    return (
+        before.role == after.role
+        and before.modality == after.modality
+        and _same_grid(before.grid, after.grid)
+        and _same_optional(before.times_s, after.times_s)
+        and _same_optional(before.b_values, after.b_values)
+        and bool(np.array_equal(before.values, after.values, equal_nan=True))
+    )
 
 
 def _same_labels(before: LabelImage, after: LabelImage) -> bool:
-    return (set(before.names) == set(after.names) and _same_grid(before.grid, after.grid)
-            and bool(np.array_equal(before.values, after.values)))
+    return (
+        set(before.names) == set(after.names)
+        and _same_grid(before.grid, after.grid)
+        and bool(np.array_equal(before.values, after.values))
+    )
 
 
 def _same_map(before: ParametricMap, after: ParametricMap) -> bool:
-    return (before.name == after.name and before.unit == after.unit and _same_grid(before.grid, after.grid)
-            and bool(np.array_equal(before.values, after.values, equal_nan=True)))
+    return (
+        before.name == after.name
+        and before.unit == after.unit
+        and _same_grid(before.grid, after.grid)
+        and bool(np.array_equal(before.values, after.values, equal_nan=True))
+    )
 
 
-def _result(work: _Work, sources: Sequence[SourceFile], staged: Sequence[_Staged], imaging: ImagingStudy,
-            consent: Consent | None) -> Ingested:
+def _result(
+    work: _Work,
+    sources: Sequence[SourceFile],
+    staged: Sequence[_Staged],
+    imaging: ImagingStudy,
+    consent: Consent | None,
+) -> Ingested:
     day, findings = _day_of_visit(work)
     findings += _kept_back(sources) + _links(work)
     state = _consent_state(work.store, work.subject, consent)
     if state != "active":
-        findings.append(Finding("doubted", "consent", f"{state}: the images are stored, but forecasts of this subject "
-                                "will be refused until a consent is recorded (oncoscale consent record)"))
+        findings.append(
+            Finding(
+                "doubted",
+                "consent",
+                f"{state}: the images are stored, but forecasts of this subject "
+                "will be refused until a consent is recorded (oncoscale consent record)",
+            )
+        )
     if imaging.body_part.upper() in HEAD:
         findings.append(Finding("doubted", "images", "images of a head, not defaced: a face may be recognised in them"))
-    rows = tuple(_series_row(uid, [one for one in staged if one.series == uid], imaging)
-                 for uid in dict.fromkeys(one.series for one in staged))
-    return Ingested(work.subject, work.study, day, True, state, rows, (*findings, *imaging.findings),
-                    replace(imaging, day=day))
+    rows = tuple(
+        _series_row(uid, [one for one in staged if one.series == uid], imaging)
+        for uid in dict.fromkeys(one.series for one in staged)
+    )
+    return Ingested(
+        work.subject, work.study, day, True, state, rows, (*findings, *imaging.findings), replace(imaging, day=day)
+    )
 
 
 def _kept_back(sources: Sequence[SourceFile]) -> list[Finding]:
@@ -389,8 +490,11 @@ def _links(work: _Work) -> list[Finding]:
     identifiers = {str(header.get("PatientID") or "") for header in work.headers} - {""}
     if len(identifiers) < 2:
         return []
-    return [Finding("chosen", "files", f"{len(identifiers)} patient identifiers in the files: one subject, as the user "
-                    "states")]
+    return [
+        Finding(
+            "chosen", "files", f"{len(identifiers)} patient identifiers in the files: one subject, as the user states"
+        )
+    ]
 
 
 def _consent_state(store: Store, subject: SubjectKey, given: Consent | None) -> str:
@@ -416,11 +520,17 @@ def _day_of_visit(work: _Work) -> tuple[int, list[Finding]]:
     if not others:
         return 0, [Finding("found", "visit", "the subject's first visit in the store: day 0")]
     own = _shifted_date(work)
-    dated = [(row.day, date.fromisoformat(when)) for row in others
-             if (when := json.loads(row.attributes).get("shifted_date"))]
+    dated = [
+        (row.day, date.fromisoformat(when))
+        for row in others
+        if (when := json.loads(row.attributes).get("shifted_date"))
+    ]
     if own is None or not dated:
-        raise StudyRejected("the images have no date, and the subject has visits already",
-                            "a day for this visit", "state it with --day N, in days after the first visit")
+        raise StudyRejected(
+            "the images have no date, and the subject has visits already",
+            "a day for this visit",
+            "state it with --day N, in days after the first visit",
+        )
     day = dated[0][0] + (own - dated[0][1]).days
     if day < 0:
         return day, [Finding("found", "visit", f"{-day} days before the first visit that was ingested: day {day}")]
@@ -434,14 +544,21 @@ def _series_row(uid: str, files: Sequence[_Staged], imaging: ImagingStudy) -> di
     known = {one.series for one in files} | {str(one.header.SOPInstanceUID) for one in files if one.header is not None}
     contents = "".join(sorted(one.sha256 for one in files))
     row: dict[str, Any] = {
-        "uid": uid, "instances": len(files), "content_sha256": sha256(contents.encode()).hexdigest(),
+        "uid": uid,
+        "instances": len(files),
+        "content_sha256": sha256(contents.encode()).hexdigest(),
         "uri": f"images/{Path(files[0].place).parent}" if header is not None else f"images/{files[0].place}",
         "modality": str(header.get("Modality", "")) if header is not None else "NIFTI",
         "description": str(header.get("SeriesDescription", "")) if header is not None else Path(files[0].place).name,
-        "role": read.role if read is not None else _role_beside(imaging, known), "acquisition": _acquisition(header)}
+        "role": read.role if read is not None else _role_beside(imaging, known),
+        "acquisition": _acquisition(header),
+    }
     if read is not None:
-        row |= {"shape": list(read.grid.shape), "spacing_mm": [round(float(step), 6) for step in read.grid.spacing],
-                "times_s": None if read.times_s is None else [float(time) for time in read.times_s]}
+        row |= {
+            "shape": list(read.grid.shape),
+            "spacing_mm": [round(float(step), 6) for step in read.grid.spacing],
+            "times_s": None if read.times_s is None else [float(time) for time in read.times_s],
+        }
     return row
 
 
@@ -461,9 +578,15 @@ def _acquisition(header: FileDataset | None) -> dict[str, str]:
 
 def _account(work: _Work, result: Ingested, staged: Sequence[_Staged]) -> dict[str, Any]:
     """study.json: what is needed to read the stored files again."""
-    return {"schema": SCHEMA, "study": work.study, "subject": work.subject, "day": result.day,
-            "statements": work.statements.for_json(), "series": list(result.series),
-            "files": {f"images/{one.place}": one.sha256 for one in staged}}
+    return {
+        "schema": SCHEMA,
+        "study": work.study,
+        "subject": work.subject,
+        "day": result.day,
+        "statements": work.statements.for_json(),
+        "series": list(result.series),
+        "files": {f"images/{one.place}": one.sha256 for one in staged},
+    }
 
 
 def _report(report: Report, sources: Sequence[SourceFile]) -> dict[str, Any]:
@@ -474,8 +597,14 @@ def _report(report: Report, sources: Sequence[SourceFile]) -> dict[str, Any]:
     return {"attributes": done, "kept_back": dict(Counter(source.reason for source in sources if source.reason))}
 
 
-def _keep(work: _Work, staging: Path, staged: Sequence[_Staged], result: Ingested, consent: Consent | None,
-          original: ImagingStudy) -> None:
+def _keep(
+    work: _Work,
+    staging: Path,
+    staged: Sequence[_Staged],
+    result: Ingested,
+    consent: Consent | None,
+    original: ImagingStudy,
+) -> None:
     """Rename the staged folder into place and commit; if either fails, everything is as before."""
     final, replaced = work.store.study_folder(work.study), staging / "replaced"
     try:
@@ -502,15 +631,23 @@ def _enter_subject(work: _Work, connection: Connection, original: ImagingStudy) 
     attributes = dict(attributes_of_project(connection))
     if "key_fingerprint" not in attributes:
         attributes["key_fingerprint"] = work.vault.fingerprint
-        connection.execute(update(tables.study).where(tables.study.c.id == PROJECT)
-                           .values(attributes=canonical_json(attributes)))
+        connection.execute(
+            update(tables.study).where(tables.study.c.id == PROJECT).values(attributes=canonical_json(attributes))
+        )
     if connection.execute(select(tables.subject.c.key).where(tables.subject.c.key == work.subject)).first():
         return
     # A patient whose species is not stated is human (DICOM PS3.3, Patient Species Description is Type 1C).
     species = SPECIES.get(original.species.lower() or ("human" if work.headers else ""), SPECIES[""])
-    connection.execute(insert(tables.subject).values(
-        key=work.subject, site=work.site, species=code_id(connection, SNOMED, *species), sex=_sex(work.headers),
-        age_day0_d=_age_d(work.headers), day0_kind="first-imaging"))
+    connection.execute(
+        insert(tables.subject).values(
+            key=work.subject,
+            site=work.site,
+            species=code_id(connection, SNOMED, *species),
+            sex=_sex(work.headers),
+            age_day0_d=_age_d(work.headers),
+            day0_kind="first-imaging",
+        )
+    )
     connection.execute(insert(tables.enrolment).values(subject=work.subject, study=PROJECT))
 
 
@@ -528,8 +665,7 @@ def _age_d(headers: Sequence[FileDataset]) -> int | None:
     return None
 
 
-def _enter_visit(work: _Work, connection: Connection, home: Path, staged: Sequence[_Staged],
-                 result: Ingested) -> None:
+def _enter_visit(work: _Work, connection: Connection, home: Path, staged: Sequence[_Staged], result: Ingested) -> None:
     held = connection.execute(imaging_events().where(tables.event.c.id == work.study)).first()
     if held is not None and json.loads(held.attributes)["source"] == work.source:
         return  # the same ingest: only its files were lost
@@ -537,23 +673,43 @@ def _enter_visit(work: _Work, connection: Connection, home: Path, staged: Sequen
     connection.execute(delete(tables.event).where(tables.event.c.id == work.study))
     moved = _shifted_date(work)
     head = result.imaging.body_part.upper() in HEAD
-    attributes = {"source": work.source, "contents": _contents(work), "head": head, "ingested_at": now(),
-                  "shifted_date": moved.isoformat() if moved else None}
-    connection.execute(insert(tables.event).values(
-        id=work.study, subject=work.subject, kind="imaging", day=result.day,
-        code=code_id(connection, SNOMED, "363679005", "Imaging"), attributes=canonical_json(attributes)))
+    attributes = {
+        "source": work.source,
+        "contents": _contents(work),
+        "head": head,
+        "ingested_at": now(),
+        "shifted_date": moved.isoformat() if moved else None,
+    }
+    connection.execute(
+        insert(tables.event).values(
+            id=work.study,
+            subject=work.subject,
+            kind="imaging",
+            day=result.day,
+            code=code_id(connection, SNOMED, "363679005", "Imaging"),
+            attributes=canonical_json(attributes),
+        )
+    )
     report = content_hash(home / "deidentification.json")
     for row in result.series:
         header = next((one.header for one in staged if one.series == row["uid"]), None)
-        connection.execute(insert(tables.image_series).values(
-            uid=row["uid"], subject=work.subject, event=work.study, instances=row["instances"],
-            study_uid=str(header.StudyInstanceUID) if header is not None else work.vault.mapped_uid(work.study),
-            modality=code_id(connection, DCM, row["modality"], row["modality"]),
-            laterality=str(header.get("Laterality") or "") or None if header is not None else None,
-            frame_uid=str(header.get("FrameOfReferenceUID") or "") or None if header is not None else None,
-            role=_stored_role(header), acquisition=canonical_json(row["acquisition"]),
-            content_sha256=row["content_sha256"], deid_report_sha256=report,
-            uri=f"studies/{work.study}/{row['uri']}"))
+        connection.execute(
+            insert(tables.image_series).values(
+                uid=row["uid"],
+                subject=work.subject,
+                event=work.study,
+                instances=row["instances"],
+                study_uid=str(header.StudyInstanceUID) if header is not None else work.vault.mapped_uid(work.study),
+                modality=code_id(connection, DCM, row["modality"], row["modality"]),
+                laterality=str(header.get("Laterality") or "") or None if header is not None else None,
+                frame_uid=str(header.get("FrameOfReferenceUID") or "") or None if header is not None else None,
+                role=_stored_role(header),
+                acquisition=canonical_json(row["acquisition"]),
+                content_sha256=row["content_sha256"],
+                deid_report_sha256=report,
+                uri=f"studies/{work.study}/{row['uri']}",
+            )
+        )
 
 
 def _stored_role(header: FileDataset | None) -> str:

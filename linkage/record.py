@@ -42,16 +42,50 @@ QUANTITIES, UCUM = "urn:oncoscale:quantity", "http://unitsofmeasure.org"
 VOLATILE = ("record.json", "trace.json", "report.html", "*.log", "*.jsonl", "*.png")
 """Outputs made for people: recorded, but two attempts are not compared by them."""
 
-PACKAGES = ("numpy", "scipy", "numba", "scikit-fem", "pyamg", "scikit-image", "SimpleITK", "gmsh", "pydicom",
-            "highdicom", "h5py", "meshio", "pint", "pydantic")
-MEDIA_TYPES = {".json": "application/json", ".html": "text/html", ".csv": "text/csv", ".dcm": "application/dicom",
-               ".gz": "application/gzip", ".nii": "application/octet-stream", ".vtkhdf": "application/x-hdf5",
-               ".vtu": "application/xml", ".toml": "application/toml", ".png": "image/png",
-               ".parquet": "application/vnd.apache.parquet"}
-KINDS = (("forecast.json", "forecast"), ("*report.html", "report"), ("maps/*", "map"), ("cells/*", "cells"),
-         ("*contour*", "segmentation"), ("*tumour*.nii.gz", "segmentation"), ("*.dcm", "segmentation"),
-         ("*mesh*", "mesh"), ("*.vtkhdf", "field"), ("*.csv", "table"), ("*.parquet", "table"),
-         ("*.toml", "parameters"), ("*.json", "table"))
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "scikit-fem",
+    "pyamg",
+    "scikit-image",
+    "SimpleITK",
+    "gmsh",
+    "pydicom",
+    "highdicom",
+    "h5py",
+    "meshio",
+    "pint",
+    "pydantic",
+)
+MEDIA_TYPES = {
+    ".json": "application/json",
+    ".html": "text/html",
+    ".csv": "text/csv",
+    ".dcm": "application/dicom",
+    ".gz": "application/gzip",
+    ".nii": "application/octet-stream",
+    ".vtkhdf": "application/x-hdf5",
+    ".vtu": "application/xml",
+    ".toml": "application/toml",
+    ".png": "image/png",
+    ".parquet": "application/vnd.apache.parquet",
+}
+KINDS = (
+    ("forecast.json", "forecast"),
+    ("*report.html", "report"),
+    ("maps/*", "map"),
+    ("cells/*", "cells"),
+    ("*contour*", "segmentation"),
+    ("*tumour*.nii.gz", "segmentation"),
+    ("*.dcm", "segmentation"),
+    ("*mesh*", "mesh"),
+    ("*.vtkhdf", "field"),
+    ("*.csv", "table"),
+    ("*.parquet", "table"),
+    ("*.toml", "parameters"),
+    ("*.json", "table"),
+)
 
 RunKind = Literal["analysis", "calibration", "forecast"]
 Status = Literal["done", "failed", "stopped-consent", "cancelled"]
@@ -75,9 +109,12 @@ class Software:
 def this_software() -> Software:
     """This program: version and the hash over its source and data files."""
     package = Path(str(files(__package__.rpartition(".")[0])))
-    found = {str(Path(folder, name).relative_to(package)): content_hash(Path(folder, name))
-             for folder, _, names in os.walk(package, followlinks=True) for name in names
-             if name.endswith((".py", ".json", ".toml", ".html"))}
+    found = {
+        str(Path(folder, name).relative_to(package)): content_hash(Path(folder, name))
+        for folder, _, names in os.walk(package, followlinks=True)
+        for name in names
+        if name.endswith((".py", ".json", ".toml", ".html"))
+    }
     return Software("oncoscale", __version__, _hash(found))
 
 
@@ -89,8 +126,12 @@ def this_environment() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = None
-    return {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
-            "packages": packages}
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "packages": packages,
+    }
 
 
 @dataclass(frozen=True)
@@ -178,8 +219,16 @@ class Record:
     @property
     def run(self) -> str:
         """The run's identity: what determines its result, and nothing else."""
-        return _hash({"schema": self.schema, "software": self.software.id, "kind": self.kind, "seed": self.seed,
-                      "parameters_sha256": self.parameters_sha256, "inputs": self.input_hashes})
+        return _hash(
+            {
+                "schema": self.schema,
+                "software": self.software.id,
+                "kind": self.kind,
+                "seed": self.seed,
+                "parameters_sha256": self.parameters_sha256,
+                "inputs": self.input_hashes,
+            }
+        )
 
     @property
     def output_sha256(self) -> str:
@@ -189,8 +238,12 @@ class Record:
     def for_json(self) -> dict[str, Any]:
         """Ready for JSON, with the hashes that identify it."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return content | {"run": self.run, "parameters_sha256": self.parameters_sha256,
-                          "inputs_sha256": self.inputs_sha256, "output_sha256": self.output_sha256}
+        return content | {
+            "run": self.run,
+            "parameters_sha256": self.parameters_sha256,
+            "inputs_sha256": self.inputs_sha256,
+            "output_sha256": self.output_sha256,
+        }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Record:
@@ -229,8 +282,9 @@ def inputs_of_study(store: Store, study: str) -> tuple[Content, ...]:
     """The stored series of a visit, as inputs of a run."""
     columns = tables.image_series.c
     with store.reading() as connection:
-        rows = connection.execute(select(columns.uid, columns.content_sha256)
-                                  .where(columns.event == study).order_by(columns.uid)).all()
+        rows = connection.execute(
+            select(columns.uid, columns.content_sha256).where(columns.event == study).order_by(columns.uid)
+        ).all()
     return tuple(Content(f"series/{row.uid}", row.content_sha256, series=row.uid) for row in rows)
 
 
@@ -244,13 +298,26 @@ def outputs_of(folder: Path | str) -> tuple[Content, ...]:
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "record.json")
     names = [path.relative_to(folder).as_posix() for path in files]
-    return tuple(Content(name, content_hash(path), bytes=path.stat().st_size,
-                         asserted="observed" if _kind_of(name) == "map" else "simulated")
-                 for name, path in zip(names, files))
+    return tuple(
+        Content(
+            name,
+            content_hash(path),
+            bytes=path.stat().st_size,
+            asserted="observed" if _kind_of(name) == "map" else "simulated",
+        )
+        for name, path in zip(names, files)
+    )
 
 
-def record_run(store: Store, record: Record, folder: Path | str, *, permit: Decision | None = None,
-               predictions: Iterable[Prediction] = (), started: str | None = None) -> Recorded:
+def record_run(
+    store: Store,
+    record: Record,
+    folder: Path | str,
+    *,
+    permit: Decision | None = None,
+    predictions: Iterable[Prediction] = (),
+    started: str | None = None,
+) -> Recorded:
     """Write a finished run into the store, all of it or nothing: results, rows, predictions, and record.json.
 
     record   outputs may be empty: they are taken from ``folder``
@@ -264,8 +331,11 @@ def record_run(store: Store, record: Record, folder: Path | str, *, permit: Deci
     folder = Path(folder)
     record = replace(record, outputs=record.outputs or outputs_of(folder), decision=permit.id if permit else None)
     if record.subject is not None and (permit is None or permit.operation != "run" or permit.subject != record.subject):
-        raise ConsentDenied("the run has no permit for its subject", "a decision that permits this run",
-                            "ask for one first (linkage.consent.require)")
+        raise ConsentDenied(
+            "the run has no permit for its subject",
+            "a decision that permits this run",
+            "ask for one first (linkage.consent.require)",
+        )
     if permit is not None and not still_permitted(store, permit):
         record_stop(store, record, permit, "stopped-consent", started=started)
         raise denied("withdrawn", "run")
@@ -279,8 +349,9 @@ def record_run(store: Store, record: Record, folder: Path | str, *, permit: Deci
             _enter_attempt(connection, record, attempt, "done", started)
             _enter_contents(connection, record, attempt)
             _enter_predictions(connection, record, predictions)
-            record_action(store, connection, "run", record.subject or record.run,
-                          {"run": record.run, "attempt": attempt})
+            record_action(
+                store, connection, "run", record.subject or record.run, {"run": record.run, "attempt": attempt}
+            )
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():
                 shutil.rmtree(final)
@@ -288,8 +359,15 @@ def record_run(store: Store, record: Record, folder: Path | str, *, permit: Deci
     return Recorded(record.run, attempt, differs, final)
 
 
-def record_stop(store: Store, record: Record, permit: Decision | None, status: Status, *,
-                failure: Mapping[str, Any] | None = None, started: str | None = None) -> int:
+def record_stop(
+    store: Store,
+    record: Record,
+    permit: Decision | None,
+    status: Status,
+    *,
+    failure: Mapping[str, Any] | None = None,
+    started: str | None = None,
+) -> int:
     """Write an attempt that did not finish; returns its number. Its outputs are not kept."""
     with store.writing() as connection:
         attempt = _enter_run(connection, record, permit)
@@ -306,15 +384,24 @@ def find_run(store: Store | None, name: str) -> FoundRun:
     if (folder := Path(name)).is_dir() and (folder / "record.json").is_file():
         return FoundRun(_read_record(folder), folder, None)
     if store is None:
-        raise StoreRejected(f"{Path(name).name!r} is no folder with a record.json", "the output folder of a forecast",
-                            "name such a folder, or a run id together with --store")
+        raise StoreRejected(
+            f"{Path(name).name!r} is no folder with a record.json",
+            "the output folder of a forecast",
+            "name such a folder, or a run id together with --store",
+        )
     with store.reading() as connection:
         columns = tables.attempt.c
-        rows = connection.execute(select(columns.run, func.max(columns.n).label("n")).where(
-            columns.run.startswith(name, autoescape=True), columns.status == "done").group_by(columns.run)).all()
+        rows = connection.execute(
+            select(columns.run, func.max(columns.n).label("n"))
+            .where(columns.run.startswith(name, autoescape=True), columns.status == "done")
+            .group_by(columns.run)
+        ).all()
     if len(name) < 6 or len(rows) != 1:
-        raise StoreRejected(f"{len(rows)} finished runs in the store begin with {name!r}", "one run",
-                            "give more digits of the run id, or the folder of its results")
+        raise StoreRejected(
+            f"{len(rows)} finished runs in the store begin with {name!r}",
+            "one run",
+            "give more digits of the run id, or the folder of its results",
+        )
     folder = store.run_folder(rows[0].run, rows[0].n)
     return FoundRun(_read_record(folder), folder, rows[0].n)
 
@@ -324,13 +411,26 @@ def show(store: Store, subject: SubjectKey) -> dict[str, Any]:
     with store.reading() as connection:
         require_subject(connection, subject)
         species = tables.code.c.display.label("species_name")
-        about = connection.execute(select(tables.subject, species).join(
-            tables.code, tables.subject.c.species == tables.code.c.id).where(
-            tables.subject.c.key == subject)).mappings().one()
-        answer = {"subject": subject, "site": about["site"], "sex": about["sex"], "species": about["species_name"],
-                  "age_day0_d": about["age_day0_d"], "day0": about["day0_kind"],
-                  "visits": _visits_of(connection, subject), "runs": _runs_of(connection, subject),
-                  "predictions": _predictions_of(connection, subject)}
+        about = (
+            connection.execute(
+                select(tables.subject, species)
+                .join(tables.code, tables.subject.c.species == tables.code.c.id)
+                .where(tables.subject.c.key == subject)
+            )
+            .mappings()
+            .one()
+        )
+        answer = {
+            "subject": subject,
+            "site": about["site"],
+            "sex": about["sex"],
+            "species": about["species_name"],
+            "age_day0_d": about["age_day0_d"],
+            "day0": about["day0_kind"],
+            "visits": _visits_of(connection, subject),
+            "runs": _runs_of(connection, subject),
+            "predictions": _predictions_of(connection, subject),
+        }
     return answer | {"consents": [dict(row) for row in consents(store, subject)]}
 
 
@@ -341,8 +441,13 @@ def subjects(store: Store) -> tuple[dict[str, Any], ...]:
     rows = []
     for key in keys:
         history = consents(store, SubjectKey(key))
-        rows.append({"subject": key, "visits": [visit.study for visit in visits(store, SubjectKey(key))],
-                     "consent": history[-1]["status"] if history else "missing"})
+        rows.append(
+            {
+                "subject": key,
+                "visits": [visit.study for visit in visits(store, SubjectKey(key))],
+                "consent": history[-1]["status"] if history else "missing",
+            }
+        )
     return tuple(rows)
 
 
@@ -362,55 +467,103 @@ def _read_record(folder: Path) -> Record:
     try:
         content = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
-            raise StoreRejected(f"the record has schema {content['schema']!r}", SCHEMA,
-                                "use the version of this program that wrote it")
+            raise StoreRejected(
+                f"the record has schema {content['schema']!r}", SCHEMA, "use the version of this program that wrote it"
+            )
         return Record.from_json(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreRejected("the record of this run is missing or damaged", "a record.json as a forecast writes it",
-                            "run the forecast again") from error
+        raise StoreRejected(
+            "the record of this run is missing or damaged",
+            "a record.json as a forecast writes it",
+            "run the forecast again",
+        ) from error
 
 
 def _enter_run(connection: Connection, record: Record, permit: Decision | None) -> int:
     """The rows of the run, if they are new; returns the number of the next attempt."""
     software = record.software
-    connection.execute(insert_or(tables.software).values(
-        id=software.id, name=software.name, version=software.version,
-        code_sha256=software.code_sha256).on_conflict_do_nothing())
-    connection.execute(insert_or(tables.parameter_set).values(
-        sha256=record.parameters_sha256, schema=f"oncoscale-{record.kind}",
-        body=canonical_json(json.loads(json.dumps(record.parameters)))).on_conflict_do_nothing())
-    connection.execute(insert_or(tables.run).values(
-        id=record.run, kind=record.kind, software=software.id, parameters=record.parameters_sha256,
-        inputs_sha256=record.inputs_sha256, seed=str(record.seed)).on_conflict_do_nothing())
+    connection.execute(
+        insert_or(tables.software)
+        .values(id=software.id, name=software.name, version=software.version, code_sha256=software.code_sha256)
+        .on_conflict_do_nothing()
+    )
+    connection.execute(
+        insert_or(tables.parameter_set)
+        .values(
+            sha256=record.parameters_sha256,
+            schema=f"oncoscale-{record.kind}",
+            body=canonical_json(json.loads(json.dumps(record.parameters))),
+        )
+        .on_conflict_do_nothing()
+    )
+    connection.execute(
+        insert_or(tables.run)
+        .values(
+            id=record.run,
+            kind=record.kind,
+            software=software.id,
+            parameters=record.parameters_sha256,
+            inputs_sha256=record.inputs_sha256,
+            seed=str(record.seed),
+        )
+        .on_conflict_do_nothing()
+    )
     if permit is not None:
-        connection.execute(insert_or(tables.run_subject).values(
-            run=record.run, subject=permit.subject, decision=permit.id).on_conflict_do_nothing())
+        connection.execute(
+            insert_or(tables.run_subject)
+            .values(run=record.run, subject=permit.subject, decision=permit.id)
+            .on_conflict_do_nothing()
+        )
     last = connection.execute(select(func.max(tables.attempt.c.n)).where(tables.attempt.c.run == record.run)).scalar()
     return int(last or 0) + 1
 
 
-def _enter_attempt(connection: Connection, record: Record, attempt: int, status: Status, started: str | None,
-                   failure: Mapping[str, Any] | None = None) -> None:
+def _enter_attempt(
+    connection: Connection,
+    record: Record,
+    attempt: int,
+    status: Status,
+    started: str | None,
+    failure: Mapping[str, Any] | None = None,
+) -> None:
     environment = {**record.environment, "engine": record.engine, "threads": record.threads}
-    connection.execute(insert(tables.attempt).values(
-        run=record.run, n=attempt, status=status, started=started, ended=now(), environment_sha256=_hash(environment),
-        output_sha256=record.output_sha256 if status == "done" else None,
-        failure=canonical_json(dict(failure)) if failure else None))
+    connection.execute(
+        insert(tables.attempt).values(
+            run=record.run,
+            n=attempt,
+            status=status,
+            started=started,
+            ended=now(),
+            environment_sha256=_hash(environment),
+            output_sha256=record.output_sha256 if status == "done" else None,
+            failure=canonical_json(dict(failure)) if failure else None,
+        )
+    )
 
 
 def _differing(connection: Connection, record: Record) -> tuple[str, ...]:
     """Names of outputs that the last finished attempt had otherwise, or not at all."""
     columns = tables.attempt.c
-    last = connection.execute(select(columns.n, columns.output_sha256).where(
-        columns.run == record.run, columns.status == "done").order_by(columns.n.desc()).limit(1)).first()
+    last = connection.execute(
+        select(columns.n, columns.output_sha256)
+        .where(columns.run == record.run, columns.status == "done")
+        .order_by(columns.n.desc())
+        .limit(1)
+    ).first()
     if last is None or last.output_sha256 == record.output_sha256:
         return ()
-    rows = connection.execute(select(tables.link.c.port, tables.link.c.artefact).where(
-        tables.link.c.run == record.run, tables.link.c.attempt == last.n, tables.link.c.role == "generated")).all()
+    rows = connection.execute(
+        select(tables.link.c.port, tables.link.c.artefact).where(
+            tables.link.c.run == record.run, tables.link.c.attempt == last.n, tables.link.c.role == "generated"
+        )
+    ).all()
     before = {row.port: row.artefact for row in rows}
     after = {one.port: one.sha256 for one in record.outputs}
-    return tuple(name for name in sorted(before.keys() | after.keys())
-                 if before.get(name) != after.get(name) and not _is_volatile(name))
+    return tuple(
+        name
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and not _is_volatile(name)
+    )
 
 
 def _enter_contents(connection: Connection, record: Record, attempt: int) -> None:
@@ -418,19 +571,37 @@ def _enter_contents(connection: Connection, record: Record, attempt: int) -> Non
         for one in contents:
             if not one.series:
                 _enter_artefact(connection, record, one, f"runs/{record.run}/{attempt}/{one.port}", role)
-            connection.execute(insert(tables.link).values(
-                run=record.run, attempt=attempt, role=role, port=one.port, series=one.series or None,
-                artefact=None if one.series else one.sha256))
+            connection.execute(
+                insert(tables.link).values(
+                    run=record.run,
+                    attempt=attempt,
+                    role=role,
+                    port=one.port,
+                    series=one.series or None,
+                    artefact=None if one.series else one.sha256,
+                )
+            )
 
 
 def _enter_artefact(connection: Connection, record: Record, one: Content, uri: str, role: str) -> None:
-    connection.execute(insert_or(tables.artefact).values(
-        sha256=one.sha256, kind=_kind_of(one.port) if role == "generated" else "parameters", asserted=one.asserted,
-        media_type=MEDIA_TYPES.get(Path(one.port).suffix, "application/octet-stream"), bytes=one.bytes,
-        uri=uri if role == "generated" else "").on_conflict_do_nothing())
+    connection.execute(
+        insert_or(tables.artefact)
+        .values(
+            sha256=one.sha256,
+            kind=_kind_of(one.port) if role == "generated" else "parameters",
+            asserted=one.asserted,
+            media_type=MEDIA_TYPES.get(Path(one.port).suffix, "application/octet-stream"),
+            bytes=one.bytes,
+            uri=uri if role == "generated" else "",
+        )
+        .on_conflict_do_nothing()
+    )
     if record.subject is not None:
-        connection.execute(insert_or(tables.contains).values(
-            artefact=one.sha256, subject=record.subject, share="sole").on_conflict_do_nothing())
+        connection.execute(
+            insert_or(tables.contains)
+            .values(artefact=one.sha256, subject=record.subject, share="sole")
+            .on_conflict_do_nothing()
+        )
 
 
 def _enter_predictions(connection: Connection, record: Record, predictions: Iterable[Prediction]) -> None:
@@ -438,21 +609,39 @@ def _enter_predictions(connection: Connection, record: Record, predictions: Iter
     if record.subject is None or connection.execute(known).scalar_one():
         return  # a repeat predicts what its first attempt predicted
     for one in predictions:
-        values = {"horizon_day": one.horizon_day, "value": one.value, "low": one.low, "high": one.high,
-                  "level": one.level}
-        connection.execute(insert(tables.prediction).values(
-            id="F-" + uuid4().hex, run=record.run, subject=record.subject, status="preliminary",
-            quantity=code_id(connection, QUANTITIES, one.quantity, one.display),
-            unit=code_id(connection, UCUM, one.unit, one.unit), **values))
+        values = {
+            "horizon_day": one.horizon_day,
+            "value": one.value,
+            "low": one.low,
+            "high": one.high,
+            "level": one.level,
+        }
+        connection.execute(
+            insert(tables.prediction).values(
+                id="F-" + uuid4().hex,
+                run=record.run,
+                subject=record.subject,
+                status="preliminary",
+                quantity=code_id(connection, QUANTITIES, one.quantity, one.display),
+                unit=code_id(connection, UCUM, one.unit, one.unit),
+                **values,
+            )
+        )
 
 
 def _visits_of(connection: Connection, subject: SubjectKey) -> list[dict[str, Any]]:
     series, event = tables.image_series.c, tables.event.c
-    rows = connection.execute(select(event.id, event.day, series.uid, series.role, series.instances,
-                                     tables.code.c.code.label("modality")).join_from(
-        tables.event, tables.image_series, series.event == event.id).join(
-        tables.code, series.modality == tables.code.c.id).where(event.subject == subject, event.kind == "imaging")
-        .order_by(event.day, event.id, series.uid)).mappings().all()
+    rows = (
+        connection.execute(
+            select(event.id, event.day, series.uid, series.role, series.instances, tables.code.c.code.label("modality"))
+            .join_from(tables.event, tables.image_series, series.event == event.id)
+            .join(tables.code, series.modality == tables.code.c.id)
+            .where(event.subject == subject, event.kind == "imaging")
+            .order_by(event.day, event.id, series.uid)
+        )
+        .mappings()
+        .all()
+    )
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         visit = found.setdefault(row["id"], {"study": row["id"], "day": row["day"], "series": []})
@@ -462,22 +651,62 @@ def _visits_of(connection: Connection, subject: SubjectKey) -> list[dict[str, An
 
 def _runs_of(connection: Connection, subject: SubjectKey) -> list[dict[str, Any]]:
     run, attempt = tables.run.c, tables.attempt.c
-    wanted = (run.id, run.kind, run.software, run.seed, attempt.n, attempt.status, attempt.started, attempt.ended,
-              attempt.output_sha256)
-    rows = connection.execute(select(*wanted).join_from(
-        tables.run_subject, tables.run, tables.run_subject.c.run == run.id).join(
-        tables.attempt, attempt.run == run.id).where(tables.run_subject.c.subject == subject)
-        .order_by(attempt.ended, run.id, attempt.n)).mappings().all()
-    return [{"run": row["id"], "kind": row["kind"], "software": row["software"], "seed": row["seed"],
-             "attempt": row["n"], **{name: row[name] for name in ("status", "started", "ended", "output_sha256")}}
-            for row in rows]
+    wanted = (
+        run.id,
+        run.kind,
+        run.software,
+        run.seed,
+        attempt.n,
+        attempt.status,
+        attempt.started,
+        attempt.ended,
+        attempt.output_sha256,
+    )
+    rows = (
+        connection.execute(
+            select(*wanted)
+            .join_from(tables.run_subject, tables.run, tables.run_subject.c.run == run.id)
+            .join(tables.attempt, attempt.run == run.id)
+            .where(tables.run_subject.c.subject == subject)
+            .order_by(attempt.ended, run.id, attempt.n)
+        )
+        .mappings()
+        .all()
+    )
+    return [
+        {
+            "run": row["id"],
+            "kind": row["kind"],
+            "software": row["software"],
+            "seed": row["seed"],
+            "attempt": row["n"],
+            **{name: row[name] for name in ("status", "started", "ended", "output_sha256")},
+        }
+        for row in rows
+    ]
 
 
 def _predictions_of(connection: Connection, subject: SubjectKey) -> list[dict[str, Any]]:
     columns, unit = tables.prediction.c, tables.code.alias("unit")
-    rows: Sequence[Any] = connection.execute(select(
-        columns.run, columns.horizon_day, columns.value, columns.low, columns.high, columns.level, columns.status,
-        tables.code.c.display.label("quantity"), unit.c.code.label("unit")).join(
-        tables.code, columns.quantity == tables.code.c.id).join(unit, columns.unit == unit.c.id).where(
-        columns.subject == subject).order_by(columns.run, columns.horizon_day)).mappings().all()
+    rows: Sequence[Any] = (
+        connection.execute(
+            select(
+                columns.run,
+                columns.horizon_day,
+                columns.value,
+                columns.low,
+                columns.high,
+                columns.level,
+                columns.status,
+                tables.code.c.display.label("quantity"),
+                unit.c.code.label("unit"),
+            )
+            .join(tables.code, columns.quantity == tables.code.c.id)
+            .join(unit, columns.unit == unit.c.id)
+            .where(columns.subject == subject)
+            .order_by(columns.run, columns.horizon_day)
+        )
+        .mappings()
+        .all()
+    )
     return [dict(row) for row in rows]

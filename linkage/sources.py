@@ -41,9 +41,14 @@ class SourceFile:
 def source_files(folder: Path) -> list[SourceFile]:
     """Every file of the folder, in the order in which it is read, with a neutral place for each series."""
     top = folder.parent if folder.is_file() else folder
-    paths = [folder] if folder.is_file() else sorted(
-        (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")),
-        key=lambda path: path.relative_to(folder).as_posix())
+    paths = (
+        [folder]
+        if folder.is_file()
+        else sorted(
+            (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")),
+            key=lambda path: path.relative_to(folder).as_posix(),
+        )
+    )
     places: dict[str, str] = {}
     files = [_look_at(number, path, len(paths), top, places) for number, path in enumerate(paths, start=1)]
     return _with_twins_marked(_without_copies(files))
@@ -85,8 +90,11 @@ def _look_at(number: int, path: Path, count: int, folder: Path, places: dict[str
         return SourceFile(number, path, "other", None, "not an image file", "")
     absent = [keyword for keyword in IDENTITIES if not header.get(keyword)]
     if absent:
-        raise FileRejected(f"{where} has no {absent[0]}", "objects that carry the identities that DICOM demands",
-                           "export the file again, or leave it out")
+        raise FileRejected(
+            f"{where} has no {absent[0]}",
+            "objects that carry the identities that DICOM demands",
+            "export the file again, or leave it out",
+        )
     series = f"{path.parent}\0{header.SeriesInstanceUID}"
     place = places.setdefault(series, f"{len(places) + 1:03d}{'-' + words if words else ''}")
     return SourceFile(number, path, "dicom", header, reason_to_keep_back(header), place)
@@ -112,6 +120,9 @@ def refuse_several_visits(files: Sequence[SourceFile], *, same_subject: bool) ->
             days.setdefault(date_of(source.header), set()).add(source.place)
     if len(days) > 1 and not same_subject:
         groups = "; ".join(f"day {n}: {len(places)} series" for n, (_, places) in enumerate(sorted(days.items()), 1))
-        raise StudyRejected(f"the folder holds images of {len(days)} days ({groups})", "the images of one visit",
-                            "ingest each visit's folder by itself; if objects were only made later from the same "
-                            "images, add --same-subject")
+        raise StudyRejected(
+            f"the folder holds images of {len(days)} days ({groups})",
+            "the images of one visit",
+            "ingest each visit's folder by itself; if objects were only made later from the same "
+            "images, add --same-subject",
+        )

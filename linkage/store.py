@@ -158,11 +158,17 @@ class Store:
             found = connection.exec_driver_sql("PRAGMA user_version").scalar()
             application = connection.exec_driver_sql("PRAGMA application_id").scalar()
         if application != APPLICATION_ID:
-            raise StoreRejected(f"{self.path.name!r} holds a database that is not a store", "a store of this program",
-                                "name another folder")
+            raise StoreRejected(
+                f"{self.path.name!r} holds a database that is not a store",
+                "a store of this program",
+                "name another folder",
+            )
         if found != SCHEMA_VERSION:
-            raise StoreRejected(f"{self.path.name!r} has schema version {found}", f"schema version {SCHEMA_VERSION}",
-                                "use the version of this program that made it")
+            raise StoreRejected(
+                f"{self.path.name!r} has schema version {found}",
+                f"schema version {SCHEMA_VERSION}",
+                "use the version of this program that made it",
+            )
 
     def _sweep(self) -> None:
         """Remove what interrupted commands of this machine left behind."""
@@ -198,20 +204,29 @@ def storage_error(error: OSError, path: Path) -> StoreRejected | StorageFault:
     """The typed error for a failed write: read-only is the user's to change, a full disk is not input."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return _read_only(path)
-    return StorageFault(f"writing to the store {path.name!r} failed: {os.strerror(error.errno or errno.EIO)}",
-                        "enough free space", "free space and run the same command again; nothing half written was left")
+    return StorageFault(
+        f"writing to the store {path.name!r} failed: {os.strerror(error.errno or errno.EIO)}",
+        "enough free space",
+        "free space and run the same command again; nothing half written was left",
+    )
 
 
 def _missing(path: Path) -> StoreRejected:
-    return StoreRejected(f"no store at {path.name!r}", "a folder made by `oncoscale ingest … --store STORE`",
-                         "check the path, or ingest a study first")
+    return StoreRejected(
+        f"no store at {path.name!r}",
+        "a folder made by `oncoscale ingest … --store STORE`",
+        "check the path, or ingest a study first",
+    )
 
 
 def _read_only(path: Path) -> StoreRejected:
     if path.exists() and not path.is_dir():
         return StoreRejected(f"{path.name!r} is a file, not a store", "a folder", "name another store")
-    return StoreRejected(f"the store {path.name!r} is read-only", "a folder that may be written",
-                         "change its permissions or name another store")
+    return StoreRejected(
+        f"the store {path.name!r} is read-only",
+        "a folder that may be written",
+        "change its permissions or name another store",
+    )
 
 
 def _refuse_read_only(path: Path) -> None:
@@ -270,11 +285,21 @@ def _create_schema(engine: Engine) -> None:
         tables.metadata.create_all(connection)
         for trigger in tables.TRIGGERS:
             connection.exec_driver_sql(trigger)
-        research = code_id(connection, "http://terminology.hl7.org/CodeSystem/v3-ActReason", "HRESCH",
-                           "healthcare research")
-        connection.execute(insert(tables.study).values(
-            id=PROJECT, title="project", purpose=research, legal_basis="consent", retention_until="9999-12-31",
-            small_cell_k=5, key_epoch=1, attributes=canonical_json({})))
+        research = code_id(
+            connection, "http://terminology.hl7.org/CodeSystem/v3-ActReason", "HRESCH", "healthcare research"
+        )
+        connection.execute(
+            insert(tables.study).values(
+                id=PROJECT,
+                title="project",
+                purpose=research,
+                legal_basis="consent",
+                retention_until="9999-12-31",
+                small_cell_k=5,
+                key_epoch=1,
+                attributes=canonical_json({}),
+            )
+        )
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -294,8 +319,9 @@ def _engine(database: Path, *, mode: str) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    return create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool, hide_parameters=True,
-                         isolation_level="AUTOCOMMIT")
+    return create_engine(
+        "sqlite+pysqlite://", creator=connect, poolclass=NullPool, hide_parameters=True, isolation_level="AUTOCOMMIT"
+    )
 
 
 @contextmanager
@@ -310,11 +336,15 @@ def _named_errors(path: Path) -> Iterator[None]:
         if "full" in text or "disk i/o" in text:
             raise storage_error(OSError(errno.ENOSPC, ""), path) from error
         if "locked" in text:
-            raise StoreRejected(f"the store {path.name!r} is in use by another command", "one writer at a time",
-                                "wait for it to end and run the same command again") from error
+            raise StoreRejected(
+                f"the store {path.name!r} is in use by another command",
+                "one writer at a time",
+                "wait for it to end and run the same command again",
+            ) from error
         if "not a database" in text or "malformed" in text:
-            raise StoreRejected(f"{path.name!r} holds a damaged database", "a store of this program",
-                                "restore the store from a copy") from error
+            raise StoreRejected(
+                f"{path.name!r} holds a damaged database", "a store of this program", "restore the store from a copy"
+            ) from error
         raise
 
 

@@ -116,8 +116,11 @@ class Vault:
         try:
             entry = self._subjects()[subject]
         except KeyError:
-            raise ConfigurationRejected(f"the vault does not hold {subject}", "a subject ingested with this vault",
-                                        "set ONCOSCALE_VAULT to the vault that was used") from None
+            raise ConfigurationRejected(
+                f"the vault does not hold {subject}",
+                "a subject ingested with this vault",
+                "set ONCOSCALE_VAULT to the vault that was used",
+            ) from None
         return entry["site"], entry["local_id"]
 
     @contextmanager
@@ -135,13 +138,15 @@ class Vault:
         if path is None or not path.exists():
             return {}
         sealed = path.read_bytes()
-        nonce, cipher = sealed[len(HEADER):len(HEADER) + NONCE_BYTES], sealed[len(HEADER) + NONCE_BYTES:]
+        nonce, cipher = sealed[len(HEADER) : len(HEADER) + NONCE_BYTES], sealed[len(HEADER) + NONCE_BYTES :]
         try:
             subjects: dict[str, dict[str, str]] = json.loads(self._cipher().decrypt(nonce, cipher, HEADER))
         except (InvalidTag, ValueError) as error:
-            raise ConfigurationRejected("the vault's list of subjects does not open with its key",
-                                        "project.key and subjects.vault of one vault",
-                                        "restore both from the same copy") from error
+            raise ConfigurationRejected(
+                "the vault's list of subjects does not open with its key",
+                "project.key and subjects.vault of one vault",
+                "restore both from the same copy",
+            ) from error
         return subjects
 
     def _write(self, subjects: dict[str, dict[str, str]]) -> None:
@@ -154,8 +159,11 @@ class Vault:
 
 
 def _unusable(error: OSError) -> ConfigurationRejected:
-    return ConfigurationRejected(f"the vault cannot be used: {os.strerror(error.errno or errno.EIO)}",
-                                 "a folder of your own, outside the store", "set ONCOSCALE_VAULT to such a folder")
+    return ConfigurationRejected(
+        f"the vault cannot be used: {os.strerror(error.errno or errno.EIO)}",
+        "a folder of your own, outside the store",
+        "set ONCOSCALE_VAULT to such a folder",
+    )
 
 
 def _refuse_place(folder: Path, store: Path | None) -> None:
@@ -170,8 +178,11 @@ def _refuse_place(folder: Path, store: Path | None) -> None:
         where = "in a store"
     else:
         return
-    raise ConfigurationRejected(f"the vault lies {where}", "a vault apart from what it protects",
-                                "set ONCOSCALE_VAULT to a folder elsewhere, for your eyes only")
+    raise ConfigurationRejected(
+        f"the vault lies {where}",
+        "a vault apart from what it protects",
+        "set ONCOSCALE_VAULT to a folder elsewhere, for your eyes only",
+    )
 
 
 def _make_key(path: Path) -> None:
@@ -196,10 +207,16 @@ def _make_key(path: Path) -> None:
 def _read_key(path: Path) -> bytes:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode not in (0o600, 0o400):
-        raise ConfigurationRejected(f"the project key has mode {mode:04o}", "mode 0600: readable by its owner alone",
-                                    "run: chmod 600 on the vault's project.key, and think about who has read it")
+        raise ConfigurationRejected(
+            f"the project key has mode {mode:04o}",
+            "mode 0600: readable by its owner alone",
+            "run: chmod 600 on the vault's project.key, and think about who has read it",
+        )
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
-        raise ConfigurationRejected(f"the project key has {len(key)} bytes", f"{KEY_BYTES} bytes",
-                                    "restore project.key from your copy; a new key would split every subject in two")
+        raise ConfigurationRejected(
+            f"the project key has {len(key)} bytes",
+            f"{KEY_BYTES} bytes",
+            "restore project.key from your copy; a new key would split every subject in two",
+        )
     return key

@@ -37,16 +37,25 @@ class Statements:
 
     def options(self) -> dict[str, Any]:
         """Arguments of imaging.read_study; those not stated are left out."""
-        stated = {"units": dict(self.units), "same_subject": self.same_subject, "regions": self.regions,
-                  "times_s": self.times_s}
+        stated = {
+            "units": dict(self.units),
+            "same_subject": self.same_subject,
+            "regions": self.regions,
+            "times_s": self.times_s,
+        }
         return {name: value for name, value in stated.items() if value}
 
     def for_json(self) -> dict[str, Any]:
         """Ready for JSON; names of regions cleaned, as they may be a user's own words."""
-        regions = [[value, cleaned_text(name) or f"region {value}"]
-                   for value, name in sorted((self.regions or {}).items())]
-        return {"units": dict(self.units), "same_subject": self.same_subject, "regions": regions,
-                "times_s": None if self.times_s is None else [float(time) for time in self.times_s]}
+        regions = [
+            [value, cleaned_text(name) or f"region {value}"] for value, name in sorted((self.regions or {}).items())
+        ]
+        return {
+            "units": dict(self.units),
+            "same_subject": self.same_subject,
+            "regions": regions,
+            "times_s": None if self.times_s is None else [float(time) for time in self.times_s],
+        }
 
     @classmethod
     def from_json(cls, stated: Mapping[str, Any]) -> Statements:
@@ -74,8 +83,9 @@ def load_study(store: Store, study: str, *, progress: Progress | None = None) ->
     try:
         account = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreRejected(f"study {visit.study} is damaged in the store", "its study.json and images",
-                            "ingest the study again") from error
+        raise StoreRejected(
+            f"study {visit.study} is damaged in the store", "its study.json and images", "ingest the study again"
+        ) from error
     statements = Statements.from_json(account["statements"])
     imaging = read_study(folder / "images", **statements.options(), progress=progress)
     return replace(imaging, day=visit.day), visit.subject
@@ -87,22 +97,29 @@ def find_visit(store: Store, name: str) -> Visit:
         own = visits(store, SubjectKey(name))
         if len(own) == 1:
             return own[0]
-        raise StoreRejected(f"{name} has {len(own)} visits in the store", "the study of one visit",
-                            "name one of: " + ", ".join(visit.study for visit in own) if own else "ingest one first")
+        raise StoreRejected(
+            f"{name} has {len(own)} visits in the store",
+            "the study of one visit",
+            "name one of: " + ", ".join(visit.study for visit in own) if own else "ingest one first",
+        )
     with store.reading() as connection:
         row = connection.execute(imaging_events().where(tables.event.c.id == name)).first()
         known = connection.execute(select(func.count()).select_from(imaging_events().subquery())).scalar_one()
     if row is None:
-        raise StoreRejected("the store does not hold that study", "a study that begins with T-, as ingest prints",
-                            f"list the {known} studies it holds with: oncoscale show --store STORE")
+        raise StoreRejected(
+            "the store does not hold that study",
+            "a study that begins with T-, as ingest prints",
+            f"list the {known} studies it holds with: oncoscale show --store STORE",
+        )
     return Visit(row.id, SubjectKey(row.subject), row.day)
 
 
 def visits(store: Store, subject: SubjectKey) -> tuple[Visit, ...]:
     """The visits of a subject, by day."""
     with store.reading() as connection:
-        rows = connection.execute(imaging_events().where(tables.event.c.subject == subject)
-                                  .order_by(tables.event.c.day, tables.event.c.id)).all()
+        rows = connection.execute(
+            imaging_events().where(tables.event.c.subject == subject).order_by(tables.event.c.day, tables.event.c.id)
+        ).all()
     return tuple(Visit(row.id, SubjectKey(row.subject), row.day) for row in rows)
 
 

@@ -59,8 +59,9 @@ class Sizes:
         return np.asarray(self.size + (self.host_size - self.size) * part)
 
 
-def lattice_mesh(levels: LevelSets, sizes: Sizes
-                 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], dict[str, float]]:
+def lattice_mesh(
+    levels: LevelSets, sizes: Sizes
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], dict[str, float]]:
     """Tetrahedra of all regions of the level sets.
 
     returns  points (nodes, 3) mm LPS, tetrahedra (elements, 4) positively oriented, region (elements,) region
@@ -77,8 +78,11 @@ def lattice_mesh(levels: LevelSets, sizes: Sizes
         labels = _labelled(points, tetrahedra, coefficients, levels.spacing, raised)
     points, tetrahedra, labels = _within(points, tetrahedra, labels, rings=0)
     if not len(tetrahedra):
-        raise MeshFault("the labels are thinner than the elements everywhere", "labels of some elements across",
-                        "choose a smaller size")
+        raise MeshFault(
+            "the labels are thinner than the elements everywhere",
+            "labels of some elements across",
+            "choose a smaller size",
+        )
     raised = _snap(points, tetrahedra, labels, coefficients, levels, raised)
     points = levels.world(points / levels.spacing)
     flipped = signed_volumes(points, tetrahedra) < 0.0
@@ -87,14 +91,20 @@ def lattice_mesh(levels: LevelSets, sizes: Sizes
     return points, tetrahedra, region, {name: float(raised[k + 1]) for k, name in enumerate(levels.names)}
 
 
-def _labelled(points: NDArray[np.float64], tetrahedra: NDArray[np.int64], coefficients: NDArray[np.float64],
-              spacing: float, raised: NDArray[np.float64]) -> NDArray[np.int64]:
+def _labelled(
+    points: NDArray[np.float64],
+    tetrahedra: NDArray[np.int64],
+    coefficients: NDArray[np.float64],
+    spacing: float,
+    raised: NDArray[np.float64],
+) -> NDArray[np.int64]:
     """(elements,) the label at every centroid, tidied; 0 is the outside."""
     return _tidied(tetrahedra, _labels_at(coefficients, raised, points[tetrahedra].mean(axis=1) / spacing))
 
 
-def _within(points: NDArray[np.float64], tetrahedra: NDArray[np.int64], labels: NDArray[np.int64], rings: int
-            ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+def _within(
+    points: NDArray[np.float64], tetrahedra: NDArray[np.int64], labels: NDArray[np.int64], rings: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """The labelled elements and ``rings`` layers of the outside around them, with the nodes that they use."""
     kept = labels > 0
     near = np.zeros(len(points), bool)
@@ -154,8 +164,9 @@ def _lattice(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.concatenate([corners, centres]), tetrahedra
 
 
-def _bisected(nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64], marked: NDArray[np.bool_]
-              ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _bisected(
+    nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64], marked: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The mesh with the marked elements halved at their longest edges, and others as conformity asks.
 
     Of equal edges the one with the larger node numbers counts as longer, so that neighbours agree.
@@ -179,8 +190,9 @@ def _bisected(nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64], marked: N
     return nodes, tetrahedra
 
 
-def _longest_edges(nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64]
-                   ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _longest_edges(
+    nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(elements, 2) ends and (elements,) keys of the longest edges."""
     ends = tetrahedra[:, EDGES]
     length = ((nodes[ends[..., 0]] - nodes[ends[..., 1]]) ** 2).sum(axis=2)
@@ -208,8 +220,10 @@ def _tetrahedra_across(axis: int, counts: NDArray[np.int64], corners: int) -> ND
     step = np.eye(3, dtype=np.int64)[axis]
     first = corners + np.ravel_multi_index(tuple(cell.T), tuple(counts))
     second = corners + np.ravel_multi_index(tuple((cell + step).T), tuple(counts))
-    ring = [np.ravel_multi_index(tuple((cell + step + offset).T), tuple(counts + 1))
-            for offset in (0 * one, one, one + two, two)]
+    ring = [
+        np.ravel_multi_index(tuple((cell + step + offset).T), tuple(counts + 1))
+        for offset in (0 * one, one, one + two, two)
+    ]
     return np.concatenate([np.stack([first, second, ring[k], ring[(k + 1) % 4]], axis=1) for k in range(4)])
 
 
@@ -281,8 +295,14 @@ def _node_masks(nodes: int, tetrahedra: NDArray[np.int64], labels: NDArray[np.in
     return masks
 
 
-def _snap(points: NDArray[np.float64], tetrahedra: NDArray[np.int64], labels: NDArray[np.int64],
-          coefficients: NDArray[np.float64], levels: LevelSets, raised: NDArray[np.float64]) -> NDArray[np.float64]:
+def _snap(
+    points: NDArray[np.float64],
+    tetrahedra: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    coefficients: NDArray[np.float64],
+    levels: LevelSets,
+    raised: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Move the nodes (mm) onto the surfaces in place, and raise the levels until every region has its volume.
 
     raised   (labels,) mm added to each signed distance at the start
@@ -320,19 +340,42 @@ class _Moving:
     node_start: NDArray[np.int64]
     nodes: NDArray[np.int64]
 
-    def sweep(self, coefficients: NDArray[np.float64], spacing: float, raised: NDArray[np.float64], times: int, *,
-              smooth: bool) -> None:
+    def sweep(
+        self,
+        coefficients: NDArray[np.float64],
+        spacing: float,
+        raised: NDArray[np.float64],
+        times: int,
+        *,
+        smooth: bool,
+    ) -> None:
         """Move the nodes, ``times`` times each, towards the surfaces where the raised distances are equal."""
-        _sweep(self.points, self.tetrahedra, self.masks, self.element_start, self.elements, self.node_start, self.nodes,
-               coefficients, spacing, raised, times, smooth)
+        _sweep(
+            self.points,
+            self.tetrahedra,
+            self.masks,
+            self.element_start,
+            self.elements,
+            self.node_start,
+            self.nodes,
+            coefficients,
+            spacing,
+            raised,
+            times,
+            smooth,
+        )
 
 
 def _moving(points: NDArray[np.float64], tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]) -> _Moving:
     pairs = np.unique(np.sort(tetrahedra[:, EDGES].reshape(-1, 2), axis=1), axis=0)
     ends = np.concatenate([pairs, pairs[:, ::-1]])
-    return _Moving(points, tetrahedra, _node_masks(len(points), tetrahedra, labels),
-                   *_grouped(tetrahedra.ravel(), np.repeat(np.arange(len(tetrahedra)), 4), len(points)),
-                   *_grouped(ends[:, 0], ends[:, 1], len(points)))
+    return _Moving(
+        points,
+        tetrahedra,
+        _node_masks(len(points), tetrahedra, labels),
+        *_grouped(tetrahedra.ravel(), np.repeat(np.arange(len(tetrahedra)), 4), len(points)),
+        *_grouped(ends[:, 0], ends[:, 1], len(points)),
+    )
 
 
 def _grouped(keys: NDArray[np.int64], values: NDArray[np.int64], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -341,8 +384,9 @@ def _grouped(keys: NDArray[np.int64], values: NDArray[np.int64], count: int) -> 
     return np.searchsorted(keys[order], np.arange(count + 1)), values[order]
 
 
-def _interfaces(tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]
-                ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _interfaces(
+    tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(faces, 3) nodes of the faces between two labels, and (faces, 2) those labels (0: outside)."""
     faces, sides = face_pairs(tetrahedra)
     pair = np.stack([labels[sides[:, 0]], np.where(sides[:, 1] >= 0, labels[sides[:, 1]], 0)], axis=1)
@@ -350,8 +394,9 @@ def _interfaces(tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]
     return faces[between], pair[between]
 
 
-def _raise_levels(points: NDArray[np.float64], interfaces: tuple[NDArray[np.int64], NDArray[np.int64]],
-                  missing: NDArray[np.float64]) -> NDArray[np.float64]:
+def _raise_levels(
+    points: NDArray[np.float64], interfaces: tuple[NDArray[np.int64], NDArray[np.int64]], missing: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """mm to add to each level (the outside's stays) so that each region gains the mm³ it misses.
 
     A surface between a and b moves by half the difference of their levels, so the gains are a graph Laplacian
@@ -369,8 +414,20 @@ def _raise_levels(points: NDArray[np.float64], interfaces: tuple[NDArray[np.int6
 
 
 @njit(cache=True)
-def _sweep(points: Any, tetrahedra: Any, masks: Any, element_start: Any, elements: Any, node_start: Any, nodes: Any,
-           coefficients: Any, spacing: float, raised: Any, sweeps: int, smooth: bool) -> None:
+def _sweep(
+    points: Any,
+    tetrahedra: Any,
+    masks: Any,
+    element_start: Any,
+    elements: Any,
+    node_start: Any,
+    nodes: Any,
+    coefficients: Any,
+    spacing: float,
+    raised: Any,
+    sweeps: int,
+    smooth: bool,
+) -> None:
     """Visit every node in order, ``sweeps`` times: interface nodes to their surface, inner nodes to the mean around.
 
     Nodes that know the outside alone stay.
@@ -379,8 +436,8 @@ def _sweep(points: Any, tetrahedra: Any, masks: Any, element_start: Any, element
         for node in range(len(points)):
             if masks[node] == 1:
                 continue
-            neighbours = nodes[node_start[node]:node_start[node + 1]]
-            around = elements[element_start[node]:element_start[node + 1]]
+            neighbours = nodes[node_start[node] : node_start[node + 1]]
+            around = elements[element_start[node] : element_start[node + 1]]
             on_interface = masks[node] & (masks[node] - 1) != 0
             target = points[node].copy()
             mean, count, edge = np.zeros(3), 0, 0.0
@@ -448,10 +505,16 @@ def _goodness(points: Any, corners: Any) -> Any:
     six = -(opposite_d[0] * (d[0] - a[0]) + opposite_d[1] * (d[1] - a[1]) + opposite_d[2] * (d[2] - a[2]))
     if six <= 0.0:
         return six
-    square = (_square(a, b) + _square(a, c) + _square(a, d) + _square(b, c) + _square(b, d) + _square(c, d))
+    square = _square(a, b) + _square(a, c) + _square(a, d) + _square(b, c) + _square(b, d) + _square(c, d)
     ratio = 12.0 * (six / 2.0) ** (2.0 / 3.0) / square
-    sharpest = max(_cosine(opposite_a, opposite_b), _cosine(opposite_a, opposite_c), _cosine(opposite_a, opposite_d),
-                   _cosine(opposite_b, opposite_c), _cosine(opposite_b, opposite_d), _cosine(opposite_c, opposite_d))
+    sharpest = max(
+        _cosine(opposite_a, opposite_b),
+        _cosine(opposite_a, opposite_c),
+        _cosine(opposite_a, opposite_d),
+        _cosine(opposite_b, opposite_c),
+        _cosine(opposite_b, opposite_d),
+        _cosine(opposite_c, opposite_d),
+    )
     return min(ratio / GUARD_RATIO, np.arccos(min(1.0, sharpest)) / np.arccos(GUARD_COSINE))
 
 

@@ -31,11 +31,17 @@ MIN_DIHEDRAL_DEFORMED = Parameter(5.0, "degree", "smallest dihedral angle of a d
 MIN_SCALED_JACOBIAN = Parameter(0.05, "1", "smallest scaled Jacobian", _SPEC, (0.02, 0.1))
 MAX_VOLUME_ERROR = Parameter(0.01, "1", "largest relative error of a region's volume", _SPEC, (0.002, 0.02))
 MAX_DISTANCE = Parameter(
-    1.5, "1", "95 % surface distance allowed, in edges of the tumour's elements, where that exceeds one voxel edge",
+    1.5,
+    "1",
+    "95 % surface distance allowed, in edges of the tumour's elements, where that exceeds one voxel edge",
     "ASSUMED: elements of 5 mm cannot follow what is finer than they are; above one voxel edge (" + _SPEC + ") a "
-    "warning stands, above this many elements the mesh is refused", (0.25, 2.0), assumed=True)
-MIN_ACROSS = Parameter(2.0, "1", "elements across a region at its thickest place, below which a warning stands", _SPEC,
-                       (1.0, 4.0))
+    "warning stands, above this many elements the mesh is refused",
+    (0.25, 2.0),
+    assumed=True,
+)
+MIN_ACROSS = Parameter(
+    2.0, "1", "elements across a region at its thickest place, below which a warning stands", _SPEC, (1.0, 4.0)
+)
 
 
 def mean_ratio(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -84,8 +90,8 @@ def quality(mesh: TumourMesh) -> dict[str, float | int]:
         "mean_mean_ratio": float(ratio.mean()),
         "inverted": int((mesh.volumes <= 0.0).sum()),
         "orphan_nodes": int(len(mesh.points) - len(np.unique(mesh.tetrahedra))),
-        "non_manifold": _overused_faces(mesh.tetrahedra) + sum(_open_edges(mesh.surface_of(name))
-                                                               for name in mesh.region_names.values()),
+        "non_manifold": _overused_faces(mesh.tetrahedra)
+        + sum(_open_edges(mesh.surface_of(name)) for name in mesh.region_names.values()),
     }
 
 
@@ -131,9 +137,11 @@ def surface_distance(mesh: TumourMesh, labels: LabelImage, name: str) -> dict[st
     of_mesh = _triangle_samples(mesh.points[mesh.surface_of(name)], step)
     of_voxels = _voxel_face_samples(labels, name, step)
     there, back = cKDTree(of_voxels).query(of_mesh)[0], cKDTree(of_mesh).query(of_voxels)[0]
-    return {"mean": float((there.mean() + back.mean()) / 2.0),
-            "h95": float(max(np.percentile(there, 95.0), np.percentile(back, 95.0))),
-            "largest": float(max(there.max(), back.max()))}
+    return {
+        "mean": float((there.mean() + back.mean()) / 2.0),
+        "h95": float(max(np.percentile(there, 95.0), np.percentile(back, 95.0))),
+        "largest": float(max(there.max(), back.max())),
+    }
 
 
 def _triangle_samples(corners: NDArray[np.float64], step: float) -> NDArray[np.float64]:
@@ -202,20 +210,29 @@ def _elements_across(mesh: TumourMesh, elements: NDArray[np.int64], labels: Labe
 def gate_failures(measured: Mapping[str, float | int], *, deformed: bool = False) -> list[str]:
     """What in ``quality(mesh)`` forbids its use, one phrase each; empty if the mesh is good enough."""
     dihedral = MIN_DIHEDRAL_DEFORMED if deformed else MIN_DIHEDRAL
-    failures = [f"{measured[key]} {words}" for key, words in
-                (("inverted", "inverted elements"), ("orphan_nodes", "nodes without an element"),
-                 ("non_manifold", "faces or edges of a region's surface that join more than two")) if measured[key]]
+    failures = [
+        f"{measured[key]} {words}"
+        for key, words in (
+            ("inverted", "inverted elements"),
+            ("orphan_nodes", "nodes without an element"),
+            ("non_manifold", "faces or edges of a region's surface that join more than two"),
+        )
+        if measured[key]
+    ]
     if not measured["min_dihedral_degree"] >= dihedral.value:
-        failures.append(f"smallest dihedral angle {measured['min_dihedral_degree']:.2f} degree, "
-                        f"limit {dihedral.value:g}")
+        failures.append(
+            f"smallest dihedral angle {measured['min_dihedral_degree']:.2f} degree, limit {dihedral.value:g}"
+        )
     if not measured["min_scaled_jacobian"] >= MIN_SCALED_JACOBIAN.value:
-        failures.append(f"smallest scaled Jacobian {measured['min_scaled_jacobian']:.3f}, "
-                        f"limit {MIN_SCALED_JACOBIAN.value:g}")
+        failures.append(
+            f"smallest scaled Jacobian {measured['min_scaled_jacobian']:.3f}, limit {MIN_SCALED_JACOBIAN.value:g}"
+        )
     return failures
 
 
-def fit_failures(regions: Mapping[str, Mapping[str, Any]], voxel_edge: float, size: float
-                 ) -> tuple[list[str], list[str]]:
+def fit_failures(
+    regions: Mapping[str, Mapping[str, Any]], voxel_edge: float, size: float
+) -> tuple[list[str], list[str]]:
     """What in ``fit(mesh, labels)`` forbids the mesh, and what only deserves a warning.
 
     voxel_edge  mm, the longest edge of a voxel
@@ -225,8 +242,10 @@ def fit_failures(regions: Mapping[str, Mapping[str, Any]], voxel_edge: float, si
     limit = max(voxel_edge, MAX_DISTANCE.value * size)
     for name, region in regions.items():
         if not abs(region["volume_error"]) <= MAX_VOLUME_ERROR.value:
-            failures.append(f"volume of the {name} {100.0 * region['volume_error']:+.2f} % from its voxels, "
-                            f"limit {100.0 * MAX_VOLUME_ERROR.value:g} %")
+            failures.append(
+                f"volume of the {name} {100.0 * region['volume_error']:+.2f} % from its voxels, "
+                f"limit {100.0 * MAX_VOLUME_ERROR.value:g} %"
+            )
         if not region["elements"]:
             continue
         distance = region["surface_distance_mm"]["h95"]

@@ -26,14 +26,23 @@ REGIONS: Mapping[str, int] = {"host": 1, "tumour": 2}
 """Region values of the names that the project knows; further labels follow from 3 in the order of their values."""
 
 HOST_MARGIN = Parameter(
-    1.0, "1", "width of the host around the tumour, in radii of the ball of the tumour's volume",
+    1.0,
+    "1",
+    "width of the host around the tumour, in radii of the ball of the tumour's volume",
     "ASSUMED: a growing ball in a host of twice its radius meets 14 % (stretch 1.05) to 19 % (1.2) less pressure "
     "than in an endless host (project specification, tissue §8, T4); springs on the far boundary stand for what lies "
-    "beyond. Three radii would leave the body of a child, a breast or a mouse", (0.5, 2.0), assumed=True)
+    "beyond. Three radii would leave the body of a child, a breast or a mouse",
+    (0.5, 2.0),
+    assumed=True,
+)
 
 SMOOTHING = Parameter(
-    0.75, "1", "width of the Gaussian that smooths signed distances, in edges of the cube of a voxel's volume",
-    "project specification, tissue §1.1: 1 mm for voxels of 0.9 x 0.9 x 3 mm", (0.3, 1.5))
+    0.75,
+    "1",
+    "width of the Gaussian that smooths signed distances, in edges of the cube of a voxel's volume",
+    "project specification, tissue §1.1: 1 mm for voxels of 0.9 x 0.9 x 3 mm",
+    (0.3, 1.5),
+)
 
 MARGIN_VOXELS = 3
 """Voxels of the largest spacing that a host is at least wide."""
@@ -42,8 +51,9 @@ TAUBIN_SHRINK, TAUBIN_GROW, TAUBIN_ROUNDS = 0.5, -0.53, 10
 """Weights and rounds of Taubin's smoothing [Taubin 1995, SIGGRAPH '95, doi 10.1145/218380.218473]."""
 
 
-def host_around(labels: LabelImage, *, margin: float | None = None,
-                body: NDArray[np.bool_] | None = None) -> LabelImage:
+def host_around(
+    labels: LabelImage, *, margin: float | None = None, body: NDArray[np.bool_] | None = None
+) -> LabelImage:
     """The tumour (value 2) inside a host (value 1) of the given width, on a grid padded so that nothing is cut.
 
     margin   mm from the tumour's surface to the far boundary; by default HOST_MARGIN radii, at least 3 voxels
@@ -55,8 +65,11 @@ def host_around(labels: LabelImage, *, margin: float | None = None,
     """
     tumour = labels.mask("tumour")
     if not tumour.any():
-        raise SegmentationRejected("no voxel is labelled 'tumour'", "a label image with a tumour",
-                                   "name the label of the tumour, or check the segmentation")
+        raise SegmentationRejected(
+            "no voxel is labelled 'tumour'",
+            "a label image with a tumour",
+            "name the label of the tumour, or check the segmentation",
+        )
     spacing = labels.grid.spacing
     if margin is None:
         radius = np.cbrt(3.0 * labels.volume("tumour") * 1000.0 / (4.0 * np.pi))
@@ -75,8 +88,13 @@ def host_around(labels: LabelImage, *, margin: float | None = None,
     values = np.zeros(padded.shape, np.uint8)
     values[around][near] = REGIONS["host"]
     values[padded] = REGIONS["tumour"]
-    return LabelImage(_padded(labels.grid, before, padded.shape), values,
-                      {value: name for name, value in REGIONS.items()}, labels.uid, labels.derived_from)
+    return LabelImage(
+        _padded(labels.grid, before, padded.shape),
+        values,
+        {value: name for name, value in REGIONS.items()},
+        labels.uid,
+        labels.derived_from,
+    )
 
 
 def _pieces_with(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -152,8 +170,9 @@ def level_sets(labels: LabelImage, size: float) -> LevelSets:
     values = [value for value in sorted(labels.names) if (part.values == value).any()]
     names = tuple(labels.names[value] for value in values)
     if len(set(names)) != len(names):
-        raise SegmentationRejected(f"two labels share a name: {', '.join(names)}", "one name for each label",
-                                   "merge or rename the labels")
+        raise SegmentationRejected(
+            f"two labels share a name: {', '.join(names)}", "one name for each label", "merge or rename the labels"
+        )
     voxel_edge = float(np.cbrt(labels.grid.voxel_volume))
     spacing, sigma = max(0.8 * voxel_edge, 0.2 * size), max(SMOOTHING.value * voxel_edge, 0.2 * size)
     voxel = part.grid.spacing
@@ -174,8 +193,10 @@ def level_sets(labels: LabelImage, size: float) -> LevelSets:
 
 def _signed_distance(inside: NDArray[np.bool_], sampling: NDArray[np.float64]) -> NDArray[np.float64]:
     """mm to the nearest voxel of the other side, positive inside."""
-    return np.asarray(ndimage.distance_transform_edt(inside, sampling=sampling)
-                      - ndimage.distance_transform_edt(~inside, sampling=sampling))
+    return np.asarray(
+        ndimage.distance_transform_edt(inside, sampling=sampling)
+        - ndimage.distance_transform_edt(~inside, sampling=sampling)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +224,9 @@ def enclosed_volume(points: NDArray[np.float64], triangles: NDArray[np.int64]) -
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6.0)
 
 
-def surface_with_volume(field: NDArray[np.float64], to_world: NDArray[np.float64], target: float,
-                        reach: float) -> Surface:
+def surface_with_volume(
+    field: NDArray[np.float64], to_world: NDArray[np.float64], target: float, reach: float
+) -> Surface:
     """The smoothed level surface of a signed distance that encloses ``target`` mm³, by bisection of the level.
 
     reach   mm: the level is sought within -reach … reach
@@ -220,9 +242,11 @@ def surface_with_volume(field: NDArray[np.float64], to_world: NDArray[np.float64
         return found[level].volume - target
 
     if not excess(-reach) > 0.0 > excess(reach):
-        raise SegmentationRejected(f"no smooth surface within {reach:.2g} mm of the labels encloses their "
-                                   f"{target / 1000.0:.3g} mL", "a region of several voxels in every direction",
-                                   "check the segmentation, or use images with finer voxels")
+        raise SegmentationRejected(
+            f"no smooth surface within {reach:.2g} mm of the labels encloses their {target / 1000.0:.3g} mL",
+            "a region of several voxels in every direction",
+            "check the segmentation, or use images with finer voxels",
+        )
     level = float(brentq(excess, -reach, reach, xtol=1e-4 * reach, rtol=1e-9))
     if level not in found:
         excess(level)

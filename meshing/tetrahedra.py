@@ -43,19 +43,44 @@ from .surface import (
 
 Mesher = Literal["auto", "gmsh", "bcc"]
 
-SYSTEM_LIBRARIES = ("apt-get install -y --no-install-recommends "
-                    "libglu1-mesa libgl1 libgomp1 libxcursor1 libxft2 libxinerama1 libxrender1")
+SYSTEM_LIBRARIES = (
+    "apt-get install -y --no-install-recommends "
+    "libglu1-mesa libgl1 libgomp1 libxcursor1 libxft2 libxinerama1 libxrender1"
+)
 """The line that installs what the gmsh wheel needs on Debian 12."""
 
-TUMOUR_ELEMENTS = Parameter(2000.0, "1", "elements of the tumour from which the default size follows",
-                            "ASSUMED: a forecast of some minutes on two cores", (500.0, 50000.0), assumed=True)
-ALL_ELEMENTS = Parameter(12000.0, "1", "elements of tumour and host that the default sizes aim at",
-                         "ASSUMED: a forecast of some minutes on two cores", (2000.0, 500000.0), assumed=True)
-COARSENING = Parameter(3.0, "1", "largest host element over tumour element, in edges",
-                       "ASSUMED: host far from the tumour moves little", (1.0, 4.0), assumed=True)
-GMSH_TIME_LIMIT = Parameter(120.0, "s", "time after which gmsh is ended",
-                            "ASSUMED: about twenty times what a mesh of 20 000 elements takes", (5.0, 3600.0),
-                            assumed=True)
+TUMOUR_ELEMENTS = Parameter(
+    2000.0,
+    "1",
+    "elements of the tumour from which the default size follows",
+    "ASSUMED: a forecast of some minutes on two cores",
+    (500.0, 50000.0),
+    assumed=True,
+)
+ALL_ELEMENTS = Parameter(
+    12000.0,
+    "1",
+    "elements of tumour and host that the default sizes aim at",
+    "ASSUMED: a forecast of some minutes on two cores",
+    (2000.0, 500000.0),
+    assumed=True,
+)
+COARSENING = Parameter(
+    3.0,
+    "1",
+    "largest host element over tumour element, in edges",
+    "ASSUMED: host far from the tumour moves little",
+    (1.0, 4.0),
+    assumed=True,
+)
+GMSH_TIME_LIMIT = Parameter(
+    120.0,
+    "s",
+    "time after which gmsh is ended",
+    "ASSUMED: about twenty times what a mesh of 20 000 elements takes",
+    (5.0, 3600.0),
+    assumed=True,
+)
 
 ELEMENT_VOLUME = 0.114
 """mm³ of an element of mean edge 1 mm: between the lattice's 0.110 and the regular tetrahedron's 0.118."""
@@ -70,8 +95,14 @@ NESTING_GAP = 0.5
 """Surfaces closer than this, in elements' edges, are not nested for gmsh."""
 
 
-def mesh_tumour(labels: LabelImage, *, size: float | None = None, host_size: float | None = None,
-                mesher: Mesher = "auto", gates: bool = True) -> TumourMesh:
+def mesh_tumour(
+    labels: LabelImage,
+    *,
+    size: float | None = None,
+    host_size: float | None = None,
+    mesher: Mesher = "auto",
+    gates: bool = True,
+) -> TumourMesh:
     """Conforming tetrahedra of the tumour and whatever else is labelled around it.
 
     labels     with "tumour", usually with "host" around it (``surface.host_around``), and any others
@@ -106,11 +137,17 @@ def _check_request(labels: LabelImage, size: float | None, host_size: float | No
         if value is not None and not (np.isfinite(value) and value > 0.0):
             raise ConfigurationRejected(f"{name} of {value} mm", "a positive length in mm", "change the size")
     if size is not None and host_size is not None and host_size < size:
-        raise ConfigurationRejected(f"host size {host_size:g} mm below size {size:g} mm",
-                                    "a host at most as fine as the tumour", "raise the host size")
+        raise ConfigurationRejected(
+            f"host size {host_size:g} mm below size {size:g} mm",
+            "a host at most as fine as the tumour",
+            "raise the host size",
+        )
     if not labels.mask("tumour").any():
-        raise SegmentationRejected("no voxel is labelled 'tumour'", "a label image with a tumour",
-                                   "name the label of the tumour, or check the segmentation")
+        raise SegmentationRejected(
+            "no voxel is labelled 'tumour'",
+            "a label image with a tumour",
+            "name the label of the tumour, or check the segmentation",
+        )
 
 
 def _plan_sizes(labels: LabelImage, size: float | None, host_size: float | None) -> Sizes:
@@ -152,19 +189,36 @@ def _accepted(mesh: TumourMesh, labels: LabelImage, sizes: Sizes, gates: bool, f
     unfit, warnings = fit_failures(regions, float(labels.grid.spacing.max()), sizes.size)
     failures += unfit
     if failures and gates:
-        raise MeshFault(f"the {mesh.mesher} mesh fails its gates: {'; '.join(failures)}", "a mesh that passes",
-                        "choose a smaller size, or smooth the segmentation")
+        raise MeshFault(
+            f"the {mesh.mesher} mesh fails its gates: {'; '.join(failures)}",
+            "a mesh that passes",
+            "choose a smaller size, or smooth the segmentation",
+        )
     report = {
-        **mesh.report, "mesher": mesh.mesher, "fallback": fallback,
-        "size_mm": sizes.size, "host_size_mm": sizes.host_size,
-        "nodes": len(mesh.points), "elements": len(mesh.tetrahedra),
-        "regions": regions, "quality": measured, "failures": failures, "warnings": warnings,
+        **mesh.report,
+        "mesher": mesh.mesher,
+        "fallback": fallback,
+        "size_mm": sizes.size,
+        "host_size_mm": sizes.host_size,
+        "nodes": len(mesh.points),
+        "elements": len(mesh.tetrahedra),
+        "regions": regions,
+        "quality": measured,
+        "failures": failures,
+        "warnings": warnings,
     }
     return replace(mesh, report=report)
 
 
-def _named(labels: LabelImage, names: tuple[str, ...], points: NDArray[np.float64], tetrahedra: NDArray[np.int64],
-           region: NDArray[np.int64], mesher: str, report: Mapping[str, Any]) -> TumourMesh:
+def _named(
+    labels: LabelImage,
+    names: tuple[str, ...],
+    points: NDArray[np.float64],
+    tetrahedra: NDArray[np.int64],
+    region: NDArray[np.int64],
+    mesher: str,
+    report: Mapping[str, Any],
+) -> TumourMesh:
     region_names = {value: name for name, value in sorted(region_values(names).items(), key=lambda item: item[1])}
     return TumourMesh(points, tetrahedra, region, region_names, labels.grid.frame_uid, mesher, report)
 
@@ -188,8 +242,13 @@ def _by_gmsh(labels: LabelImage, levels: LevelSets, sizes: Sizes) -> TumourMesh:
     tetrahedra[flipped] = tetrahedra[flipped][:, [0, 2, 1, 3]]
     mesh = _named(labels, levels.names, points, tetrahedra, region, "gmsh", {})
     mesh, moved = _with_voxel_volumes(mesh, levels)
-    return replace(mesh, report={"level_shift_mm": {name: -surface.level for name, surface in surfaces.items()},
-                                 "surface_shift_mm": moved})
+    return replace(
+        mesh,
+        report={
+            "level_shift_mm": {name: -surface.level for name, surface in surfaces.items()},
+            "surface_shift_mm": moved,
+        },
+    )
 
 
 def _nested_surfaces(levels: LevelSets, sizes: Sizes) -> dict[str, Surface]:
@@ -198,25 +257,31 @@ def _nested_surfaces(levels: LevelSets, sizes: Sizes) -> dict[str, Surface]:
     Raises MeshFault when the labels are not of that kind.
     """
     if set(levels.names) - {"host", "tumour"}:
-        raise MeshFault(f"labels {', '.join(levels.names)}: gmsh takes a tumour in a host only", "nested labels",
-                        "use the bcc mesher")
+        raise MeshFault(
+            f"labels {', '.join(levels.names)}: gmsh takes a tumour in a host only",
+            "nested labels",
+            "use the bcc mesher",
+        )
     reach = 2.0 * max(levels.spacing, sizes.size / 2.0)
     tumour = levels.names.index("tumour")
-    surfaces = {"tumour": surface_with_volume(levels.values[1 + tumour], levels.to_world,
-                                              float(levels.targets[tumour]), reach)}
+    surfaces = {
+        "tumour": surface_with_volume(levels.values[1 + tumour], levels.to_world, float(levels.targets[tumour]), reach)
+    }
     if "host" in levels.names:
         surfaces["host"] = surface_with_volume(-levels.values[0], levels.to_world, float(levels.targets.sum()), reach)
         gap = cKDTree(surfaces["host"].points).query(surfaces["tumour"].points)[0].min()
         if gap < NESTING_GAP * sizes.size:
-            raise MeshFault(f"the tumour comes within {gap:.2g} mm of the far boundary", "nested surfaces",
-                            "use the bcc mesher")
+            raise MeshFault(
+                f"the tumour comes within {gap:.2g} mm of the far boundary", "nested surfaces", "use the bcc mesher"
+            )
     smallest = SMALLEST_SHELL * ELEMENT_VOLUME * sizes.size**3
     surfaces = {name: _without_crumbs(surface, smallest) for name, surface in surfaces.items()}
     for name, surface in surfaces.items():
         shells = _shells(surface)
         if any(shell.volume < 0.0 for shell in shells) or (name == "host" and len(shells) > 1):
-            raise MeshFault(f"the surface of the {name} has cavities or pieces", "nested surfaces",
-                            "use the bcc mesher")
+            raise MeshFault(
+                f"the surface of the {name} has cavities or pieces", "nested surfaces", "use the bcc mesher"
+            )
     return surfaces
 
 
@@ -232,32 +297,46 @@ def _without_crumbs(surface: Surface, smallest: float) -> Surface:
 def _shells(surface: Surface) -> list[Surface]:
     """The connected pieces of a surface."""
     a, b, c = surface.triangles.T
-    graph = csr_array((np.ones(2 * len(a)), (np.concatenate([a, b]), np.concatenate([b, c]))),
-                      shape=(len(surface.points),) * 2)
+    graph = csr_array(
+        (np.ones(2 * len(a)), (np.concatenate([a, b]), np.concatenate([b, c]))), shape=(len(surface.points),) * 2
+    )
     count, piece = connected_components(graph, directed=False)
     return [replace(surface, triangles=surface.triangles[piece[a] == number]) for number in range(count)]
 
 
-def _run_gmsh(surfaces: Mapping[str, Surface], sizes: Sizes, time_limit: float = GMSH_TIME_LIMIT.value
-              ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+def _run_gmsh(
+    surfaces: Mapping[str, Surface], sizes: Sizes, time_limit: float = GMSH_TIME_LIMIT.value
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Points, tetrahedra and for each of them the number of the shell it fills (0: around all others), by a child.
 
     Raises MeshFault when gmsh cannot be loaded, crashes, or takes longer than ``time_limit`` s.
     """
     with TemporaryDirectory(prefix="oncoscale-gmsh-") as folder:
         request, answer = Path(folder, "request.npz"), Path(folder, "answer.npz")
-        arrays = {f"{name}_{part}": getattr(surface, part) for name, surface in surfaces.items()
-                  for part in ("points", "triangles")}
+        arrays = {
+            f"{name}_{part}": getattr(surface, part)
+            for name, surface in surfaces.items()
+            for part in ("points", "triangles")
+        }
         edges = np.array([sizes.size, sizes.host_size]) / HXT_EDGE
         np.savez(request, sizes=[*edges, sizes.reach], **arrays)
         command = [sys.executable, "-m", __name__, str(request), str(answer)]
         try:
             # HXT cuts its work by the number of OpenMP threads, whatever gmsh's own options say.
-            child = subprocess.run(command, capture_output=True, text=True, timeout=time_limit, check=False,
-                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+            child = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=time_limit,
+                check=False,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
         except subprocess.TimeoutExpired as error:
-            raise MeshFault(f"gmsh did not end within {time_limit:g} s", "a mesh within the limit",
-                            "use the bcc mesher or larger sizes") from error
+            raise MeshFault(
+                f"gmsh did not end within {time_limit:g} s",
+                "a mesh within the limit",
+                "use the bcc mesher or larger sizes",
+            ) from error
         if child.returncode != 0 or not answer.is_file():
             raise _gmsh_fault(child)
         with np.load(answer) as found:
@@ -268,8 +347,11 @@ def _gmsh_fault(child: subprocess.CompletedProcess[str]) -> MeshFault:
     lines = child.stderr.strip().splitlines()
     reason = re.sub(r"\S*/", "", lines[-1]) if lines else f"exit code {child.returncode}"
     if "ImportError" in reason or "ModuleNotFoundError" in reason or "cannot open shared object" in reason:
-        return MeshFault(f"gmsh cannot be loaded ({reason})", "the package gmsh and its system libraries",
-                         f"pip install gmsh; {SYSTEM_LIBRARIES}")
+        return MeshFault(
+            f"gmsh cannot be loaded ({reason})",
+            "the package gmsh and its system libraries",
+            f"pip install gmsh; {SYSTEM_LIBRARIES}",
+        )
     return MeshFault(f"gmsh failed ({reason})", "a mesh", "use the bcc mesher")
 
 
@@ -283,8 +365,9 @@ def _with_voxel_volumes(mesh: TumourMesh, levels: LevelSets) -> tuple[TumourMesh
     moved = {}
     for name in levels.names:
         elements = mesh.elements_of(name) if name == "tumour" else np.arange(len(mesh.tetrahedra))
-        triangles = replace(mesh, region=np.isin(np.arange(len(mesh.tetrahedra)), elements).astype(np.int64),
-                            region_names={1: name}).surface_of(name)
+        triangles = replace(
+            mesh, region=np.isin(np.arange(len(mesh.tetrahedra)), elements).astype(np.int64), region_names={1: name}
+        ).surface_of(name)
         moved[name] = 0.0
         for _ in range(3):
             normals, growth = _normals(mesh.points, triangles)
@@ -308,8 +391,11 @@ def _remesh(request: Path, answer: Path) -> None:
     import gmsh
 
     with np.load(request) as arrays:
-        surfaces = [(arrays[f"{name}_points"], arrays[f"{name}_triangles"]) for name in ("host", "tumour")
-                    if f"{name}_points" in arrays]
+        surfaces = [
+            (arrays[f"{name}_points"], arrays[f"{name}_triangles"])
+            for name in ("host", "tumour")
+            if f"{name}_points" in arrays
+        ]
         size, host_size, reach = arrays["sizes"]
     gmsh.initialize(interruptible=False)
     try:
@@ -330,9 +416,17 @@ def _remesh(request: Path, answer: Path) -> None:
 def _set_options(gmsh: Any) -> None:
     """One thread and fixed seeds, HXT, sizes from the field alone."""
     for name, value in {
-        "General.Terminal": 0, "General.NumThreads": 1, "Mesh.MaxNumThreads1D": 1, "Mesh.MaxNumThreads2D": 1,
-        "Mesh.MaxNumThreads3D": 1, "Mesh.RandomSeed": 1, "Mesh.Algorithm3D": 10, "Mesh.Optimize": 1,
-        "Mesh.OptimizeNetgen": 0, "Mesh.MeshSizeExtendFromBoundary": 0, "Mesh.MeshSizeFromPoints": 0,
+        "General.Terminal": 0,
+        "General.NumThreads": 1,
+        "Mesh.MaxNumThreads1D": 1,
+        "Mesh.MaxNumThreads2D": 1,
+        "Mesh.MaxNumThreads3D": 1,
+        "Mesh.RandomSeed": 1,
+        "Mesh.Algorithm3D": 10,
+        "Mesh.Optimize": 1,
+        "Mesh.OptimizeNetgen": 0,
+        "Mesh.MeshSizeExtendFromBoundary": 0,
+        "Mesh.MeshSizeFromPoints": 0,
         "Mesh.MeshSizeFromCurvature": 0,
     }.items():
         gmsh.option.setNumber(name, value)
@@ -344,8 +438,9 @@ def _add_surfaces(gmsh: Any, surfaces: list[tuple[NDArray[np.float64], NDArray[n
     for number, (points, triangles) in enumerate(surfaces, 1):
         gmsh.model.addDiscreteEntity(2, number)
         gmsh.model.mesh.addNodes(2, number, np.arange(node, node + len(points)), points.ravel())
-        gmsh.model.mesh.addElementsByType(number, 2, np.arange(element, element + len(triangles)),
-                                          (triangles + node).ravel())
+        gmsh.model.mesh.addElementsByType(
+            number, 2, np.arange(element, element + len(triangles)), (triangles + node).ravel()
+        )
         node, element = node + len(points), element + len(triangles)
 
 
@@ -359,8 +454,12 @@ def _reparametrised_shells(gmsh: Any) -> list[list[int]]:
     for tag in patches:
         joined = [shell for shell in shells if shell[0] & curves[tag]]
         shells = [shell for shell in shells if not shell[0] & curves[tag]]
-        shells.append((curves[tag].union(*[shell[0] for shell in joined]),
-                       sorted([tag, *[other for shell in joined for other in shell[1]]])))
+        shells.append(
+            (
+                curves[tag].union(*[shell[0] for shell in joined]),
+                sorted([tag, *[other for shell in joined for other in shell[1]]]),
+            )
+        )
 
     def place(shell: list[int]) -> tuple[float, ...]:
         boxes = np.array([gmsh.model.getBoundingBox(2, tag) for tag in shell])
@@ -379,15 +478,21 @@ def _add_volumes(gmsh: Any, shells: list[list[int]], has_host: bool) -> list[int
     return volumes
 
 
-def _set_sizes(gmsh: Any, volumes: list[int], shells: list[list[int]], size: float, host_size: float,
-               reach: float) -> None:
+def _set_sizes(
+    gmsh: Any, volumes: list[int], shells: list[list[int]], size: float, host_size: float, reach: float
+) -> None:
     """Even elements in the tumour's volumes and shells, growing with the distance from them."""
     field = gmsh.model.mesh.field
     distance, growing, even, finest = (field.add(kind) for kind in ("Distance", "Threshold", "Constant", "Min"))
     field.setNumbers(distance, "SurfacesList", [tag for shell in shells for tag in shell])
     field.setNumber(distance, "Sampling", 20)
-    for name, value in {"InField": distance, "SizeMin": size, "SizeMax": host_size, "DistMin": 0.0,
-                        "DistMax": reach}.items():
+    for name, value in {
+        "InField": distance,
+        "SizeMin": size,
+        "SizeMax": host_size,
+        "DistMin": 0.0,
+        "DistMax": reach,
+    }.items():
         field.setNumber(growing, name, value)
     field.setNumbers(even, "VolumesList", volumes)
     field.setNumber(even, "VIn", size)
@@ -418,15 +523,20 @@ def ball_in_ball(radius: float, host_radius: float, *, size: float, host_size: f
         import gmsh
         import pygmsh
     except (ImportError, OSError) as error:
-        raise MeshFault(f"pygmsh cannot be loaded ({error})", "the packages pygmsh and gmsh and their system libraries",
-                        f"pip install pygmsh; {SYSTEM_LIBRARIES}") from error
+        raise MeshFault(
+            f"pygmsh cannot be loaded ({error})",
+            "the packages pygmsh and gmsh and their system libraries",
+            f"pip install pygmsh; {SYSTEM_LIBRARIES}",
+        ) from error
     sizes = Sizes(size, host_size, host_radius - radius)
     with pygmsh.occ.Geometry() as geometry:
         _set_options(gmsh)
-        geometry.boolean_fragments(geometry.add_ball([0.0, 0.0, 0.0], host_radius),
-                                   geometry.add_ball([0.0, 0.0, 0.0], radius))
+        geometry.boolean_fragments(
+            geometry.add_ball([0.0, 0.0, 0.0], host_radius), geometry.add_ball([0.0, 0.0, 0.0], radius)
+        )
         geometry.set_mesh_size_callback(
-            lambda dimension, tag, x, y, z, other: float(sizes.at(np.sqrt(x * x + y * y + z * z) - radius)))
+            lambda dimension, tag, x, y, z, other: float(sizes.at(np.sqrt(x * x + y * y + z * z) - radius))
+        )
         mesh = geometry.generate_mesh(dim=3)
     tetrahedra = np.asarray(mesh.cells_dict["tetra"], np.int64)
     used, numbers = np.unique(tetrahedra, return_inverse=True)
@@ -434,8 +544,13 @@ def ball_in_ball(radius: float, host_radius: float, *, size: float, host_size: f
     flipped = signed_volumes(points, tetrahedra) < 0.0
     tetrahedra[flipped] = tetrahedra[flipped][:, [0, 2, 1, 3]]
     within = np.linalg.norm(points[tetrahedra].mean(axis=1), axis=1) < radius
-    return TumourMesh(points, tetrahedra, np.where(within, REGIONS["tumour"], REGIONS["host"]),
-                      {REGIONS["host"]: "host", REGIONS["tumour"]: "tumour"}, mesher="gmsh")
+    return TumourMesh(
+        points,
+        tetrahedra,
+        np.where(within, REGIONS["tumour"], REGIONS["host"]),
+        {REGIONS["host"]: "host", REGIONS["tumour"]: "tumour"},
+        mesher="gmsh",
+    )
 
 
 if __name__ == "__main__":

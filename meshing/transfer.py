@@ -20,8 +20,13 @@ from ..imaging.study import Grid
 from .mesh import TumourMesh
 from .quality import face_pairs
 
-MIN_VALID = Parameter(0.5, "1", "valid fraction of an element below which its value is taken from its neighbours",
-                      "project specification, tissue §2", (0.1, 0.9))
+MIN_VALID = Parameter(
+    0.5,
+    "1",
+    "valid fraction of an element below which its value is taken from its neighbours",
+    "project specification, tissue §2",
+    (0.1, 0.9),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +52,14 @@ def overlaps(mesh: TumourMesh, grid: Grid) -> csr_array:
     """
     corners = grid.index(mesh.points) + 0.5
     starts, voxels, volumes = _shared_volumes(corners, mesh.tetrahedra, np.array(grid.shape))
-    return csr_array((volumes * grid.voxel_volume, voxels, starts),
-                     shape=(len(mesh.tetrahedra), int(np.prod(grid.shape))))
+    return csr_array(
+        (volumes * grid.voxel_volume, voxels, starts), shape=(len(mesh.tetrahedra), int(np.prod(grid.shape)))
+    )
 
 
-def to_elements(shared: csr_array, values: ArrayLike, valid: ArrayLike | None = None, *,
-                mesh: TumourMesh | None = None) -> ElementValues:
+def to_elements(
+    shared: csr_array, values: ArrayLike, valid: ArrayLike | None = None, *, mesh: TumourMesh | None = None
+) -> ElementValues:
     """A map on voxels as means over elements.
 
     shared  from ``overlaps``
@@ -87,16 +94,18 @@ def _flat(values: ArrayLike, valid: ArrayLike | None, shared: csr_array) -> tupl
     return np.where(usable, value, 0.0), usable.astype(np.float64)
 
 
-def _squares_around(shared: csr_array, value: NDArray[np.float64], usable: NDArray[np.float64],
-                    mean: NDArray[np.float64]) -> NDArray[np.float64]:
+def _squares_around(
+    shared: csr_array, value: NDArray[np.float64], usable: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """(elements,) sum of shared volume times squared deviation from the element's mean."""
     row = np.repeat(np.arange(shared.shape[0]), np.diff(shared.indptr))
     deviation = (value[shared.indices] - mean[row]) ** 2 * usable[shared.indices]
     return np.asarray(np.bincount(row, shared.data * np.nan_to_num(deviation), shared.shape[0]), np.float64)
 
 
-def _filled_from_neighbours(mesh: TumourMesh, mean: NDArray[np.float64], poor: NDArray[np.bool_]
-                            ) -> NDArray[np.float64]:
+def _filled_from_neighbours(
+    mesh: TumourMesh, mean: NDArray[np.float64], poor: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Poor elements take the volume-weighted mean of known face neighbours of their region, ring by ring."""
     _, sides = face_pairs(mesh.tetrahedra)
     inner = sides[sides[:, 1] >= 0]
@@ -119,8 +128,9 @@ def coverage(shared: csr_array, grid: Grid) -> NDArray[np.float64]:
     return np.asarray((shared.sum(axis=0) / grid.voxel_volume).reshape(grid.shape))
 
 
-def conservation(shared: csr_array, values: ArrayLike, on_elements: ElementValues,
-                 valid: ArrayLike | None = None) -> dict[str, float]:
+def conservation(
+    shared: csr_array, values: ArrayLike, on_elements: ElementValues, valid: ArrayLike | None = None
+) -> dict[str, float]:
     """The integral of a map over the mesh, taken on its voxels and on its elements; ready for JSON.
 
     voxel_integral  sum over valid voxels of value times the volume shared with the mesh
@@ -153,8 +163,9 @@ def to_nodes(mesh: TumourMesh, element_values: ArrayLike) -> NDArray[np.float64]
     weight = np.repeat(mesh.volumes, 4)
     values = np.repeat(np.asarray(element_values, np.float64), 4)
     corner = mesh.tetrahedra.ravel()
-    return np.asarray(np.bincount(corner, weight * values, len(mesh.points))
-                      / np.bincount(corner, weight, len(mesh.points)))
+    return np.asarray(
+        np.bincount(corner, weight * values, len(mesh.points)) / np.bincount(corner, weight, len(mesh.points))
+    )
 
 
 @njit(cache=True)

@@ -28,8 +28,9 @@ TETRAHEDRON = 10
 Fields = Mapping[str, ArrayLike]
 
 
-def write_mesh(path: Path | str, mesh: TumourMesh, cell_data: Fields | None = None,
-               point_data: Fields | None = None) -> None:
+def write_mesh(
+    path: Path | str, mesh: TumourMesh, cell_data: Fields | None = None, point_data: Fields | None = None
+) -> None:
     """Write a mesh with its region on every element, and any further fields, as .vtu or .vtkhdf.
 
     Raises ConfigurationRejected for another ending.
@@ -37,26 +38,38 @@ def write_mesh(path: Path | str, mesh: TumourMesh, cell_data: Fields | None = No
     cells, nodes = dict(cell_data or {}), dict(point_data or {})
     suffix = Path(path).suffix.lower()
     if suffix == ".vtkhdf":
-        write_steps(path, mesh, [0.0], [mesh.points], {name: [values] for name, values in nodes.items()},
-                    {name: [values] for name, values in cells.items()})
+        write_steps(
+            path,
+            mesh,
+            [0.0],
+            [mesh.points],
+            {name: [values] for name, values in nodes.items()},
+            {name: [values] for name, values in cells.items()},
+        )
     elif suffix == ".vtu":
-        content = meshio.Mesh(mesh.points, [("tetra", mesh.tetrahedra)],
-                              point_data={name: np.asarray(values) for name, values in nodes.items()},
-                              cell_data={name: [np.asarray(values)] for name, values in
-                                         {"region": mesh.region, **cells}.items()})
+        content = meshio.Mesh(
+            mesh.points,
+            [("tetra", mesh.tetrahedra)],
+            point_data={name: np.asarray(values) for name, values in nodes.items()},
+            cell_data={name: [np.asarray(values)] for name, values in {"region": mesh.region, **cells}.items()},
+        )
         with written_whole(path) as beside:
             meshio.write(beside, content)
     else:
-        raise ConfigurationRejected(f"mesh file with the ending {suffix!r}", ".vtu or .vtkhdf",
-                                    "change the ending of the output file")
+        raise ConfigurationRejected(
+            f"mesh file with the ending {suffix!r}", ".vtu or .vtkhdf", "change the ending of the output file"
+        )
 
 
 def write_surface(path: Path | str, mesh: TumourMesh, name: str) -> None:
     """Write the closed surface of a region as triangles (.stl, .ply, .obj, .vtu or .vtk), mm, LPS."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".stl", ".ply", ".obj", ".vtu", ".vtk"):
-        raise ConfigurationRejected(f"surface file with the ending {suffix!r}", ".stl, .ply, .obj, .vtu or .vtk",
-                                    "change the ending of the output file")
+        raise ConfigurationRejected(
+            f"surface file with the ending {suffix!r}",
+            ".stl, .ply, .obj, .vtu or .vtk",
+            "change the ending of the output file",
+        )
     used, triangles = np.unique(mesh.surface_of(name), return_inverse=True)
     with written_whole(path) as beside:
         meshio.write(beside, meshio.Mesh(mesh.points[used], [("triangle", triangles.reshape(-1, 3).astype(np.int32))]))
@@ -86,8 +99,13 @@ class MovingMeshWriter:
         _whole(self._root, "Types", np.full(elements, TETRAHEDRON, np.uint8))
         return self
 
-    def append(self, time: float, points: NDArray[np.float64] | None = None, point_data: Fields | None = None,
-               cell_data: Fields | None = None) -> None:
+    def append(
+        self,
+        time: float,
+        points: NDArray[np.float64] | None = None,
+        point_data: Fields | None = None,
+        cell_data: Fields | None = None,
+    ) -> None:
         """One more step.
 
         time        day
@@ -103,11 +121,19 @@ class MovingMeshWriter:
         for group, values in fields.items():
             for name, field in values.items():
                 _append(self._root.require_group(group), name, np.asarray(field))
-                _append(self._root.require_group(f"Steps/{group}Offsets"), name,
-                        np.array([self._steps * len(np.asarray(field))]))
-        one_step = {"Values": np.array([float(time)]), "PartOffsets": np.zeros(1, np.int64),
-                    "NumberOfParts": np.ones(1, np.int64), "PointOffsets": np.array([self._steps * nodes]),
-                    "CellOffsets": np.zeros((1, 1), np.int64), "ConnectivityIdOffsets": np.zeros((1, 1), np.int64)}
+                _append(
+                    self._root.require_group(f"Steps/{group}Offsets"),
+                    name,
+                    np.array([self._steps * len(np.asarray(field))]),
+                )
+        one_step = {
+            "Values": np.array([float(time)]),
+            "PartOffsets": np.zeros(1, np.int64),
+            "NumberOfParts": np.ones(1, np.int64),
+            "PointOffsets": np.array([self._steps * nodes]),
+            "CellOffsets": np.zeros((1, 1), np.int64),
+            "ConnectivityIdOffsets": np.zeros((1, 1), np.int64),
+        }
         _finish_step(self._root, one_step, self._steps + 1)
         self._steps += 1
 
@@ -117,20 +143,31 @@ class MovingMeshWriter:
                 _to_disk(self._path, self._file)
 
 
-def write_steps(path: Path | str, mesh: TumourMesh, times: Sequence[float],
-                points_per_step: Sequence[NDArray[np.float64]] | None = None,
-                point_data: Mapping[str, Sequence[ArrayLike]] | None = None,
-                cell_data: Mapping[str, Sequence[ArrayLike]] | None = None) -> None:
+def write_steps(
+    path: Path | str,
+    mesh: TumourMesh,
+    times: Sequence[float],
+    points_per_step: Sequence[NDArray[np.float64]] | None = None,
+    point_data: Mapping[str, Sequence[ArrayLike]] | None = None,
+    cell_data: Mapping[str, Sequence[ArrayLike]] | None = None,
+) -> None:
     """Write a moving mesh with its fields over time as one .vtkhdf; each sequence has one entry for each time."""
     with MovingMeshWriter(path, mesh) as writer:
         for step, time in enumerate(times):
-            writer.append(time, None if points_per_step is None else points_per_step[step],
-                          {name: values[step] for name, values in (point_data or {}).items()},
-                          {name: values[step] for name, values in (cell_data or {}).items()})
+            writer.append(
+                time,
+                None if points_per_step is None else points_per_step[step],
+                {name: values[step] for name, values in (point_data or {}).items()},
+                {name: values[step] for name, values in (cell_data or {}).items()},
+            )
 
 
-def write_points(path: Path | str, times: Sequence[float], points: Sequence[NDArray[Any]],
-                 point_data: Mapping[str, Sequence[ArrayLike]] | None = None) -> None:
+def write_points(
+    path: Path | str,
+    times: Sequence[float],
+    points: Sequence[NDArray[Any]],
+    point_data: Mapping[str, Sequence[ArrayLike]] | None = None,
+) -> None:
     """Write points over time as one .vtkhdf (PolyData); their number may change from step to step.
 
     times   one for each step
@@ -140,11 +177,21 @@ def write_points(path: Path | str, times: Sequence[float], points: Sequence[NDAr
         root = _root(file, "PolyData")
         before = 0
         for step, (time, places) in enumerate(zip(times, points)):
-            _append_points(root, step, before, np.asarray(places),
-                           {name: values[step] for name, values in (point_data or {}).items()})
-            one_step = {"Values": np.array([float(time)]), "PartOffsets": np.array([step]),
-                        "NumberOfParts": np.ones(1, np.int64), "PointOffsets": np.array([before]),
-                        "CellOffsets": np.zeros((1, 4), np.int64), "ConnectivityIdOffsets": np.zeros((1, 4), np.int64)}
+            _append_points(
+                root,
+                step,
+                before,
+                np.asarray(places),
+                {name: values[step] for name, values in (point_data or {}).items()},
+            )
+            one_step = {
+                "Values": np.array([float(time)]),
+                "PartOffsets": np.array([step]),
+                "NumberOfParts": np.ones(1, np.int64),
+                "PointOffsets": np.array([before]),
+                "CellOffsets": np.zeros((1, 4), np.int64),
+                "ConnectivityIdOffsets": np.zeros((1, 4), np.int64),
+            }
             _finish_step(root, one_step, step + 1)
             before += len(places)
         _to_disk(path, file)
@@ -192,8 +239,11 @@ def read_step(path: Path | str, step: int = -1) -> Step:
             _refuse_links(file)
             return _read_step(file["VTKHDF"], step)
     except (OSError, KeyError) as error:
-        raise FileRejected(f"{Path(path).name!r} is no readable VTKHDF file ({error})", "a .vtkhdf file",
-                           "check the file, or write it again") from error
+        raise FileRejected(
+            f"{Path(path).name!r} is no readable VTKHDF file ({error})",
+            "a .vtkhdf file",
+            "check the file, or write it again",
+        ) from error
 
 
 def _read_step(root: Any, step: int) -> Step:
@@ -209,13 +259,20 @@ def _read_step(root: Any, step: int) -> Step:
     for group, found in fields.items():
         for name in root.get(group, {}):
             first = int(root[f"Steps/{group}Offsets/{name}"][step])
-            found[name] = root[f"{group}/{name}"][first:first + lengths[group]]
-    return Step(float(root["Steps/Values"][step]), root["Points"][start:start + number], tetrahedra,
-                fields["PointData"], fields["CellData"], steps)
+            found[name] = root[f"{group}/{name}"][first : first + lengths[group]]
+    return Step(
+        float(root["Steps/Values"][step]),
+        root["Points"][start : start + number],
+        tetrahedra,
+        fields["PointData"],
+        fields["CellData"],
+        steps,
+    )
 
 
 def _refuse_links(file: Any) -> None:
     """External links, external storage and virtual datasets would make h5py read other files."""
+
     def look(group: Any) -> None:
         for name in group:
             if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
@@ -224,8 +281,9 @@ def _refuse_links(file: Any) -> None:
             if isinstance(item, h5py.Group):
                 look(item)
             elif item.external or item.is_virtual:
-                raise FileRejected("the file keeps values in another file", "a file that stands alone",
-                                   "do not open it")
+                raise FileRejected(
+                    "the file keeps values in another file", "a file that stands alone", "do not open it"
+                )
 
     look(file)
 
@@ -261,15 +319,22 @@ def _append(group: Any, name: str, values: NDArray[Any]) -> None:
         values = values.astype(np.int64)
     if name not in group:
         rows = max(1, min(len(values), 65536))
-        group.create_dataset(name, shape=(0, *values.shape[1:]), maxshape=(None, *values.shape[1:]), dtype=values.dtype,
-                             chunks=(rows, *values.shape[1:]), compression="gzip" if len(values) > 16 else None)
+        group.create_dataset(
+            name,
+            shape=(0, *values.shape[1:]),
+            maxshape=(None, *values.shape[1:]),
+            dtype=values.dtype,
+            chunks=(rows, *values.shape[1:]),
+            compression="gzip" if len(values) > 16 else None,
+        )
     dataset = group[name]
     dataset.resize(len(dataset) + len(values), axis=0)
-    dataset[len(dataset) - len(values):] = values
+    dataset[len(dataset) - len(values) :] = values
 
 
-def _check_step(root: Any, steps: int, points: NDArray[Any], fields: Mapping[str, Fields],
-                lengths: Mapping[str, int]) -> None:
+def _check_step(
+    root: Any, steps: int, points: NDArray[Any], fields: Mapping[str, Fields], lengths: Mapping[str, int]
+) -> None:
     if points.shape != (lengths["PointData"], 3):
         raise ValueError(f"points of shape {points.shape} for {lengths['PointData']} nodes")
     for group, values in fields.items():

@@ -76,10 +76,18 @@ def pattern_of(mesh: TumourMesh, split: bool = True) -> Pattern:
     places, pressures = np.unique(nodes + count * region[:, None], return_inverse=True)
     pressures = pressures.reshape(nodes.shape)
     return Pattern(
-        gradients(mesh.points, nodes), volumes, nodes, pressures, places % count,
-        corners_of(nodes, count), corners_of(pressures, len(places)),
-        graph(nodes, nodes, (count, count)), graph(pressures, nodes, (len(places), count)),
-        graph(pressures, pressures, (len(places), len(places))), count)
+        gradients(mesh.points, nodes),
+        volumes,
+        nodes,
+        pressures,
+        places % count,
+        corners_of(nodes, count),
+        corners_of(pressures, len(places)),
+        graph(nodes, nodes, (count, count)),
+        graph(pressures, nodes, (len(places), count)),
+        graph(pressures, pressures, (len(places), len(places))),
+        count,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +149,19 @@ class Assembly:
     def _elements(self, displacement: Real, pressure: Real, stretch: Real) -> tuple[Real, Real, Real]:
         count = len(self.pattern.nodes)
         h, w, law = np.empty((count, 4, 3)), np.empty((count, 4, 3)), np.empty((count, 6))
-        _visit_elements(self.pattern.nodes, self.pattern.pressures, self.pattern.gradients, self.pattern.volumes,
-                        displacement, pressure, stretch, self.shear, h, w, law)
+        _visit_elements(
+            self.pattern.nodes,
+            self.pattern.pressures,
+            self.pattern.gradients,
+            self.pattern.volumes,
+            displacement,
+            pressure,
+            stretch,
+            self.shear,
+            h,
+            w,
+            law,
+        )
         return h, w, law
 
     def _stiffness(self, uu: Real) -> sparse.bsr_matrix:
@@ -164,8 +183,19 @@ def _compiled(kernel: Kernel) -> Kernel:
 
 
 @_compiled
-def _visit_elements(nodes: Whole, pressures: Whole, gradients: Real, volumes: Real, displacement: Real, pressure: Real,
-                    stretch: Real, shear: Real, h: Real, w: Real, law: Real) -> None:
+def _visit_elements(
+    nodes: Whole,
+    pressures: Whole,
+    gradients: Real,
+    volumes: Real,
+    displacement: Real,
+    pressure: Real,
+    stretch: Real,
+    shear: Real,
+    h: Real,
+    w: Real,
+    law: Real,
+) -> None:
     """h_a = Fe^-T G_a, w_a = Fe G_a and, per element, a', pbar Je, I1, Je, V, g."""
     for e in prange(nodes.shape[0]):
         g = stretch[e]
@@ -230,8 +260,9 @@ _compliance = njit(inline="always")(_compliance)
 
 
 @_compiled
-def _gather_volumes(pointer: Whole, corners: Whole, pressures: Whole, pressure: Real, law: Real, shear: Real,
-                    bulk: Real, volumes: Real) -> None:
+def _gather_volumes(
+    pointer: Whole, corners: Whole, pressures: Whole, pressure: Real, law: Real, shear: Real, bulk: Real, volumes: Real
+) -> None:
     for node in prange(pointer.shape[0] - 1):
         for k in range(pointer[node], pointer[node + 1]):
             e, b = corners[k] // 4, corners[k] % 4
@@ -242,8 +273,9 @@ def _gather_volumes(pointer: Whole, corners: Whole, pressures: Whole, pressure: 
 
 
 @_compiled
-def _gather_stiffness(pointer: Whole, corners: Whole, slot: Whole, gradients: Real, h: Real, w: Real, law: Real,
-                      data: Real) -> None:
+def _gather_stiffness(
+    pointer: Whole, corners: Whole, slot: Whole, gradients: Real, h: Real, w: Real, law: Real, data: Real
+) -> None:
     for node in prange(pointer.shape[0] - 1):
         for k in range(pointer[node], pointer[node + 1]):
             e, a = corners[k] // 4, corners[k] % 4
@@ -261,13 +293,26 @@ def _gather_stiffness(pointer: Whole, corners: Whole, slot: Whole, gradients: Re
                 for i in range(3):
                     block[i, i] += iso * dot
                     for j in range(3):
-                        block[i, j] += (ahead * h[e, a, i] * h[e, b, j] + behind * h[e, b, i] * h[e, a, j]
-                                        - 2.0 / 3.0 * iso * (h[e, a, i] * w[e, b, j] + w[e, a, i] * h[e, b, j]))
+                        block[i, j] += (
+                            ahead * h[e, a, i] * h[e, b, j]
+                            + behind * h[e, b, i] * h[e, a, j]
+                            - 2.0 / 3.0 * iso * (h[e, a, i] * w[e, b, j] + w[e, a, i] * h[e, b, j])
+                        )
 
 
 @_compiled
-def _gather_constraint(pointer: Whole, corners: Whole, slot_pu: Whole, slot_pp: Whole, h: Real, law: Real, shear: Real,
-                       bulk: Real, pu: Real, pp: Real) -> None:
+def _gather_constraint(
+    pointer: Whole,
+    corners: Whole,
+    slot_pu: Whole,
+    slot_pp: Whole,
+    h: Real,
+    law: Real,
+    shear: Real,
+    bulk: Real,
+    pu: Real,
+    pp: Real,
+) -> None:
     for node in prange(pointer.shape[0] - 1):
         for k in range(pointer[node], pointer[node + 1]):
             e, b = corners[k] // 4, corners[k] % 4

@@ -41,8 +41,11 @@ def refuse_elements(wrong: NDArray[np.bool_], what: str, expected: str) -> None:
     """Raise SolverFault that names the wrong elements, if there is one."""
     elements = np.flatnonzero(wrong)
     if elements.size:
-        raise SolverFault(f"{elements.size} elements have {what}: {named(elements)}", expected,
-                          "remesh, or look at these elements in the input")
+        raise SolverFault(
+            f"{elements.size} elements have {what}: {named(elements)}",
+            expected,
+            "remesh, or look at these elements in the input",
+        )
 
 
 def named(elements: NDArray[np.int64], most: int = 10) -> str:

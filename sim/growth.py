@@ -92,9 +92,18 @@ class Equilibrium:
         return tuple(len(increment.linear) for increment in self.increments)
 
 
-def grow(mesh: TumourMesh, stretch: Real, materials: Mapping[str, Material], *, springs: Springs,
-         held: NDArray[np.bool_] | None = None, start: Equilibrium | None = None, max_log_increment: float = 0.025,
-         tolerance: float = 1e-8, progress: Progress | None = None) -> Equilibrium:
+def grow(
+    mesh: TumourMesh,
+    stretch: Real,
+    materials: Mapping[str, Material],
+    *,
+    springs: Springs,
+    held: NDArray[np.bool_] | None = None,
+    start: Equilibrium | None = None,
+    max_log_increment: float = 0.025,
+    tolerance: float = 1e-8,
+    progress: Progress | None = None,
+) -> Equilibrium:
     """The equilibrium of the mesh when its elements have grown (stretch > 1) or shrunk (stretch < 1).
 
     mesh               without load: the reference configuration
@@ -112,16 +121,26 @@ def grow(mesh: TumourMesh, stretch: Real, materials: Mapping[str, Material], *, 
     enough increment is found.
     """
     stretch = np.asarray(stretch, dtype=np.float64)
-    refuse_elements(~(np.isfinite(stretch) & (stretch > 0.0)), "a growth stretch that is no positive number",
-                    "finite stretches above 0")
+    refuse_elements(
+        ~(np.isfinite(stretch) & (stretch > 0.0)),
+        "a growth stretch that is no positive number",
+        "finite stretches above 0",
+    )
     body = Body.of(mesh, materials, springs, held)
     state, begin = (body.at_rest(), np.ones_like(stretch)) if start is None else (body.going_on(start), start.stretch)
     state, increments = _march(body, state, begin, stretch, max_log_increment, tolerance, progress)
     return body.equilibrium(state, stretch, increments)
 
 
-def _march(body: Body, state: Real, begin: Real, end: Real, max_log_increment: float, tolerance: float,
-           progress: Progress | None) -> tuple[Real, tuple[Increment, ...]]:
+def _march(
+    body: Body,
+    state: Real,
+    begin: Real,
+    end: Real,
+    max_log_increment: float,
+    tolerance: float,
+    progress: Progress | None,
+) -> tuple[Real, tuple[Increment, ...]]:
     """From the growth ``begin`` to ``end`` in increments of equal ln g, halved where Newton fails."""
     change = np.log(end) - np.log(begin)
     size = 1.0 / max(1.0, np.ceil(np.abs(change).max() / max_log_increment - 1e-9))
@@ -166,8 +185,15 @@ class Body:
     best: int = 0
 
     @classmethod
-    def of(cls, mesh: TumourMesh, materials: Mapping[str, Material], springs: Springs,
-           held: NDArray[np.bool_] | None = None, *, split: bool = True) -> Body:
+    def of(
+        cls,
+        mesh: TumourMesh,
+        materials: Mapping[str, Material],
+        springs: Springs,
+        held: NDArray[np.bool_] | None = None,
+        *,
+        split: bool = True,
+    ) -> Body:
         """The supported body of a mesh; ``split`` as in ``pattern_of``.
 
         Raises ConfigurationRejected when it could move as a whole, SolverFault as ``checked_volumes``.
@@ -179,9 +205,14 @@ class Body:
         free = np.ones_like(mesh.points) if held is None else 1.0 - np.asarray(held, dtype=np.float64)
         size = p.volumes ** (2.0 / 3.0)
         _refuse_rigid_motion(mesh.points, spring[:, None] + (1.0 - free) * assembly.shear.mean() * size.mean())
-        return cls(assembly, mesh.points, spring, free,
-                   _largest_around(p.nodes, assembly.shear * size, p.node_count),
-                   _largest_around(p.pressures, p.volumes, len(p.pressure_node)))
+        return cls(
+            assembly,
+            mesh.points,
+            spring,
+            free,
+            _largest_around(p.nodes, assembly.shear * size, p.node_count),
+            _largest_around(p.pressures, p.volumes, len(p.pressure_node)),
+        )
 
     def at_rest(self) -> Real:
         """The state without growth: no displacement, no pressure."""
@@ -190,19 +221,27 @@ class Body:
     def going_on(self, start: Equilibrium) -> Real:
         """The state of an earlier equilibrium."""
         if start.displacement.shape != self.points.shape or start.pressure.shape != self.volume.shape:
-            raise SolverFault(f"an equilibrium of {len(start.displacement)} nodes on a mesh of {len(self.points)}",
-                              "an equilibrium of the same mesh", "transfer it first, or start anew")
+            raise SolverFault(
+                f"an equilibrium of {len(start.displacement)} nodes on a mesh of {len(self.points)}",
+                "an equilibrium of the same mesh",
+                "transfer it first, or start anew",
+            )
         return np.concatenate([start.displacement.ravel(), start.pressure])
 
     def parts(self, state: Real) -> tuple[Real, Real]:
         """Displacement (nodes, 3) and pressure of a state."""
-        return state[:self.points.size].reshape(-1, 3), state[self.points.size:]
+        return state[: self.points.size].reshape(-1, 3), state[self.points.size :]
 
     def settle(self, state: Real, stretch: Real, tolerance: float) -> tuple[Real, Increment]:
         """The equilibrium at ``stretch``, from a state nearby. Raises SolverFault when it is too far away."""
-        solved = newton(state, lambda x: self.residual(x, stretch),
-                        lambda x, r, wanted: self.direction(x, r, stretch, wanted),
-                        norm=self.norm, admissible=lambda x: not self.squeezed(x, stretch).any(), tolerance=tolerance)
+        solved = newton(
+            state,
+            lambda x: self.residual(x, stretch),
+            lambda x, r, wanted: self.direction(x, r, stretch, wanted),
+            norm=self.norm,
+            admissible=lambda x: not self.squeezed(x, stretch).any(),
+            tolerance=tolerance,
+        )
         return solved.x, Increment(1.0, solved.residuals, solved.linear)
 
     def residual(self, state: Real, stretch: Real) -> Real:
@@ -249,7 +288,7 @@ class Body:
         stiffness, mass = self.assembly.soft_tangent(displacement, pressure, stretch)
         self._support(stiffness)
         cycle = multigrid(stiffness, rigid_motions(self.points + displacement) * self.free.reshape(-1, 1))
-        return lambda r: np.concatenate([cycle(r[:self.points.size]), r[self.points.size:] / mass])
+        return lambda r: np.concatenate([cycle(r[: self.points.size]), r[self.points.size :] / mass])
 
     def _support(self, stiffness: sparse.bsr_matrix) -> None:
         """Add the springs to the diagonal blocks; clear the rows and columns that are held."""
@@ -264,15 +303,21 @@ class Body:
         displacement, pressure = self.parts(state)
         deformation = self.assembly.deformation(displacement)
         elastic = Deformation.of(np.moveaxis(deformation / stretch[:, None, None], 0, -1)[..., None])
-        mean, shear, bulk = (x[:, None] for x in (self.assembly.mean_pressure(pressure), self.assembly.shear,
-                                                  self.assembly.bulk))
+        mean, shear, bulk = (
+            x[:, None] for x in (self.assembly.mean_pressure(pressure), self.assembly.shear, self.assembly.bulk)
+        )
         stored = energy(elastic, mean, shear, bulk)[:, 0]
         return Equilibrium(
-            displacement.copy(), pressure.copy(), stretch, elastic.jacobian[:, 0],
+            displacement.copy(),
+            pressure.copy(),
+            stretch,
+            elastic.jacobian[:, 0],
             np.ascontiguousarray(np.moveaxis(cauchy(elastic, mean, shear)[..., 0], -1, 0)),
             dot(self.assembly.pattern.volumes * stretch**3, stored),
             0.5 * dot(self.spring, np.einsum("ai,ai->a", displacement, displacement)),
-            increments, self.norm(self.residual(state, stretch)))
+            increments,
+            self.norm(self.residual(state, stretch)),
+        )
 
     def stuck(self, state: Real, stretch: Real, share: float, fault: SolverFault) -> SolverFault:
         """The error that says how far growth came and which elements are squeezed most."""
@@ -281,8 +326,10 @@ class Body:
         worst = np.argsort(jacobian, kind="stable")[:5]
         return SolverFault(
             f"growth stopped at {share:.1%} of the step ({fault.found}); most squeezed elements {named(worst)}, "
-            f"elastic volume ratio {jacobian[worst[0]]:.3f}", "an equilibrium in increments of growth",
-            "remesh, take a shorter macro step, or look at the growth of these elements")
+            f"elastic volume ratio {jacobian[worst[0]]:.3f}",
+            "an equilibrium in increments of growth",
+            "remesh, take a shorter macro step, or look at the growth of these elements",
+        )
 
 
 def rigid_motions(points: Real) -> Real:
@@ -298,9 +345,11 @@ def _refuse_rigid_motion(points: Real, support: Real) -> None:
     modes = rigid_motions(points / np.ptp(points, axis=0).max())
     resistance = np.einsum("di,d,dj->ij", modes, support.ravel(), modes)
     if np.linalg.matrix_rank(resistance, tol=1e-9 * max(np.trace(resistance), 1e-300), hermitian=True) < 6:
-        raise ConfigurationRejected("supports that let the body move as a whole",
-                                    "springs or held nodes that stop three translations and three rotations",
-                                    "give the springs a stiffness, or hold more nodes")
+        raise ConfigurationRejected(
+            "supports that let the body move as a whole",
+            "springs or held nodes that stop three translations and three rotations",
+            "give the springs a stiffness, or hold more nodes",
+        )
 
 
 def _largest_around(numbers: NDArray[np.int64], values: Real, count: int) -> Real:

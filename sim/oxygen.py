@@ -37,38 +37,86 @@ Real = NDArray[np.float64]
 SECONDS_PER_DAY = 86_400.0
 
 BLOOD_OXYGEN = Parameter(
-    72.0, "mmHg", meaning="oxygen in the blood that supplies the tissue", range=(40.0, 72.0),
-    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; lower bound ASSUMED")
+    72.0,
+    "mmHg",
+    meaning="oxygen in the blood that supplies the tissue",
+    range=(40.0, 72.0),
+    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; lower bound ASSUMED",
+)
 HALF_OXYGEN = Parameter(
-    1.2, "mmHg", meaning="oxygen at which uptake is half its maximum", range=(0.5, 2.5),
-    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED")
+    1.2,
+    "mmHg",
+    meaning="oxygen at which uptake is half its maximum",
+    range=(0.5, 2.5),
+    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED",
+)
 OXYGEN_DIFFUSIVITY = Parameter(
-    151.0, "mm^2/day", meaning="diffusivity of oxygen in tissue (1.75e-9 m²/s)", range=(130.0, 200.0),
-    source="Grote 1977, as quoted by flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED")
+    151.0,
+    "mm^2/day",
+    meaning="diffusivity of oxygen in tissue (1.75e-9 m²/s)",
+    range=(130.0, 200.0),
+    source="Grote 1977, as quoted by flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED",
+)
 CELL_DEMAND = Parameter(
-    5.2083e-17, "mol/s", meaning="largest oxygen uptake of one cell", range=(2e-17, 1e-16),
-    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED")
+    5.2083e-17,
+    "mol/s",
+    meaning="largest oxygen uptake of one cell",
+    range=(2e-17, 1e-16),
+    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED",
+)
 CELL_DENSITY = Parameter(
-    9.39e4, "1/mm^3", meaning="cells per volume of tissue that is all cells", range=(4.7e4, 1.2e5),
-    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED")
+    9.39e4,
+    "1/mm^3",
+    meaning="cells per volume of tissue that is all cells",
+    range=(4.7e4, 1.2e5),
+    source="github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED",
+)
 OXYGEN_SOLUBILITY = Parameter(
-    1.3719e-12, "mol/mm^3/mmHg", meaning="oxygen dissolved in tissue per pressure (72 mmHg = 98.775 µmol/L)",
-    range=(1.2e-12, 1.5e-12), source="derived from flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED")
+    1.3719e-12,
+    "mol/mm^3/mmHg",
+    meaning="oxygen dissolved in tissue per pressure (72 mmHg = 98.775 µmol/L)",
+    range=(1.2e-12, 1.5e-12),
+    source="derived from flamegpu2-neuroblastoma, commit 0d8f6fa; range ASSUMED",
+)
 
 
 TUMOUR_OXYGEN = Parameter(
-    15.0, "mmHg", meaning="median oxygen of a tumour before treatment", range=(2.0, 32.0),
+    15.0,
+    "mmHg",
+    meaning="median oxygen of a tumour before treatment",
+    range=(2.0, 32.0),
     source="McKeown 2014, doi 10.1259/bjr.20130676, as quoted by flamegpu2-neuroblastoma, commit 0d8f6fa; the value "
-    "within that range is ASSUMED", assumed=True)
+    "within that range is ASSUMED",
+    assumed=True,
+)
 HOST_OXYGEN = Parameter(
-    40.0, "mmHg", meaning="oxygen of the host tissue around the tumour", range=(20.0, 60.0), assumed=True,
-    source="ASSUMED: venous to mixed capillary oxygen, no source read")
+    40.0,
+    "mmHg",
+    meaning="oxygen of the host tissue around the tumour",
+    range=(20.0, 60.0),
+    assumed=True,
+    source="ASSUMED: venous to mixed capillary oxygen, no source read",
+)
 HOST_CELLULARITY = Parameter(
-    0.3, "1", meaning="cells of the tumour's demand that use as much oxygen as host tissue", range=(0.05, 1.0),
-    assumed=True, source="ASSUMED: about 0.2 mL of oxygen per 100 mL and minute, resting tissue, no source read")
+    0.3,
+    "1",
+    meaning="cells of the tumour's demand that use as much oxygen as host tissue",
+    range=(0.05, 1.0),
+    assumed=True,
+    source="ASSUMED: about 0.2 mL of oxygen per 100 mL and minute, resting tissue, no source read",
+)
 
-PARAMETERS = (BLOOD_OXYGEN, HALF_OXYGEN, OXYGEN_DIFFUSIVITY, CELL_DEMAND, CELL_DENSITY, OXYGEN_SOLUBILITY,
-              TUMOUR_OXYGEN, HOST_OXYGEN, HOST_CELLULARITY)
+PARAMETERS = (
+    BLOOD_OXYGEN,
+    HALF_OXYGEN,
+    OXYGEN_DIFFUSIVITY,
+    CELL_DEMAND,
+    CELL_DENSITY,
+    OXYGEN_SOLUBILITY,
+    TUMOUR_OXYGEN,
+    HOST_OXYGEN,
+    HOST_CELLULARITY,
+)
 """Every parameter of the oxygen of tissue."""
 
 
@@ -89,8 +137,11 @@ def supply_for(oxygen: Any, demand: Any, blood: float = BLOOD_OXYGEN.value, half
     """
     oxygen = np.asarray(oxygen, dtype=np.float64)
     if not (np.all(oxygen >= 0.0) and np.all(oxygen < blood)):
-        raise SolverFault(f"a target oxygen between {np.min(oxygen):.3g} and {np.max(oxygen):.3g} mmHg",
-                          f"at least 0 and below {blood:g} mmHg", "lower the target or raise the oxygen of the blood")
+        raise SolverFault(
+            f"a target oxygen between {np.min(oxygen):.3g} and {np.max(oxygen):.3g} mmHg",
+            f"at least 0 and below {blood:g} mmHg",
+            "lower the target or raise the oxygen of the blood",
+        )
     return np.asarray(demand, dtype=np.float64) * oxygen / ((oxygen + half) * (blood - oxygen))
 
 
@@ -150,9 +201,16 @@ class OxygenField:
     limited: int = 0
 
 
-def solve_oxygen(mesh: TumourMesh, supply: Real, demand: Real, *, blood: float = BLOOD_OXYGEN.value,
-                 half: float = HALF_OXYGEN.value, diffusivity: float = OXYGEN_DIFFUSIVITY.value,
-                 held: Real | None = None) -> OxygenField:
+def solve_oxygen(
+    mesh: TumourMesh,
+    supply: Real,
+    demand: Real,
+    *,
+    blood: float = BLOOD_OXYGEN.value,
+    half: float = HALF_OXYGEN.value,
+    diffusivity: float = OXYGEN_DIFFUSIVITY.value,
+    held: Real | None = None,
+) -> OxygenField:
     """Steady oxygen in a mesh through whose outer surface nothing passes.
 
     supply       (elements,) 1/day, >= 0: exchange with the blood
@@ -167,12 +225,16 @@ def solve_oxygen(mesh: TumourMesh, supply: Real, demand: Real, *, blood: float =
     """
     supply, demand = np.asarray(supply, dtype=np.float64), np.asarray(demand, dtype=np.float64)
     for name, values in (("supply", supply), ("demand", demand)):
-        refuse_elements(~(np.isfinite(values) & (values >= 0.0)), f"a {name} of oxygen that is no number >= 0",
-                        "finite values of at least 0")
+        refuse_elements(
+            ~(np.isfinite(values) & (values >= 0.0)),
+            f"a {name} of oxygen that is no number >= 0",
+            "finite values of at least 0",
+        )
     held = np.full(len(mesh.points), np.nan) if held is None else np.asarray(held, dtype=np.float64)
     if not (supply.any() or demand.any() or np.isfinite(held).any()):
-        raise SolverFault("no supply, no uptake and no node at a known oxygen", "at least one of them",
-                          "give the tissue a supply")
+        raise SolverFault(
+            "no supply, no uptake and no node at a known oxygen", "at least one of them", "give the tissue a supply"
+        )
     tissue = _tissue(mesh, supply, demand, blood, half, diffusivity)
     solved = tissue.solve(held)
     limited = 0
@@ -252,9 +314,15 @@ class OxygenTissue:
         """
         free, scale = np.isnan(held), self._scale()
         without = self.corners.blood if self.corners.supply.any() else np.nanmax(held, initial=0.0)
-        return newton(np.where(free, without, held), lambda x: np.where(free, self.residual(x), 0.0),
-                      lambda x, r, wanted: self._direction(x, r, free, wanted), tolerance=1e-12, most=60, halvings=0,
-                      norm=lambda r: float((np.abs(r) / scale).max()))
+        return newton(
+            np.where(free, without, held),
+            lambda x: np.where(free, self.residual(x), 0.0),
+            lambda x, r, wanted: self._direction(x, r, free, wanted),
+            tolerance=1e-12,
+            most=60,
+            halvings=0,
+            norm=lambda r: float((np.abs(r) / scale).max()),
+        )
 
     def residual(self, nodes: Real) -> Real:
         """(nodes,) mmHg mm³/day that leave each node's surroundings beyond what arrives there."""
@@ -293,13 +361,16 @@ class OxygenTissue:
         return corner_sums(self.tetrahedra, self.quarter * rate, self.stiffness.shape[0])
 
 
-def _tissue(mesh: TumourMesh, supply: Real, demand: Real, blood: float, half: float,
-            diffusivity: float) -> OxygenTissue:
+def _tissue(
+    mesh: TumourMesh, supply: Real, demand: Real, blood: float, half: float, diffusivity: float
+) -> OxygenTissue:
     volumes, gradient = checked_volumes(mesh), gradients(mesh.points, mesh.tetrahedra)
     blocks = diffusivity * volumes[:, None, None] * np.einsum("eai,ebi->eab", gradient, gradient)
     rows, columns = np.repeat(mesh.tetrahedra, 4, axis=1), np.tile(mesh.tetrahedra, (1, 4))
-    stiffness = sparse.csr_matrix(sparse.coo_matrix((blocks.ravel(), (rows.ravel(), columns.ravel())),
-                                                    2 * (len(mesh.points),)))
-    corners = Corners(supply[:, None], demand[:, None],
-                      exchange_rate(mesh.points, mesh.tetrahedra, diffusivity)[:, None], blood, half)
+    stiffness = sparse.csr_matrix(
+        sparse.coo_matrix((blocks.ravel(), (rows.ravel(), columns.ravel())), 2 * (len(mesh.points),))
+    )
+    corners = Corners(
+        supply[:, None], demand[:, None], exchange_rate(mesh.points, mesh.tetrahedra, diffusivity)[:, None], blood, half
+    )
     return OxygenTissue(stiffness, corners, volumes[:, None] / 4.0, mesh.tetrahedra)

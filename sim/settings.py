@@ -30,9 +30,7 @@ class ForecastSettings(BaseModel):
     )
     tumour_young: float | None = Field(None, gt=0, description="stiffness of the tumour, kPa")
     host_young: float | None = Field(None, gt=0, description="stiffness of the host, kPa")
-    genetics: dict[Mutation, int] = Field(
-        default_factory=dict, description="0, 1 (ALK: 2), or -1 unknown"
-    )
+    genetics: dict[Mutation, int] = Field(default_factory=dict, description="0, 1 (ALK: 2), or -1 unknown")
     histology: int | None = Field(None, ge=0, le=6)
     gradiff: int | None = Field(None, ge=0, le=2)
     effects: bool = Field(True, description="repeat the forecast with each input changed: what it rests on")

@@ -58,9 +58,17 @@ class Solved:
         return len(self.linear)
 
 
-def newton(x: Real, residual: Operator, direction: Callable[[Real, Real, float], tuple[Real, int]], *,
-           tolerance: float, norm: Norm = euclidean, admissible: Callable[[Real], bool] = lambda x: True,
-           most: int = 15, halvings: int = 6) -> Solved:
+def newton(
+    x: Real,
+    residual: Operator,
+    direction: Callable[[Real, Real, float], tuple[Real, int]],
+    *,
+    tolerance: float,
+    norm: Norm = euclidean,
+    admissible: Callable[[Real], bool] = lambda x: True,
+    most: int = 15,
+    halvings: int = 6,
+) -> Solved:
     """Solve residual(x) = 0.
 
     direction    (x, residual, wanted reduction) -> step and the linear iterations it took
@@ -77,8 +85,11 @@ def newton(x: Real, residual: Operator, direction: Callable[[Real, Real, float],
     linear: list[int] = []
     while residuals[-1] > tolerance:
         if len(linear) == most:
-            raise SolverFault(f"residual {residuals[-1]:.2e} after {most} Newton iterations",
-                              f"at most {tolerance:.0e}", "take smaller increments")
+            raise SolverFault(
+                f"residual {residuals[-1]:.2e} after {most} Newton iterations",
+                f"at most {tolerance:.0e}",
+                "take smaller increments",
+            )
         wanted = max(min(1e-3, residuals[-1]), 0.1 * tolerance / residuals[-1])
         step, count = direction(x, r, wanted)
         x, r = _search(x, step, residuals[-1], residual, norm, admissible, halvings)
@@ -87,8 +98,15 @@ def newton(x: Real, residual: Operator, direction: Callable[[Real, Real, float],
     return Solved(x, tuple(residuals), tuple(linear))
 
 
-def _search(x: Real, step: Real, before: float, residual: Operator, norm: Norm,
-            admissible: Callable[[Real], bool], halvings: int) -> tuple[Real, Real]:
+def _search(
+    x: Real,
+    step: Real,
+    before: float,
+    residual: Operator,
+    norm: Norm,
+    admissible: Callable[[Real], bool],
+    halvings: int,
+) -> tuple[Real, Real]:
     """The longest of 1, 1/2, 1/4 ... steps that is admissible and lowers the residual."""
     for k in range(halvings + 1):
         trial = x + 0.5**k * step
@@ -96,8 +114,9 @@ def _search(x: Real, step: Real, before: float, residual: Operator, norm: Norm,
             r = residual(trial)
             if halvings == 0 or norm(r) <= (1.0 - 1e-4 * 0.5**k) * before:
                 return trial, r
-    raise SolverFault(f"no Newton step lowers the residual {before:.2e}", "a descent direction",
-                      "take smaller increments")
+    raise SolverFault(
+        f"no Newton step lowers the residual {before:.2e}", "a descent direction", "take smaller increments"
+    )
 
 
 # Symmetric positive definite systems -------------------------------------------------------------------------------
@@ -112,8 +131,14 @@ def multigrid(matrix: sparse.bsr_matrix | sparse.csr_matrix, modes: Real | None 
     The prolongator's damping is taken row by row, because the global one starts from a random vector.
     """
     hierarchy = smoothed_aggregation_solver(
-        matrix, B=modes, strength=("symmetric", {"theta": 0.0}), improve_candidates=None, max_coarse=100,
-        smooth=("jacobi", {"weighting": "local", "omega": 4.0 / 3.0}), coarse_solver="splu")
+        matrix,
+        B=modes,
+        strength=("symmetric", {"theta": 0.0}),
+        improve_candidates=None,
+        max_coarse=100,
+        smooth=("jacobi", {"weighting": "local", "omega": 4.0 / 3.0}),
+        coarse_solver="splu",
+    )
     return lambda b: _cycle(hierarchy, b, 0)
 
 
@@ -128,8 +153,9 @@ def _cycle(hierarchy: Any, b: Real, depth: int) -> Real:
     return x
 
 
-def conjugate_gradients(apply: Operator, b: Real, precondition: Operator, *, reduction: float,
-                        most: int = 500) -> tuple[Real, int]:
+def conjugate_gradients(
+    apply: Operator, b: Real, precondition: Operator, *, reduction: float, most: int = 500
+) -> tuple[Real, int]:
     """Solve A x = b for symmetric positive definite A until |b - A x| <= reduction |b|.
 
     returns x and the iterations. Raises SolverFault when they run out.
@@ -147,8 +173,11 @@ def conjugate_gradients(apply: Operator, b: Real, precondition: Operator, *, red
         z = precondition(r)
         rz, old = dot(r, z), rz
         p = z + rz / old * p
-    raise SolverFault(f"|r|/|b| = {euclidean(b - apply(x)) / euclidean(b):.1e} after {most} conjugate gradients",
-                      f"{reduction:.0e}", "look for elements of poor quality")
+    raise SolverFault(
+        f"|r|/|b| = {euclidean(b - apply(x)) / euclidean(b):.1e} after {most} conjugate gradients",
+        f"{reduction:.0e}",
+        "look for elements of poor quality",
+    )
 
 
 def solve_scalar(matrix: sparse.csr_matrix, b: Real, *, reduction: float) -> tuple[Real, int]:
@@ -167,11 +196,15 @@ def factorise(matrix: sparse.spmatrix) -> Operator:
     Raises SolverFault when the matrix is singular.
     """
     try:
-        factors = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01,
-                       options={"SymmetricMode": True})
+        factors = splu(
+            matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options={"SymmetricMode": True}
+        )
     except RuntimeError as error:
-        raise SolverFault(f"a singular matrix of {matrix.shape[0]} unknowns", "one solution",
-                          "look for parts of the mesh that nothing holds or supplies") from error
+        raise SolverFault(
+            f"a singular matrix of {matrix.shape[0]} unknowns",
+            "one solution",
+            "look for parts of the mesh that nothing holds or supplies",
+        ) from error
     return lambda b: np.asarray(factors.solve(b))
 
 
@@ -201,8 +234,9 @@ class SaddleMatrix:
         return sparse.bmat([[self.uu, self.pu.T], [self.pu, self.pp]], format="csc")
 
 
-def minres(apply: Operator, b: Real, precondition: Operator, *, reduction: float, norm: Norm = euclidean,
-           most: int = 400) -> tuple[Real, int]:
+def minres(
+    apply: Operator, b: Real, precondition: Operator, *, reduction: float, norm: Norm = euclidean, most: int = 400
+) -> tuple[Real, int]:
     """Solve A x = b for symmetric A [Paige and Saunders 1975, doi 10.1137/0712047] until norm(b - A x) has fallen.
 
     reduction   of the true residual; the recursion's own estimate lives in the preconditioner's norm and is
@@ -214,8 +248,11 @@ def minres(apply: Operator, b: Real, precondition: Operator, *, reduction: float
     goal, promised = reduction * norm(b), 1.0
     while norm(r) > goal:
         if count >= most:
-            raise SolverFault(f"residual {norm(r) / norm(b):.1e} of the start after {count} MINRES iterations",
-                              f"{reduction:.0e}", "look for elements of poor quality")
+            raise SolverFault(
+                f"residual {norm(r) / norm(b):.1e} of the start after {count} MINRES iterations",
+                f"{reduction:.0e}",
+                "look for elements of poor quality",
+            )
         promised = 0.3 * goal / norm(r)
         correction, used = _minres_run(apply, r, precondition, promised, most - count)
         x, count = x + correction, count + used

@@ -29,20 +29,45 @@ from ..meshing.mesh import TumourMesh
 Tensor = NDArray[np.float64]
 
 TUMOUR_YOUNG = Parameter(
-    5.0, "kPa", meaning="Young's modulus of the tumour", range=(2.0, 10.0), assumed=True,
-    source="ASSUMED: general literature knowledge of soft solid tumours, no source read")
+    5.0,
+    "kPa",
+    meaning="Young's modulus of the tumour",
+    range=(2.0, 10.0),
+    assumed=True,
+    source="ASSUMED: general literature knowledge of soft solid tumours, no source read",
+)
 TUMOUR_POISSON = Parameter(
-    0.47, "1", meaning="Poisson's ratio of the tumour", range=(0.45, 0.49), assumed=True,
-    source="ASSUMED: nearly incompressible; glimslib (danielabler/glimslib, commit 7667df9) uses 0.45 in brain")
+    0.47,
+    "1",
+    meaning="Poisson's ratio of the tumour",
+    range=(0.45, 0.49),
+    assumed=True,
+    source="ASSUMED: nearly incompressible; glimslib (danielabler/glimslib, commit 7667df9) uses 0.45 in brain",
+)
 HOST_YOUNG = Parameter(
-    1.5, "kPa", meaning="Young's modulus of the host tissue", range=(0.5, 3.0), assumed=True,
-    source="ASSUMED: general literature knowledge; glimslib (commit 7667df9) has 3 kPa in brain, 1 kPa in fluid spaces")
+    1.5,
+    "kPa",
+    meaning="Young's modulus of the host tissue",
+    range=(0.5, 3.0),
+    assumed=True,
+    source="ASSUMED: general literature knowledge; glimslib (commit 7667df9) has 3 kPa in brain, 1 kPa in fluid spaces",
+)
 HOST_POISSON = Parameter(
-    0.45, "1", meaning="Poisson's ratio of the host tissue", range=(0.40, 0.49), assumed=True,
-    source="ASSUMED: nearly incompressible; glimslib (commit 7667df9) uses 0.45 in brain, 0.3 in fluid spaces")
+    0.45,
+    "1",
+    meaning="Poisson's ratio of the host tissue",
+    range=(0.40, 0.49),
+    assumed=True,
+    source="ASSUMED: nearly incompressible; glimslib (commit 7667df9) uses 0.45 in brain, 0.3 in fluid spaces",
+)
 SPRING_DISTANCE = Parameter(
-    20.0, "mm", meaning="distance from the modelled host's outer surface to the next stiff structure",
-    range=(5.0, 60.0), assumed=True, source="ASSUMED: order of the depth of an abdominal organ in a child")
+    20.0,
+    "mm",
+    meaning="distance from the modelled host's outer surface to the next stiff structure",
+    range=(5.0, 60.0),
+    assumed=True,
+    source="ASSUMED: order of the depth of an abdominal organ in a child",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +88,8 @@ class Material:
             raise ConfigurationRejected(
                 f"a tissue with Young's modulus {self.young} kPa and Poisson's ratio {self.poisson}",
                 "a modulus above 0 and a ratio of at least 0 and below 0.5",
-                "for incompressible tissue take a ratio such as 0.4999")
+                "for incompressible tissue take a ratio such as 0.4999",
+            )
 
     @property
     def shear(self) -> float:
@@ -94,8 +120,9 @@ class Springs:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.stiffness) and self.stiffness >= 0.0):
-            raise ConfigurationRejected(f"springs of {self.stiffness} kPa/mm", "a stiffness of at least 0",
-                                        "give a finite stiffness")
+            raise ConfigurationRejected(
+                f"springs of {self.stiffness} kPa/mm", "a stiffness of at least 0", "give a finite stiffness"
+            )
 
 
 def springs_of(host: Material = HOST, distance: float = SPRING_DISTANCE.value) -> Springs:
@@ -117,11 +144,14 @@ def moduli(mesh: TumourMesh, materials: Mapping[str, Material]) -> tuple[Tensor,
             shear[mesh.region == value] = materials[name].shear
             bulk[mesh.region == value] = materials[name].bulk
     if np.isnan(shear).any():
-        lacking = sorted({mesh.region_names.get(int(value), f"number {value}")
-                          for value in np.unique(mesh.region[np.isnan(shear)])})
-        raise ConfigurationRejected(f"no material for region {', '.join(lacking)}",
-                                    f"one of {', '.join(sorted(materials))} or a material of that name",
-                                    "name a material for every region of the mesh")
+        lacking = sorted(
+            {mesh.region_names.get(int(value), f"number {value}") for value in np.unique(mesh.region[np.isnan(shear)])}
+        )
+        raise ConfigurationRejected(
+            f"no material for region {', '.join(lacking)}",
+            f"one of {', '.join(sorted(materials))} or a material of that name",
+            "name a material for every region of the mesh",
+        )
     return shear, bulk
 
 
@@ -169,18 +199,24 @@ def energy(e: Elastic, pressure: Tensor, shear: Tensor, bulk: Tensor) -> Tensor:
 
 def piola(e: Elastic, pressure: Tensor, shear: Tensor) -> Tensor:
     """First Piola stress per grown volume, mu Je^(-2/3) (Fe - I1/3 Fe^-T) + p Je Fe^-T, kPa."""
-    return np.asarray(shear * e.jacobian ** (-2.0 / 3.0) * (e.fe - e.invariant / 3.0 * e.back)
-                      + pressure * e.jacobian * e.back)
+    return np.asarray(
+        shear * e.jacobian ** (-2.0 / 3.0) * (e.fe - e.invariant / 3.0 * e.back) + pressure * e.jacobian * e.back
+    )
 
 
 def piola_change(e: Elastic, pressure: Tensor, shear: Tensor, change: Tensor) -> Tensor:
     """Directional derivative of ``piola`` for a change of Fe, pressure held, kPa."""
     volume = ddot(e.back, change)
     turned = mul(e.back, mul(transpose(change), e.back))
-    isochoric = (change - 2.0 / 3.0 * volume * (e.fe - e.invariant / 3.0 * e.back)
-                 - 2.0 / 3.0 * ddot(e.fe, change) * e.back + e.invariant / 3.0 * turned)
-    return np.asarray(shear * e.jacobian ** (-2.0 / 3.0) * isochoric
-                      + pressure * e.jacobian * (volume * e.back - turned))
+    isochoric = (
+        change
+        - 2.0 / 3.0 * volume * (e.fe - e.invariant / 3.0 * e.back)
+        - 2.0 / 3.0 * ddot(e.fe, change) * e.back
+        + e.invariant / 3.0 * turned
+    )
+    return np.asarray(
+        shear * e.jacobian ** (-2.0 / 3.0) * isochoric + pressure * e.jacobian * (volume * e.back - turned)
+    )
 
 
 def cauchy(e: Elastic, pressure: Tensor, shear: Tensor) -> Tensor:

@@ -40,10 +40,7 @@ class Treatment:
             DrugWindow(
                 window.start,
                 window.end,
-                tuple(
-                    effect(nominal, delivery)
-                    for nominal in window.effects
-                ),
+                tuple(effect(nominal, delivery) for nominal in window.effects),
             )
             for window in self.windows
         )

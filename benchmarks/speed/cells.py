@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,13 +155,9 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--hours", type=int, default=336)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    record = json.dumps(measure(chosen.cells, chosen.hours, chosen.pairs), indent=1)
-    sys.stdout.write(record + "\n")
-    if chosen.out:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        (chosen.out / "cells.json").write_text(record + "\n", encoding="utf-8")
+    json.dump(measure(chosen.cells, chosen.hours, chosen.pairs), sys.stdout, indent=1)
+    sys.stdout.write("\n")
 
 
 if __name__ == "__main__":

@@ -41,17 +41,29 @@ def measure(voxels: int, sampled: int, pairs: int, threads: int) -> dict[str, An
     few = curves[:sampled]
     accuracy = compare(few, truth)
     fit_curves(TIMES, curves[:100], "extended-tofts", PLASMA, threads=threads)
-    samples = [(seconds(lambda: loop(few, bounded=True)) / sampled, seconds(lambda: loop(few, bounded=False)) / sampled,
-                seconds(lambda: fit_curves(TIMES, curves, "extended-tofts", PLASMA, threads=threads)) / voxels)
-               for _ in range(pairs)]
+    samples = [
+        (
+            seconds(lambda: loop(few, bounded=True)) / sampled,
+            seconds(lambda: loop(few, bounded=False)) / sampled,
+            seconds(lambda: fit_curves(TIMES, curves, "extended-tofts", PLASMA, threads=threads)) / voxels,
+        )
+        for _ in range(pairs)
+    ]
     ratios = sorted(bounded / ours for bounded, _, ours in samples)
     unbounded = sorted(free / ours for _, free, ours in samples)
     return {
-        "name": "dynamic-fits", "unit": "seconds a voxel of curve_fit / seconds a voxel of the project's fit",
+        "name": "dynamic-fits",
+        "unit": "seconds a voxel of curve_fit / seconds a voxel of the project's fit",
         "parameters": {"voxels": voxels, "sampled": sampled, "frames": len(TIMES), "noise_mmol_per_litre": NOISE},
-        "ratio": float(np.median(ratios)), "ratios": ratios, "ratio_without_bounds": float(np.median(unbounded)),
-        "ratios_without_bounds": unbounded, "samples": samples, "accuracy": accuracy, "threads": threads,
-        "device": platform.processor() or platform.machine(), "python": platform.python_version(),
+        "ratio": float(np.median(ratios)),
+        "ratios": ratios,
+        "ratio_without_bounds": float(np.median(unbounded)),
+        "ratios_without_bounds": unbounded,
+        "samples": samples,
+        "accuracy": accuracy,
+        "threads": threads,
+        "device": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
         "versions": {name: version(name) for name in ("oncoscale", "numpy", "scipy", "numba")},
     }
 
@@ -59,8 +71,11 @@ def measure(voxels: int, sampled: int, pairs: int, threads: int) -> dict[str, An
 def synthetic(count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Extended Tofts curves of random tissue with noise, the same in every run."""
     random = np.random.default_rng(1)
-    truth = {"ktrans": random.uniform(0.02, 0.5, count), "ve": random.uniform(0.1, 0.6, count),
-             "vp": random.uniform(0.0, 0.1, count)}
+    truth = {
+        "ktrans": random.uniform(0.02, 0.5, count),
+        "ve": random.uniform(0.1, 0.6, count),
+        "vp": random.uniform(0.0, 0.1, count),
+    }
     curves = np.array([model(TIMES, *values) for values in zip(*truth.values())])
     return curves + random.normal(0.0, NOISE, curves.shape), truth
 
@@ -84,11 +99,15 @@ def compare(curves: np.ndarray, truth: dict[str, np.ndarray]) -> dict[str, float
     fit = fit_curves(TIMES, curves, "extended-tofts", PLASMA)
     ours = np.stack([fit.parameters[name] for name in truth], axis=1)
     theirs = loop(curves, bounded=True)
-    squares = [np.array([((curve - model(TIMES, *row)) ** 2).sum() for curve, row in zip(curves, rows)])
-               for rows in (ours, theirs)]
+    squares = [
+        np.array([((curve - model(TIMES, *row)) ** 2).sum() for curve, row in zip(curves, rows)])
+        for rows in (ours, theirs)
+    ]
     worst = float((squares[0] / squares[1]).max() - 1)
-    errors = {f"median_error_{name}": float(np.median(np.abs(ours[:, column] - truth[name][: len(curves)])))
-              for column, name in enumerate(truth)}
+    errors = {
+        f"median_error_{name}": float(np.median(np.abs(ours[:, column] - truth[name][: len(curves)])))
+        for column, name in enumerate(truth)
+    }
     assert worst < 1e-6, f"the loop found a better optimum by {worst}"
     assert errors["median_error_ktrans"] < 6e-3
     assert errors["median_error_ve"] < 5e-3

@@ -38,10 +38,16 @@ def measure(divisions: int, pairs: int) -> dict[str, Any]:
     samples = [(seconds(theirs, state), seconds(ours, state)) for _ in range(pairs)]
     ratios = sorted(base / candidate for base, candidate in samples)
     return {
-        "name": "newton-assembly", "unit": "CPU-seconds of scikit-fem / CPU-seconds of the project's assembly",
+        "name": "newton-assembly",
+        "unit": "CPU-seconds of scikit-fem / CPU-seconds of the project's assembly",
         "parameters": {"elements": len(mesh.tetrahedra), "unknowns": 3 * len(mesh.points) + len(state[1])},
-        "ratio": float(np.median(ratios)), "ratios": ratios, "samples": samples, "error": error, "threads": 1,
-        "device": platform.processor() or platform.machine(), "python": platform.python_version(),
+        "ratio": float(np.median(ratios)),
+        "ratios": ratios,
+        "samples": samples,
+        "error": error,
+        "threads": 1,
+        "device": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
         "versions": {name: version(name) for name in ("oncoscale", "numpy", "scipy", "numba", "scikit-fem")},
     }
 
@@ -50,15 +56,20 @@ def a_state(assembly: Assembly) -> tuple[Any, Any, Any]:
     """An irregular displacement, pressure and growth, the same in every run."""
     random = np.random.default_rng(1)
     pattern = assembly.pattern
-    return (0.05 * random.standard_normal((pattern.node_count, 3)), random.standard_normal(len(pattern.pressure_node)),
-            1.0 + 0.1 * random.random(len(pattern.nodes)))
+    return (
+        0.05 * random.standard_normal((pattern.node_count, 3)),
+        random.standard_normal(len(pattern.pressure_node)),
+        1.0 + 0.1 * random.random(len(pattern.nodes)),
+    )
 
 
 def difference(ours: Assembly, theirs: Yardstick, state: tuple[Any, Any, Any]) -> float:
     """Largest relative difference of residuals and tangents."""
     own, other = ours.tangent(*state), theirs.tangent(*state)
-    pairs = [*zip(ours.residual(*state), theirs.residual(*state)),
-             *((getattr(own, block).tocsr(), getattr(other, block).tocsr()) for block in ("uu", "pu", "pp"))]
+    pairs = [
+        *zip(ours.residual(*state), theirs.residual(*state)),
+        *((getattr(own, block).tocsr(), getattr(other, block).tocsr()) for block in ("uu", "pu", "pp")),
+    ]
     return float(max(abs(a - b).max() / abs(b).max() for a, b in pairs))
 
 

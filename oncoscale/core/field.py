@@ -32,8 +32,10 @@ class Field:
             if like and other.unit != self.unit:
                 raise TypeError(f"cannot combine {self.name} in {self.unit} with {other.name} in {other.unit}")
             if other.on != self.on or other.values.shape != self.values.shape:
-                raise TypeError(f"cannot combine {self.name} on {self.on} {self.values.shape} "
-                                f"with {other.name} on {other.on} {other.values.shape}")
+                raise TypeError(
+                    f"cannot combine {self.name} on {self.on} {self.values.shape} "
+                    f"with {other.name} on {other.on} {other.values.shape}"
+                )
             return Field(self.name, self.unit, operation(self.values, other.values), self.on)
         if like and self.unit != "1":
             raise TypeError(f"cannot add a bare number to {self.name} in {self.unit}")

@@ -16,13 +16,17 @@ from .errors import ConfigurationRejected, StorageFault
 
 
 def _storage_error(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-                       errno.EEXIST):
-        return ConfigurationRejected(f"cannot write {path.name!r}: {os.strerror(error.errno)}",
-                                     "a folder that may be written",
-                                     "choose another output folder or change its permissions")
-    return StorageFault(f"writing {path.name!r} failed: {os.strerror(error.errno or 0)}", "enough free space",
-                        "free space on that disk and run the same command again; nothing half written was left")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return ConfigurationRejected(
+            f"cannot write {path.name!r}: {os.strerror(error.errno)}",
+            "a folder that may be written",
+            "choose another output folder or change its permissions",
+        )
+    return StorageFault(
+        f"writing {path.name!r} failed: {os.strerror(error.errno or 0)}",
+        "enough free space",
+        "free space on that disk and run the same command again; nothing half written was left",
+    )
 
 
 @contextmanager

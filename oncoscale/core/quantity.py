@@ -37,8 +37,9 @@ def convert(value: float, unit: str, to: str) -> float:
     try:
         return float(unit_registry().Quantity(value, unit).to(to).magnitude)
     except (pint.PintError, AttributeError, TypeError, ValueError) as error:
-        raise UnitMissing(f"unit {unit!r}: {error}", f"a unit that converts to {to!r}",
-                          f"write the unit of a {to!r} quantity") from error
+        raise UnitMissing(
+            f"unit {unit!r}: {error}", f"a unit that converts to {to!r}", f"write the unit of a {to!r} quantity"
+        ) from error
 
 
 def parse(text: str, to: str) -> float:
@@ -49,8 +50,9 @@ def parse(text: str, to: str) -> float:
         quantity = unit_registry().Quantity(text)
         return float(quantity.to(to).magnitude)
     except (pint.PintError, AttributeError, TypeError, ValueError, AssertionError) as error:
-        raise UnitMissing(f"{text!r}: {error}", f"a number with a unit that converts to {to!r}",
-                          f"write for example '1 {to}'") from error
+        raise UnitMissing(
+            f"{text!r}: {error}", f"a number with a unit that converts to {to!r}", f"write for example '1 {to}'"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,11 @@ def load(package: str, name: str) -> ModuleType:
     wanted = name.replace("-", "_")
     known = names(package)
     if wanted not in known:
-        raise ConfigurationRejected(f"{name!r} is not one of the {package.rsplit('.', 1)[-1]}",
-                                    "one of " + ", ".join(known), "choose a name from the list")
+        raise ConfigurationRejected(
+            f"{name!r} is not one of the {package.rsplit('.', 1)[-1]}",
+            "one of " + ", ".join(known),
+            "choose a name from the list",
+        )
     for point in entry_points(group=package):
         if point.name == wanted:
             module: ModuleType = point.load()

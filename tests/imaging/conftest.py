@@ -41,22 +41,26 @@ def tiny_image(series: int, slice_number: int, time_point: int, n_slices: int, s
 @pytest.fixture
 def tiny() -> Callable[..., list[Dataset]]:
     """A function that makes the images of a series in memory."""
+
     def make(*, series: int = 1, slices: int = 4, times: int = 1, step: float = 2.0, **same: Any) -> list[Dataset]:
         images = [tiny_image(series, k, t, slices, step) for t in range(times) for k in range(slices)]
         for image in images:
             for keyword, value in same.items():
                 setattr(image, keyword, value)
         return images
+
     return make
 
 
 @pytest.fixture
 def save() -> Callable[[Path, Iterable[Dataset]], Path]:
     """A function that writes images into a folder, under names that follow no order."""
+
     def write(folder: Path, images: Iterable[Dataset]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for image in images:
             place = abs(hash(str(image.SOPInstanceUID))) % 9973
             image.save_as(folder / f"IM{place:04d}_{image.SOPInstanceUID.replace('.', '_')}", enforce_file_format=True)
         return folder
+
     return write

@@ -20,9 +20,13 @@ from oncoscale.imaging.aif import (
     preclinical,
 )
 
-TABLES = [("ParkerAIF_ref.csv", parker, 1.0, 1e-13), ("ParkerAIF_ref_with_delay.csv", parker, 1.0, 1e-13),
-          ("GeorgiouAIF_ref.csv", georgiou, 1.0, 0.0034), ("preclinicalAIF_ref.csv", preclinical, 1 / 60, 1e-12),
-          ("preclinicalAIF_ref_delay.csv", preclinical, 1 / 60, 1e-12)]
+TABLES = [
+    ("ParkerAIF_ref.csv", parker, 1.0, 1e-13),
+    ("ParkerAIF_ref_with_delay.csv", parker, 1.0, 1e-13),
+    ("GeorgiouAIF_ref.csv", georgiou, 1.0, 0.0034),
+    ("preclinicalAIF_ref.csv", preclinical, 1 / 60, 1e-12),
+    ("preclinicalAIF_ref_delay.csv", preclinical, 1 / 60, 1e-12),
+]
 
 
 @pytest.mark.parametrize(("name", "function", "to_minutes", "share"), TABLES)

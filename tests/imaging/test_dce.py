@@ -31,23 +31,31 @@ rates, fractions = st.floats(0.01, 1.0), st.floats(0.02, 0.9)
 def osipi_signals(folder):
     with (folder / "osipi-dce/SI_to_Conc/SI2Conc_data.csv").open(encoding="utf-8-sig") as handle:
         for row in csv.DictReader(handle):
-            chain = {"fa_deg": float(row["FA"]), "tr_s": float(row["TR"]), "relaxivity": float(row["r1"]),
-                     "baseline": int(float(row["numbaselinepts"]))}
+            chain = {
+                "fa_deg": float(row["FA"]),
+                "tr_s": float(row["TR"]),
+                "relaxivity": float(row["r1"]),
+                "baseline": int(float(row["numbaselinepts"])),
+            }
             yield np.array(row["s"].split(), float), float(row["T1base"]), chain, np.array(row["conc"].split(), float)
 
 
 def test_the_osipi_concentrations_are_met(shared):
     """All five curves agree to 1e-12 mmol/L: the first baseline point is left out."""
-    errors = [np.abs(to_concentration(signal, t1, **chain).values[0] - reference).max()
-              for signal, t1, chain, reference in osipi_signals(shared)]
+    errors = [
+        np.abs(to_concentration(signal, t1, **chain).values[0] - reference).max()
+        for signal, t1, chain, reference in osipi_signals(shared)
+    ]
     assert len(errors) == 5
     assert max(errors) < 1e-12
 
 
 def test_a_baseline_of_all_points_is_wrong(shared):
     """Why the first point is left out: with it the concentrations err by up to 0.43 mmol/L."""
-    errors = [np.abs(to_concentration(signal, t1, **chain, all_points=True).values[0] - reference).max()
-              for signal, t1, chain, reference in osipi_signals(shared)]
+    errors = [
+        np.abs(to_concentration(signal, t1, **chain, all_points=True).values[0] - reference).max()
+        for signal, t1, chain, reference in osipi_signals(shared)
+    ]
     assert max(errors) > 0.4
 
 
@@ -96,8 +104,10 @@ def test_the_convolution_is_exact_for_a_broken_line(k):
     curve = parker(minutes)
     found = convolve(minutes, curve, k)[0]
     for i in (5, 20, 39):
+
         def integrand(s: float, end: float = minutes[i]) -> float:
             return float(np.interp(s, minutes, curve) * np.exp(-k * (end - s)))
+
         integral = sum(quad(integrand, minutes[j], minutes[j + 1], epsabs=1e-12)[0] for j in range(i))
         assert found[i] == pytest.approx(integral, abs=1e-9)
 
@@ -116,7 +126,8 @@ def test_samples_between_frames_are_not_lost():
     plasma = population_curve("weinmann", 400.0).delayed(7.3)
     fine, coarse = np.arange(0.0, 300.0, 0.5), np.arange(0.0, 300.0, 25.0)
     assert extended_tofts(coarse, plasma, 0.2, 0.3, 0.05) == pytest.approx(
-        extended_tofts(fine, plasma, 0.2, 0.3, 0.05)[::50], abs=1e-12)
+        extended_tofts(fine, plasma, 0.2, 0.3, 0.05)[::50], abs=1e-12
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -128,4 +139,5 @@ def test_limits_of_the_models(ktrans, ve, vp, scale):
     assert extended_tofts(TIMES, scaled, ktrans / scale, ve / scale, vp / scale) == pytest.approx(reference, abs=1e-10)
     assert extended_tofts(TIMES, PLASMA, ktrans, ve, 0.0) == pytest.approx(tofts(TIMES, PLASMA, ktrans, ve), abs=1e-14)
     assert extended_tofts(TIMES, PLASMA, ktrans, 1e9 * ktrans, vp) == pytest.approx(
-        patlak(TIMES, PLASMA, ktrans, vp), rel=1e-6, abs=1e-9)
+        patlak(TIMES, PLASMA, ktrans, vp), rel=1e-6, abs=1e-9
+    )

@@ -19,6 +19,7 @@ def texts(study, kind):
 
 # ------------------------------------------------------------------------------------------------- a breast exam
 
+
 @pytest.fixture(scope="module")
 def breast(shared):
     return read_study(shared / "ucsf-breast-06")
@@ -73,13 +74,20 @@ def test_enhancement_maps_of_the_scanner_are_maps(breast):
 
 # -------------------------------------------------------------------------------------------------- an untidy mouse
 
+
 def test_the_mouse_is_refused_with_every_reason_at_once(shared):
     """Units, subjects and names are asked for in one error, with the options that state them; nobody is named."""
     with pytest.raises(InputError) as caught:
         read_study(shared / "kpc-mouse-day0" / "dicom")
     message = str(caught.value)
-    for option in ("--unit ktrans=1/min", "--unit ve=1", "--unit t1=s", "--unit adc=mm^2/s", "--same-subject",
-                   "--label NUMBER=tumour"):
+    for option in (
+        "--unit ktrans=1/min",
+        "--unit ve=1",
+        "--unit t1=s",
+        "--unit adc=mm^2/s",
+        "--same-subject",
+        "--label NUMBER=tumour",
+    ):
         assert option in message
     for identity in ("KPC", "MR123", "MR138", "M123", "rong"):
         assert identity not in message
@@ -105,7 +113,12 @@ def test_the_mouse_reads_once_units_and_links_are_stated(mouse):
     """DICOM maps in stated units, labels named from the table, T2 images, and the flip angles of the NIfTI series."""
     maps = {one.name: one for one in mouse.maps}
     assert {name: maps[name].unit for name in ("ktrans", "ve", "t1", "adc", "b1")} == {
-        "ktrans": "1/min", "ve": "1", "t1": "s", "adc": "mm^2/s", "b1": "1"}
+        "ktrans": "1/min",
+        "ve": "1",
+        "t1": "s",
+        "adc": "mm^2/s",
+        "b1": "1",
+    }
     assert np.nanmedian(maps["adc"].values) == pytest.approx(0.0021, abs=1e-4)
     assert not (maps["adc"].values <= 0).any()
     assert maps["ktrans"].method == "supplied as a parametric map"
@@ -147,13 +160,13 @@ def test_nifti_copies_equal_their_dicom_originals(shared, mouse):
 
 def test_stated_label_names_win(shared):
     """Without the table the user's names hold; values without a name stay nameless."""
-    study = read_study(shared / "kpc-mouse-day0" / "dicom", units=MOUSE_UNITS, same_subject=True,
-                       regions={3: "tumor"})
+    study = read_study(shared / "kpc-mouse-day0" / "dicom", units=MOUSE_UNITS, same_subject=True, regions={3: "tumor"})
     assert study.labels[0].names == {3: "tumour"}
     assert round(1000 * study.labels[0].volume("tumour")) == 465
 
 
 # -------------------------------------------------------------------------------------------------- enhanced objects
+
 
 def test_siemens_enhanced_equals_its_reference_bit_for_bit(shared):
     """Four objects of six frames, not in order of acquisition; dcm2niix's NIfTI is the same after its row flip."""
@@ -172,13 +185,16 @@ def test_philips_kinds_of_image_are_told_apart_and_scaled(shared):
     folder = shared / "enhanced-mr-dcm_qa"
     study = read_study(folder / "In" / "Philips")
     (magnitude,), (field,) = study.of_role("anatomy"), study.of_role("other")
-    precise, hertz = (np.asarray(nibabel.load(folder / "Ref" / f"Philips_WIP_B0_NS_801_{name}.nii").dataobj)[::-1, ::-1]
-                      for name in ("e1", "e2_fieldmaphz"))
+    precise, hertz = (
+        np.asarray(nibabel.load(folder / "Ref" / f"Philips_WIP_B0_NS_801_{name}.nii").dataobj)[::-1, ::-1]
+        for name in ("e1", "e2_fieldmaphz")
+    )
     assert magnitude.values == pytest.approx(precise, rel=2e-7)
     assert np.abs(field.values - hertz).max() <= 0.006
 
 
 # ----------------------------------------------------------------------------------------------------- other studies
+
 
 def test_adc_of_a_scanner_gets_its_customary_unit_and_geometry(shared):
     """Integer ADC without unit: 1e-6 mm²/s is the only plausible scale, and it is recorded as inferred."""
@@ -212,8 +228,13 @@ def test_every_file_of_the_corpora_is_read_or_refused_in_words(shared):
                     outcomes[path.name] = read_study(path)
                 except InputError as error:
                     outcomes[path.name] = str(error)
-    for name in ("liver.dcm", "liver_expb.dcm", "liver_j2k.dcm", "liver_nonbyte_aligned.dcm",
-                 "liver_nonbyte_aligned_j2k.dcm"):
+    for name in (
+        "liver.dcm",
+        "liver_expb.dcm",
+        "liver_j2k.dcm",
+        "liver_nonbyte_aligned.dcm",
+        "liver_nonbyte_aligned_j2k.dcm",
+    ):
         assert int((outcomes[name].labels[0].values > 0).sum()) == 107098
     for name in ("liver_rle.dcm", "liver_deflate.dcm"):
         assert "unsupported coding" in outcomes[name]
@@ -225,13 +246,17 @@ def test_every_file_of_the_corpora_is_read_or_refused_in_words(shared):
 
 def test_encodings_of_one_image_hold_the_same_pixels(shared):
     """Native, RLE, big endian, JPEG 2000 and JPEG-LS copies of one enhanced MR object decode to equal pixels."""
-    pixels = [stored_pixels(read_dicom(path, "file", pixels=True), "file")
-              for path in sorted((shared / "pydicom-data").glob("emri_small*.dcm")) if "too_short" not in path.name]
+    pixels = [
+        stored_pixels(read_dicom(path, "file", pixels=True), "file")
+        for path in sorted((shared / "pydicom-data").glob("emri_small*.dcm"))
+        if "too_short" not in path.name
+    ]
     assert len(pixels) == 5
     assert all(np.array_equal(one, pixels[0]) for one in pixels)
 
 
 # ------------------------------------------------------------------------------------------- order in space and time
+
 
 def test_slices_are_ordered_by_position_whatever_the_numbers_say(tiny, save, tmp_path):
     """Instance numbers that run backwards and file names in no order do not reverse the patient."""

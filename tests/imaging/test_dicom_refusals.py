@@ -47,6 +47,7 @@ def time_point(image):
 
 # ---------------------------------------------------------------------------------------------------------- folders
 
+
 def test_an_empty_folder_is_refused(tmp_path):
     """Nothing is nothing, and is said to be."""
     assert "empty" in refusal(StudyRejected, tmp_path)
@@ -69,6 +70,7 @@ def test_a_file_named_dcm_that_is_none_is_refused(tiny, save, tmp_path, content)
 
 # --------------------------------------------------------------------------------------------------------- mixtures
 
+
 def test_two_patients_are_refused_unless_the_user_links_them(tiny, save, tmp_path):
     """Two identifiers may be two people; the user may know better."""
     folder = save(tmp_path, tiny(series=1) + tiny(series=2, PatientID="SECRET-2", FrameOfReferenceUID="1.2.8"))
@@ -84,13 +86,16 @@ def test_two_visits_are_refused(tiny, save, tmp_path):
     assert "2 studies of 2 days" in refusal(StudyRejected, save(tmp_path, tiny(series=1) + later))
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"Columns": 5, "Rows": 6}, "image sizes"),
-    ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "orientations"),
-    ({"PixelSpacing": [2, 2]}, "pixel spacings"),
-    ({"FrameOfReferenceUID": "1.2.7"}, "frames of reference"),
-    ({"StudyInstanceUID": "1.2.7"}, "studies"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"Columns": 5, "Rows": 6}, "image sizes"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "orientations"),
+        ({"PixelSpacing": [2, 2]}, "pixel spacings"),
+        ({"FrameOfReferenceUID": "1.2.7"}, "frames of reference"),
+        ({"StudyInstanceUID": "1.2.7"}, "studies"),
+    ],
+)
 def test_a_spliced_series_is_refused(tiny, save, tmp_path, change, said):
     """One slice of another size, orientation, spacing, place or study does not belong in a series."""
     images = tiny()
@@ -109,6 +114,7 @@ def test_one_instance_with_two_contents_is_refused(tiny, save, tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------- geometry
+
 
 def test_spacing_of_zero_is_refused(tiny, save, tmp_path):
     """Neither pixels nor slices may lie on top of each other."""
@@ -142,6 +148,7 @@ def test_images_without_a_place_are_refused(tiny, save, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------------- time
+
 
 def test_a_missing_cell_is_refused(tiny, save, tmp_path):
     """One image gone is a time point incomplete; the slice is named."""
@@ -196,6 +203,7 @@ def test_times_for_a_study_without_dynamic_series_are_refused(tiny, save, tmp_pa
 
 # ------------------------------------------------------------------------------------------------------------ values
 
+
 def test_a_map_of_nothing_but_nan_is_refused(tmp_path):
     """A map must hold values."""
     write_nifti(tmp_path / "ktrans.nii.gz", GRID, np.full(GRID.shape, np.nan))
@@ -242,12 +250,14 @@ def test_an_outline_far_from_the_images_is_refused(tiny, save, tmp_path):
     """A segmentation that shares no point with any image belongs to another study."""
     save(tmp_path, tiny())
     far = Grid(GRID.shape, np.array([[1.0, 0, 0, 500], [0, 1, 0, 500], [0, 0, 2, 500], [0, 0, 0, 1]]))
-    write_labels(tmp_path / "mask.nii.gz", LabelImage(far, np.eye(6, 5, dtype=np.uint8)[:, :, None].repeat(4, 2),
-                                                      {1: "tumour"}))
+    write_labels(
+        tmp_path / "mask.nii.gz", LabelImage(far, np.eye(6, 5, dtype=np.uint8)[:, :, None].repeat(4, 2), {1: "tumour"})
+    )
     assert "outside all images" in refusal(StudyRejected, tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------- hostile files
+
 
 def test_a_truncated_image_is_refused(tiny, save, tmp_path):
     """Cut in the pixels, in the header, or to nothing but a header."""
@@ -255,7 +265,7 @@ def test_a_truncated_image_is_refused(tiny, save, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
     assert "truncated: 50 of 60 bytes" in refusal(FileRejected, tmp_path)
-    path.write_bytes(whole[:whole.index(b"\xe0\x7f")])
+    path.write_bytes(whole[: whole.index(b"\xe0\x7f")])
     assert "no pixels" in refusal(FileRejected, tmp_path)
     path.write_bytes(whole[:300])
     refusal(FileRejected, tmp_path)
@@ -266,8 +276,9 @@ def test_a_deflate_bomb_is_refused_before_it_grows(tiny, save, tmp_path):
     path = next(save(tmp_path, tiny(slices=1)).iterdir())
     whole = path.read_bytes()
     start = whole.index(b"\x08\x00")
-    meta = whole[:start].replace(b"\x14\x001.2.840.10008.1.2.1\0",
-                                 b"\x16\x00" + DeflatedExplicitVRLittleEndian.encode())
+    meta = whole[:start].replace(
+        b"\x14\x001.2.840.10008.1.2.1\0", b"\x16\x00" + DeflatedExplicitVRLittleEndian.encode()
+    )
 
     def deflated(body):
         machine = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -286,8 +297,9 @@ def test_a_deflate_bomb_is_refused_before_it_grows(tiny, save, tmp_path):
     assert time.perf_counter() - began < 10
 
 
-@pytest.mark.parametrize("change", [{"Rows": 65535, "Columns": 65535}, {"NumberOfFrames": 2**31 - 1},
-                                    {"Rows": 0}, {"BitsAllocated": 64}])
+@pytest.mark.parametrize(
+    "change", [{"Rows": 65535, "Columns": 65535}, {"NumberOfFrames": 2**31 - 1}, {"Rows": 0}, {"BitsAllocated": 64}]
+)
 def test_sizes_that_lie_are_refused_before_allocation(tiny, save, tmp_path, change):
     """What a header declares is compared with the file and the limit before anything is allocated."""
     save(tmp_path, tiny(slices=1, **change))
@@ -327,8 +339,15 @@ def test_damaged_files_never_raise_anything_untyped(tiny, save, tmp_path, caplog
     assert not caplog.records
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: data[:len(data) // 2],
-                                    lambda data: b"\x1f\x8b" + bytes(100), lambda data: b""])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:200],
+        lambda data: data[: len(data) // 2],
+        lambda data: b"\x1f\x8b" + bytes(100),
+        lambda data: b"",
+    ],
+)
 def test_a_damaged_nifti_file_is_refused(tmp_path, damage):
     """A cut or foreign file is refused as such."""
     path = tmp_path / "image.nii.gz"

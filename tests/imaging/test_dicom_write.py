@@ -29,13 +29,31 @@ from oncoscale.imaging.study import Grid, LabelImage
 
 SHAPE = (6, 5, 4)
 STUDY = {
-    "PatientName": "MADE^UP", "PatientID": "1", "PatientBirthDate": "", "PatientSex": "O", "StudyDate": "20240115",
-    "StudyTime": "101500", "StudyID": "1", "AccessionNumber": "1", "ReferringPhysicianName": "",
-    "StudyInstanceUID": derived_uid("a study"), "BodyPartExamined": "ABDOMEN", "PatientPosition": "HFS"}
+    "PatientName": "MADE^UP",
+    "PatientID": "1",
+    "PatientBirthDate": "",
+    "PatientSex": "O",
+    "StudyDate": "20240115",
+    "StudyTime": "101500",
+    "StudyID": "1",
+    "AccessionNumber": "1",
+    "ReferringPhysicianName": "",
+    "StudyInstanceUID": derived_uid("a study"),
+    "BodyPartExamined": "ABDOMEN",
+    "PatientPosition": "HFS",
+}
 GRADIENT_ECHO = {
-    "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "Manufacturer": "oncoscale", "ScanningSequence": "GR",
-    "SequenceVariant": "SP", "ScanOptions": "", "MRAcquisitionType": "3D", "RepetitionTime": 5.0, "EchoTime": 1.5,
-    "EchoTrainLength": 1, "FlipAngle": 12.0}
+    "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
+    "Manufacturer": "oncoscale",
+    "ScanningSequence": "GR",
+    "SequenceVariant": "SP",
+    "ScanOptions": "",
+    "MRAcquisitionType": "3D",
+    "RepetitionTime": 5.0,
+    "EchoTime": 1.5,
+    "EchoTrainLength": 1,
+    "FlipAngle": 12.0,
+}
 
 
 def oblique_grid() -> Grid:
@@ -90,15 +108,19 @@ def test_values_and_places_survive(tmp_path: Path) -> None:
     """Every voxel of two volumes is read back at its place in space with its value."""
     grid = oblique_grid()
     written = [np.arange(120, dtype=np.uint16).reshape(SHAPE) + 1000 * n for n in (1, 2)]
-    count = write_mr_series(tmp_path, a_series(grid), [Volume(v, {"AcquisitionNumber": n})
-                                                       for n, v in enumerate(written, start=1)])
+    count = write_mr_series(
+        tmp_path, a_series(grid), [Volume(v, {"AcquisitionNumber": n}) for n, v in enumerate(written, start=1)]
+    )
     images = [pydicom.dcmread(file) for file in sorted(tmp_path.iterdir())]
     assert count == len(images) == 8
     for image in images:
         across, down = np.array(image.ImageOrientationPatient).reshape(2, 3)
         columns, rows = np.meshgrid(np.arange(SHAPE[0]), np.arange(SHAPE[1]))
-        world = (np.array(image.ImagePositionPatient, dtype=float)
-                 + columns[..., None] * across * image.PixelSpacing[1] + rows[..., None] * down * image.PixelSpacing[0])
+        world = (
+            np.array(image.ImagePositionPatient, dtype=float)
+            + columns[..., None] * across * image.PixelSpacing[1]
+            + rows[..., None] * down * image.PixelSpacing[0]
+        )
         i, j, k = np.moveaxis(np.round(grid.index(world)).astype(int), -1, 0)
         np.testing.assert_allclose(grid.world(np.stack([i, j, k], axis=-1)), world, atol=1e-6)
         np.testing.assert_array_equal(image.pixel_array, written[image.AcquisitionNumber - 1][i, j, k])

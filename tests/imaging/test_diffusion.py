@@ -48,8 +48,13 @@ def test_what_cannot_be_is_flagged():
     """Signals at the noise floor, rising signals and ADC above water are marked or NaN."""
     b = [100.0, 900.0]
     fit = fit_adc([[500.0, 20.0], [500.0, 600.0], [500.0, 30.0], [np.nan, 1.0], [500.0, 250.0]], b, noise=8.0)
-    assert fit.flags.tolist() == [int(bit("rician-floor") | bit("adc-range")), int(bit("adc-range")),
-                                  int(bit("adc-range")), int(bit("not-finite")), 0]
+    assert fit.flags.tolist() == [
+        int(bit("rician-floor") | bit("adc-range")),
+        int(bit("adc-range")),
+        int(bit("adc-range")),
+        int(bit("not-finite")),
+        0,
+    ]
     assert np.isnan(fit.adc).tolist() == [True, True, False, True, False]
     spread = np.random.default_rng(0).normal([500.0, 250.0], 8.0, (4000, 2))
     assert fit.error[4] == pytest.approx(fit_adc(spread, b).adc.std(), rel=0.05)
@@ -62,8 +67,10 @@ def test_air_tells_the_noise():
     rng = np.random.default_rng(1)
     tissue = np.zeros((40, 40, 4))
     tissue[10:30, 10:30] = 400.0
+
     def image(scale: float) -> np.ndarray:
         return np.hypot(scale * tissue + rng.normal(0, 5, tissue.shape), rng.normal(0, 5, tissue.shape))
+
     assert floor_noise(image(0.4), image(1.0)) == pytest.approx(5.0, rel=0.05)
     assert floor_noise(image(0.4)[12:28, 12:28], image(1.0)[12:28, 12:28]) is None
 

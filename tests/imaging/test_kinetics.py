@@ -31,8 +31,10 @@ def osipi(folder: Path, name: str) -> Iterator[dict]:
 
 
 def within_tolerance(fit, truth: dict[str, float]) -> bool:
-    return all(abs(fit.parameters[name][0] - true) <= TOLERANCE[name][0] + TOLERANCE[name][1] * abs(true)
-               for name, true in truth.items())
+    return all(
+        abs(fit.parameters[name][0] - true) <= TOLERANCE[name][0] + TOLERANCE[name][1] * abs(true)
+        for name, true in truth.items()
+    )
 
 
 def synthetic(count: int, sd: float, seed: int = 7) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -45,9 +47,10 @@ def synthetic(count: int, sd: float, seed: int = 7) -> tuple[np.ndarray, dict[st
     return curves + rng.normal(0, sd, curves.shape), truth
 
 
-REFERENCE_OBJECTS = [("dce_DRO_data_tofts.csv", "tofts", 25, {"ktrans": "Ktrans", "ve": "ve"}),
-                     ("dce_DRO_data_extended_tofts.csv", "extended-tofts", 15,
-                      {"ktrans": "Ktrans", "ve": "ve", "vp": "vp"})]
+REFERENCE_OBJECTS = [
+    ("dce_DRO_data_tofts.csv", "tofts", 25, {"ktrans": "Ktrans", "ve": "ve"}),
+    ("dce_DRO_data_extended_tofts.csv", "extended-tofts", 15, {"ktrans": "Ktrans", "ve": "ve", "vp": "vp"}),
+]
 
 
 @pytest.mark.parametrize(("name", "model", "count", "columns"), REFERENCE_OBJECTS)
@@ -89,11 +92,21 @@ def qiba(shared) -> dict:
     """QIBA's digital reference object, version 6: 6 Ktrans times 5 ve."""
     stored = loadmat(shared / "qiba-dro-v6/qiba6.mat")
     signal = stored["DCEdata"].reshape(len(stored["t"].ravel()), -1).T
-    found = to_concentration(signal, 1 / stored["R10"].ravel(), fa_deg=float(stored["DCEflip"].item()),
-                             tr_s=float(stored["TR"].item()), relaxivity=4.5, baseline=100)
-    return {"times": stored["t"].ravel(), "curves": found.values,
-            "plasma": PlasmaCurve(stored["t"].ravel(), stored["Cp"].ravel()),
-            "ktrans": np.repeat([0.01, 0.02, 0.05, 0.1, 0.2, 0.35], 5), "ve": np.tile([0.01, 0.05, 0.1, 0.2, 0.5], 6)}
+    found = to_concentration(
+        signal,
+        1 / stored["R10"].ravel(),
+        fa_deg=float(stored["DCEflip"].item()),
+        tr_s=float(stored["TR"].item()),
+        relaxivity=4.5,
+        baseline=100,
+    )
+    return {
+        "times": stored["t"].ravel(),
+        "curves": found.values,
+        "plasma": PlasmaCurve(stored["t"].ravel(), stored["Cp"].ravel()),
+        "ktrans": np.repeat([0.01, 0.02, 0.05, 0.1, 0.2, 0.35], 5),
+        "ve": np.tile([0.01, 0.05, 0.1, 0.2, 0.5], 6),
+    }
 
 
 def test_the_qiba_reference_object_is_met(qiba):
@@ -122,13 +135,15 @@ def test_flags_fire_on_a_real_slice(shared):
     kept = (1 / t1 > 0.2) & (1 / t1 < 5)
     assert kept.sum() == 16790
     assert np.median(t1[kept]) == pytest.approx(0.918, abs=0.001)
-    found = to_concentration(frames[bright[kept]], t1[kept], fa_deg=20.0, tr_s=tr, relaxivity=4.5, baseline=3,
-                             all_points=True).values
+    found = to_concentration(
+        frames[bright[kept]], t1[kept], fa_deg=20.0, tr_s=tr, relaxivity=4.5, baseline=3, all_points=True
+    ).values
     curves = found[np.isfinite(found).all(axis=1) & (found[:, -5:].mean(axis=1) > 0.05)]
     plasma = PlasmaCurve(times, stored["Cp"].ravel())
     fit = fit_curves(times, curves, "extended-tofts", plasma, kep_range=(0.005, 20.0))
     assert [np.nanmedian(fit.parameters[name]) for name in ("ktrans", "ve", "vp")] == pytest.approx(
-        [0.0343, 0.2837, 0.0085], abs=5e-4)
+        [0.0343, 0.2837, 0.0085], abs=5e-4
+    )
     shares = {name: np.mean((fit.flags & bit(name)) != 0) for name in ("ve-above-1", "kep-at-limit", "vp-at-zero")}
     assert list(shares.values()) == pytest.approx([0.30, 0.29, 0.38], abs=0.02)
     linear = linear_preview(times, curves, plasma)["ktrans"]
@@ -160,8 +175,15 @@ def test_the_optimum_is_that_of_a_general_solver():
     fit = fit_curves(TIMES, curves, "extended-tofts", PLASMA)
     for row, curve in enumerate(curves):
         start = [truth[name][row] for name in truth]
-        found, covariance = curve_fit(lambda _, a, b, c: extended_tofts(TIMES, PLASMA, a, b, c), TIMES, curve, start,
-                                      xtol=1e-13, ftol=1e-13, gtol=1e-13)
+        found, covariance = curve_fit(
+            lambda _, a, b, c: extended_tofts(TIMES, PLASMA, a, b, c),
+            TIMES,
+            curve,
+            start,
+            xtol=1e-13,
+            ftol=1e-13,
+            gtol=1e-13,
+        )
         assert [fit.parameters[name][row] for name in truth] == pytest.approx(found, rel=1e-6)
         assert [fit.errors[name][row] for name in truth] == pytest.approx(np.sqrt(np.diag(covariance)), rel=1e-4)
 
@@ -201,8 +223,14 @@ def test_curves_that_are_not_finite_do_not_disturb_their_neighbours():
 
 def test_what_is_not_identified_is_flagged():
     """Curves at the limits of the model carry the flags of those limits."""
-    curves = np.array([extended_tofts(TIMES, PLASMA, 0.02, 1e6, 0.05), extended_tofts(TIMES, PLASMA, 0.01, 0.5, 0.0),
-                       2.0 * PLASMA.concentration, np.where(np.arange(60) % 2, 1.0, -1.0) + 0.2])
+    curves = np.array(
+        [
+            extended_tofts(TIMES, PLASMA, 0.02, 1e6, 0.05),
+            extended_tofts(TIMES, PLASMA, 0.01, 0.5, 0.0),
+            2.0 * PLASMA.concentration,
+            np.where(np.arange(60) % 2, 1.0, -1.0) + 0.2,
+        ]
+    )
     fit = fit_curves(TIMES, curves, "extended-tofts", PLASMA)
     assert fit.flags[0] & bit("kep-at-limit")
     assert fit.flags[1] & bit("short-acquisition")

@@ -80,7 +80,7 @@ def test_a_spacing_of_zero_is_refused(tmp_path):
     write_nifti(tmp_path / "a.nii", OBLIQUE, np.zeros(OBLIQUE.shape))
     data = bytearray((tmp_path / "a.nii").read_bytes())
     for row in (280, 296, 312):
-        data[row + 4:row + 8] = bytes(4)  # the second column of the affine
+        data[row + 4 : row + 8] = bytes(4)  # the second column of the affine
     (tmp_path / "a.nii").write_bytes(bytes(data))
     with pytest.raises(StudyRejected, match="spacing of zero"):
         read_nifti(tmp_path / "a.nii")

@@ -49,7 +49,7 @@ def matched(tmp_path_factory: pytest.TempPathFactory) -> PhantomTruth:
 
 def series(phantom: PhantomTruth, visit: int, ending: str) -> list[Path]:
     """The files of the series whose folder ends so, in the order of their instance numbers."""
-    folder, = (phantom.folder / f"visit-{visit}").glob(f"*-{ending}")
+    (folder,) = (phantom.folder / f"visit-{visit}").glob(f"*-{ending}")
     return sorted(folder.glob("*.dcm"))
 
 
@@ -60,6 +60,7 @@ def volumes(files: list[Path], slices: int) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------------- files
+
 
 def test_every_kind_of_file_is_valid_dicom(phantom: PhantomTruth) -> None:
     """The validator finds no error in any kind of file and warns only of b-values, unknown to classic MR."""
@@ -92,8 +93,10 @@ def test_dynamic_series_can_be_ordered_in_time(phantom: PhantomTruth) -> None:
     headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in series(phantom, 1, "dce")]
     at_bottom = [h for h in headers if h.ImagePositionPatient == headers[0].ImagePositionPatient]
     assert [h.TemporalPositionIdentifier for h in at_bottom] == list(range(1, 61))
-    seconds = [3600 * int(h.AcquisitionTime[:2]) + 60 * int(h.AcquisitionTime[2:4]) + float(h.AcquisitionTime[4:])
-               for h in at_bottom]
+    seconds = [
+        3600 * int(h.AcquisitionTime[:2]) + 60 * int(h.AcquisitionTime[2:4]) + float(h.AcquisitionTime[4:])
+        for h in at_bottom
+    ]
     np.testing.assert_allclose(np.diff(seconds), 5.0)
     assert len(headers) == 60 * len({tuple(h.ImagePositionPatient) for h in headers})
 
@@ -101,15 +104,17 @@ def test_dynamic_series_can_be_ordered_in_time(phantom: PhantomTruth) -> None:
 def test_three_b_values_and_six_flip_angles(phantom: PhantomTruth) -> None:
     """Diffusion carries b 0, 200, 800 s/mm²; the T1 series differ in nothing but flip angle."""
     assert {pydicom.dcmread(f).DiffusionBValue for f in series(phantom, 1, "dwi")} == {0.0, 200.0, 800.0}
-    headers = [pydicom.dcmread(sorted(folder.glob("*.dcm"))[0])
-               for folder in sorted((phantom.folder / "visit-1").glob("*-vfa-*"))]
+    headers = [
+        pydicom.dcmread(sorted(folder.glob("*.dcm"))[0])
+        for folder in sorted((phantom.folder / "visit-1").glob("*-vfa-*"))
+    ]
     assert [float(h.FlipAngle) for h in headers] == phantom.settings["flip_angles_deg"]
     assert len({(h.RepetitionTime, h.EchoTime, tuple(h.ImagePositionPatient)) for h in headers}) == 1
 
 
 def test_segmentation_says_what_the_truth_says(phantom: PhantomTruth) -> None:
     """The frames of the SEG, put at their positions, are the true tumour voxel by voxel."""
-    file, = series(phantom, 1, "seg")
+    (file,) = series(phantom, 1, "seg")
     seg, tumour = pydicom.dcmread(file), phantom.visits[0].tumour
     assert [item.SegmentLabel for item in seg.SegmentSequence] == ["tumour"]
     found = np.zeros(tumour.grid.shape, dtype=bool)
@@ -152,6 +157,7 @@ def test_an_occupied_folder_or_unknown_tumour_is_refused(tmp_path: Path) -> None
 
 
 # ---------------------------------------------------------------------------------------------------------- truth
+
 
 def test_volumes(phantom: PhantomTruth) -> None:
     """60 mL at diagnosis by the formula, within 2 % on the grid; 38 % less after two cycles."""
@@ -233,10 +239,13 @@ def test_truth_lies_beside_the_images(phantom: PhantomTruth) -> None:
 
 # --------------------------------------------------------------------------------------------------------- physics
 
+
 def test_fitting_code_is_not_imported() -> None:
     """Importing the phantom brings in no module that fits: an error there cannot cancel against the same error here."""
-    script = ("import sys, oncoscale.imaging.phantom\n"
-              f"print([m for m in {FITTING_CODE!r} if 'oncoscale.imaging.' + m in sys.modules])")
+    script = (
+        "import sys, oncoscale.imaging.phantom\n"
+        f"print([m for m in {FITTING_CODE!r} if 'oncoscale.imaging.' + m in sys.modules])"
+    )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -253,8 +262,9 @@ def test_exchange_model_obeys_its_differential_equations(values: tuple[float, fl
         return [(fp * (arterial - c[0]) - ps * (c[0] - c[1])) / vp, ps * (c[0] - c[1]) / ve]
 
     keep = np.arange(0, 481, 10)
-    solved = solve_ivp(rates, (0, 4.0), [0, 0], method="LSODA", t_eval=times[keep] / 60, rtol=1e-9, atol=1e-11,
-                       max_step=0.5 / 60)
+    solved = solve_ivp(
+        rates, (0, 4.0), [0, 0], method="LSODA", t_eval=times[keep] / 60, rtol=1e-9, atol=1e-11, max_step=0.5 / 60
+    )
     ours = exchange_concentration(plasma, Kinetics(*(np.array([v]) for v in values)), keep)[:, 0]
     np.testing.assert_allclose(ours, vp * solved.y[0] + ve * solved.y[1], atol=2e-6)
 
@@ -265,8 +275,11 @@ def test_exchange_with_endless_flow_is_extended_tofts() -> None:
     keep = np.arange(0, 481, 10)
     one = [np.array([value]) for value in (3e4, 0.15, 0.2, 0.05)]
     plasma = child_blood(times)
-    np.testing.assert_allclose(exchange_concentration(plasma, Kinetics(*one), keep),
-                               extended_tofts_concentration(plasma, Kinetics(*one), keep), atol=2e-4)
+    np.testing.assert_allclose(
+        exchange_concentration(plasma, Kinetics(*one), keep),
+        extended_tofts_concentration(plasma, Kinetics(*one), keep),
+        atol=2e-4,
+    )
 
 
 def test_input_functions() -> None:
@@ -324,7 +337,7 @@ def test_matched_signal_is_the_model(matched: PhantomTruth) -> None:
     plasma = parker_blood(minutes - settings.arrival / 60) / (1 - HAEMATOCRIT.value)
     voxel = 17
     kernel = np.exp(-ktrans[voxel] / ve[voxel] * minutes)
-    tissue = vp[voxel] * plasma + ktrans[voxel] * np.convolve(plasma, kernel)[:len(minutes)] * step
+    tissue = vp[voxel] * plasma + ktrans[voxel] * np.convolve(plasma, kernel)[: len(minutes)] * step
     agent = np.interp(settings.frame_times / 60, minutes, tissue)
     expected = spoiled_gradient_echo(np.ones(60), 1 / t1[voxel] + 4.5 * agent, 0.005, 20.0)
     measured = images[:, tumour][:, voxel]

@@ -24,8 +24,9 @@ from oncoscale.imaging.relaxation import spoiled_signal
 from oncoscale.imaging.study import Grid, ImagingStudy, LabelImage, ParametricMap, Series, Sourced
 
 SHAPE = (16, 14, 6)
-GRID = Grid(SHAPE, np.array([[0.8, 0.0, 0.1, -30.0], [0.0, 0.8, 0.0, -20.0], [-0.02, 0.0, 3.0, 50.0], [0, 0, 0, 1.0]]),
-            "1.2.9")
+GRID = Grid(
+    SHAPE, np.array([[0.8, 0.0, 0.1, -30.0], [0.0, 0.8, 0.0, -20.0], [-0.02, 0.0, 3.0, 50.0], [0, 0, 0, 1.0]]), "1.2.9"
+)
 TIMES, ANGLES, B_VALUES = np.arange(60) * 5.0, (2.0, 5.0, 10.0, 20.0), (0.0, 200.0, 800.0)
 TISSUE = {"ktrans": (0.05, 0.3), "ve": (0.2, 0.5), "vp": (0.02, 0.08), "t1": (0.9, 1.6), "adc": (0.7e-3, 1.6e-3)}
 SETTINGS = QuantifySettings(haematocrit=0.4, relaxivity=4.5, threads=1)
@@ -59,9 +60,15 @@ def study(truth) -> ImagingStudy:
     diffusion = np.stack([800 * np.exp(-b * truth["adc"]) for b in B_VALUES])
     tumour = np.zeros(SHAPE, dtype=np.uint8)
     tumour[3:12, 3:11, 1:5] = 1
-    return ImagingStudy("1.2.3", (series("dynamic", dynamic, times_s=TIMES), series("vfa", flips, fa_deg=ANGLES),
-                                  series("diffusion", diffusion, b_values=np.array(B_VALUES))),
-                        (LabelImage(GRID, tumour, {1: "tumour"}),))
+    return ImagingStudy(
+        "1.2.3",
+        (
+            series("dynamic", dynamic, times_s=TIMES),
+            series("vfa", flips, fa_deg=ANGLES),
+            series("diffusion", diffusion, b_values=np.array(B_VALUES)),
+        ),
+        (LabelImage(GRID, tumour, {1: "tumour"}),),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +86,15 @@ def test_the_chain_returns_the_tissue(quantified, truth, study):
     assert quantified.summary["delay_s"] == pytest.approx(41.7, abs=0.3)
     assert quantified.summary["model"] == "extended-tofts"
     units = {name: quantified.maps[name].unit for name in ("ktrans", "ve", "t1", "adc", "cellularity", "pe", "ser")}
-    assert units == {"ktrans": "1/min", "ve": "1", "t1": "s", "adc": "mm^2/s", "cellularity": "1", "pe": "percent",
-                     "ser": "1"}
+    assert units == {
+        "ktrans": "1/min",
+        "ve": "1",
+        "t1": "s",
+        "adc": "mm^2/s",
+        "cellularity": "1",
+        "pe": "percent",
+        "ser": "1",
+    }
 
 
 def test_tissue_that_does_not_enhance_has_no_flow_but_is_no_gap(quantified):
@@ -103,7 +117,11 @@ def test_maps_come_back_from_their_folder_as_they_were(quantified, tmp_path):
         assert np.array_equal(one.values, other.values, equal_nan=True)
         assert np.array_equal(one.quality, other.quality)
         assert (one.unit, one.method, one.derived_from, one.grid.frame_uid) == (
-            other.unit, other.method, other.derived_from, other.grid.frame_uid)
+            other.unit,
+            other.method,
+            other.derived_from,
+            other.grid.frame_uid,
+        )
         assert other.grid.affine == pytest.approx(one.grid.affine, abs=1e-4)
     assert np.array_equal(back.tumour.values, quantified.tumour.values)
     assert back.findings == quantified.findings
@@ -156,8 +174,11 @@ def test_models_that_the_data_cannot_carry_are_refused(study):
     dynamic, vfa, _ = study.series
     short = replace(dynamic, values=dynamic.values[::20], times_s=TIMES[::20])
     bare = replace(dynamic, acquisition={})
-    cases = [((short, vfa), "too-few-times.*semi"), ((dynamic,), "T1 before contrast.*seconds"),
-             ((bare, vfa), "tr_s and fa_deg.*state them")]
+    cases = [
+        ((short, vfa), "too-few-times.*semi"),
+        ((dynamic,), "T1 before contrast.*seconds"),
+        ((bare, vfa), "tr_s and fa_deg.*state them"),
+    ]
     for present, words in cases:
         visit = replace(study, series=present)
         with pytest.raises(ModelRefused, match=words):

@@ -25,9 +25,11 @@ def numbers(cell: str) -> np.ndarray:
     return np.array(cell.split(), dtype=float)
 
 
-REFERENCES = [("t1_brain_data.csv", 1.0, lambda row: float(row["R1"]), 76, 1e-4),
-              ("t1_quiba_data.csv", 1.0, lambda row: 1000 * float(row["R1"]), 45, 0.032),
-              ("t1_prostate_data.csv", 1e-3, lambda row: 1000 / float(row[" T1 nonlinear"]), 50, 1e-4)]
+REFERENCES = [
+    ("t1_brain_data.csv", 1.0, lambda row: float(row["R1"]), 76, 1e-4),
+    ("t1_quiba_data.csv", 1.0, lambda row: 1000 * float(row["R1"]), 45, 0.032),
+    ("t1_prostate_data.csv", 1e-3, lambda row: 1000 / float(row[" T1 nonlinear"]), 50, 1e-4),
+]
 
 
 @pytest.mark.parametrize(("name", "to_seconds", "reference", "count", "relative"), REFERENCES)
@@ -64,8 +66,10 @@ def test_the_authors_map_of_a_mouse_is_reproduced(shared):
     """Nonlinear fit with the B1 map equals the T1 map that the authors made from the same images."""
     folder = shared / "kpc-mouse-day0/nifti"
     angles = (2, 5, 8, 12, 16, 20)
+
     def image(name: str) -> np.ndarray:
         return np.asarray(nibabel.load(folder / f"M123_{name}.nii.gz").dataobj, dtype=float)
+
     signals = np.stack([image(f"VFA_{angle}deg") for angle in angles])
     b1, theirs = image("B1Maps"), image("T1Maps")
     tumour = np.asarray(nibabel.load(folder / "M123_DCE_Mask.nii.gz").dataobj) == 3

@@ -29,6 +29,7 @@ MAIN = np.s_[2:6, 2:6, 2:6]
 
 # ------------------------------------------------------------------------------------------------------- the tumour
 
+
 def test_one_piece_inside_the_image_passes_unchanged():
     """Nothing to do, nothing said."""
     labels = labels_of(MAIN)
@@ -45,8 +46,17 @@ def test_an_empty_or_absent_tumour_is_refused():
         check_tumour(labels_of(MAIN, names={1: "Breast"}))
 
 
-@pytest.mark.parametrize("box", [np.s_[0:3, 2:5, 2:5], np.s_[9:12, 2:5, 2:5], np.s_[2:5, 0:3, 2:5],
-                                 np.s_[2:5, 7:10, 2:5], np.s_[2:5, 2:5, 0:3], np.s_[2:5, 2:5, 5:8]])
+@pytest.mark.parametrize(
+    "box",
+    [
+        np.s_[0:3, 2:5, 2:5],
+        np.s_[9:12, 2:5, 2:5],
+        np.s_[2:5, 0:3, 2:5],
+        np.s_[2:5, 7:10, 2:5],
+        np.s_[2:5, 2:5, 0:3],
+        np.s_[2:5, 2:5, 5:8],
+    ],
+)
 def test_a_tumour_at_the_border_is_refused(box):
     """On any of the six faces it may go on outside."""
     with pytest.raises(SegmentationRejected, match="touches the border"):
@@ -94,12 +104,16 @@ def test_other_regions_survive_the_check():
 
 # ------------------------------------------------------------------------------------------------------------ files
 
+
 def test_dicom_segmentations_equal_their_nrrd_originals(shared):
     """Binary and label-map objects hold the voxels of the label images they were made from, at the same places."""
     folder = shared / "dcmqi-examples" / "data" / "segmentations"
-    for dicom, nrrd in (("liver.dcm", "liver_seg.nrrd"), ("23x38x3/seg/label.seg", "23x38x3/nrrd/label.nrrd"),
-                        ("24x38x3/seg/label.seg", "24x38x3/nrrd/label.nrrd"),
-                        ("sparse-labelmap-noppv.dcm", "sparse_labelmap_noppv_seg.nrrd")):
+    for dicom, nrrd in (
+        ("liver.dcm", "liver_seg.nrrd"),
+        ("23x38x3/seg/label.seg", "23x38x3/nrrd/label.nrrd"),
+        ("24x38x3/seg/label.seg", "24x38x3/nrrd/label.nrrd"),
+        ("sparse-labelmap-noppv.dcm", "sparse_labelmap_noppv_seg.nrrd"),
+    ):
         read, original = read_labels(folder / dicom), read_labels(folder / nrrd)
         inside, expected = np.argwhere(read.values > 0), np.argwhere(original.values > 0)
         where = np.sort(read.grid.world(inside).round(2).view("f8,f8,f8"), axis=0)
@@ -160,8 +174,10 @@ def test_labels_without_names_are_asked_for(tmp_path):
         read_labels(tmp_path / "two.nii")
 
 
-@pytest.mark.parametrize("values", [np.full(GRID.shape, 0.5), np.full(GRID.shape, 300.0), np.full(GRID.shape, np.nan),
-                                    np.full(GRID.shape, -1.0)])
+@pytest.mark.parametrize(
+    "values",
+    [np.full(GRID.shape, 0.5), np.full(GRID.shape, 300.0), np.full(GRID.shape, np.nan), np.full(GRID.shape, -1.0)],
+)
 def test_values_that_are_no_labels_are_refused(tmp_path, values):
     """Labels are whole numbers from 0 to 255."""
     write_nifti(tmp_path / "x.nii", GRID, values)
@@ -172,15 +188,16 @@ def test_values_that_are_no_labels_are_refused(tmp_path, values):
 def test_contours_and_other_files_are_refused_by_name(shared, tmp_path):
     """A structure set holds contours; a picture holds nothing; a detached NRRD points elsewhere."""
     contours = next((shared / "sts-001-rtstruct").rglob("*mask*/*.dcm"), None) or next(
-        path for path in sorted((shared / "sts-001-rtstruct").rglob("*.dcm"))
-        if b"RTSTRUCT" in path.read_bytes()[:4000])
+        path for path in sorted((shared / "sts-001-rtstruct").rglob("*.dcm")) if b"RTSTRUCT" in path.read_bytes()[:4000]
+    )
     with pytest.raises(SegmentationRejected, match="RTSTRUCT"):
         read_labels(contours)
     (tmp_path / "x.png").write_bytes(bytes(300))
     with pytest.raises(FileRejected, match="neither DICOM, NIfTI nor NRRD"):
         read_labels(tmp_path / "x.png")
-    (tmp_path / "x.nrrd").write_text("NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n"
-                                     "data file: /etc/hostname\n\n")
+    (tmp_path / "x.nrrd").write_text(
+        "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: /etc/hostname\n\n"
+    )
     with pytest.raises(FileRejected, match="another file"):
         read_labels(tmp_path / "x.nrrd")
 

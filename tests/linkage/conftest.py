@@ -57,37 +57,82 @@ def make_visit(tmp_path: Path) -> MakeVisit:
     return lambda name="visit", **stated: write_visit(tmp_path / name, **stated)
 
 
-def write_visit(folder: Path, *, date: str = "20210301", study: str = "1", patient: str = "HOSP-0001",
-                label: str = "Tumour", **more: Any) -> Path:
+def write_visit(
+    folder: Path,
+    *,
+    date: str = "20210301",
+    study: str = "1",
+    patient: str = "HOSP-0001",
+    label: str = "Tumour",
+    **more: Any,
+) -> Path:
     """Three times of three slices of 16 x 12 voxels, oblique, and a tumour of a few voxels."""
     study_uid = f"1.2.3.4.{study}"
     turn = np.array([[0.96, 0.28, 0.0], [-0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = turn * [1.5, 1.5, 4.0], [-20.5, 11.25, 3.0]
     grid = Grid((16, 12, 3), affine, f"1.2.3.4.{study}.9")
-    about = {"PatientID": patient, "PatientName": "Miller^Ada", "PatientBirthDate": "20180712", "PatientSex": "F",
-             "PatientAge": "002Y", "StudyInstanceUID": study_uid, "StudyDate": date, "StudyTime": "101500",
-             "StudyID": "77", "AccessionNumber": "4711", "ReferringPhysicianName": "Dr^Who", "StudyDescription": "MR",
-             "InstitutionName": "General Hospital", "BodyPartExamined": "ABDOMEN", **more}
-    scan = {"Manufacturer": "ACME", "ScanningSequence": "GR", "SequenceVariant": "SP", "ScanOptions": "",
-            "MRAcquisitionType": "3D", "RepetitionTime": "5", "EchoTime": "2", "FlipAngle": "15",
-            "EchoTrainLength": "1", "MagneticFieldStrength": "3", "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
-            "SeriesDate": date, "AcquisitionDate": date, "ContentDate": date,
-            "SeriesTime": "101600", "InstitutionName": "General Hospital", "Laterality": "", "PatientPosition": "HFS"}
+    about = {
+        "PatientID": patient,
+        "PatientName": "Miller^Ada",
+        "PatientBirthDate": "20180712",
+        "PatientSex": "F",
+        "PatientAge": "002Y",
+        "StudyInstanceUID": study_uid,
+        "StudyDate": date,
+        "StudyTime": "101500",
+        "StudyID": "77",
+        "AccessionNumber": "4711",
+        "ReferringPhysicianName": "Dr^Who",
+        "StudyDescription": "MR",
+        "InstitutionName": "General Hospital",
+        "BodyPartExamined": "ABDOMEN",
+        **more,
+    }
+    scan = {
+        "Manufacturer": "ACME",
+        "ScanningSequence": "GR",
+        "SequenceVariant": "SP",
+        "ScanOptions": "",
+        "MRAcquisitionType": "3D",
+        "RepetitionTime": "5",
+        "EchoTime": "2",
+        "FlipAngle": "15",
+        "EchoTrainLength": "1",
+        "MagneticFieldStrength": "3",
+        "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
+        "SeriesDate": date,
+        "AcquisitionDate": date,
+        "ContentDate": date,
+        "SeriesTime": "101600",
+        "InstitutionName": "General Hospital",
+        "Laterality": "",
+        "PatientPosition": "HFS",
+    }
     series = MRSeries(f"1.2.3.4.{study}.1", 4, "Ax T1 DCE Miller", grid, about, scan, (400.0, 800.0))
     noise = np.random.default_rng(7)
-    moments = [{"TemporalPositionIdentifier": n + 1, "NumberOfTemporalPositions": 3,
-                "AcquisitionTime": clock, "ContentTime": clock}
-               for n, clock in enumerate(("101600.5", "101712.25", "101824"))]
-    volumes = [Volume(noise.integers(100, 400 + 100 * n, grid.shape).astype(np.uint16), moment)
-               for n, moment in enumerate(moments)]
+    moments = [
+        {
+            "TemporalPositionIdentifier": n + 1,
+            "NumberOfTemporalPositions": 3,
+            "AcquisitionTime": clock,
+            "ContentTime": clock,
+        }
+        for n, clock in enumerate(("101600.5", "101712.25", "101824"))
+    ]
+    volumes = [
+        Volume(noise.integers(100, 400 + 100 * n, grid.shape).astype(np.uint16), moment)
+        for n, moment in enumerate(moments)
+    ]
     write_mr_series(folder / "HOSP-0001 dce", series, volumes)
     values = np.zeros(grid.shape, dtype=np.uint8)
     values[5:9, 4:8, 1] = 1
-    head = SegmentationHead(derived_uid(study_uid, "seg"), derived_uid(study_uid, "seg", 1), 9, "Tumour of Miller",
-                            (date, "120000"))
-    write_segmentation(folder / "miller-seg.dcm", LabelImage(grid, values, {1: label}),
-                       image_headers(series, 0, moments[0]), head)
+    head = SegmentationHead(
+        derived_uid(study_uid, "seg"), derived_uid(study_uid, "seg", 1), 9, "Tumour of Miller", (date, "120000")
+    )
+    write_segmentation(
+        folder / "miller-seg.dcm", LabelImage(grid, values, {1: label}), image_headers(series, 0, moments[0]), head
+    )
     return folder
 
 

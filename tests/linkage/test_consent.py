@@ -36,8 +36,11 @@ def known(store: Store) -> Store:
     """A store that holds one subject."""
     with store.writing() as connection:
         species = code_id(connection, "http://snomed.info/sct", "337915000", "Homo sapiens")
-        connection.execute(insert(tables.subject).values(key=SUBJECT, site="s", species=species, sex="female",
-                                                         day0_kind="first-imaging"))
+        connection.execute(
+            insert(tables.subject).values(
+                key=SUBJECT, site="s", species=species, sex="female", day0_kind="first-imaging"
+            )
+        )
     return store
 
 
@@ -55,10 +58,18 @@ def test_a_status_is_enough(tmp_path: Path):
 
 def test_toml_and_json_say_the_same(tmp_path: Path):
     """Either format, dates as dates or text, single values or lists, a table named consent or none."""
-    toml = read_consent(written(tmp_path, '[consent]\nstatus = "Active"\npurpose = "dsrch"\nvalid-until = 2034-01-31\n'
-                                f'document = "{"B" * 64}"\n'))
-    json = read_consent(written(tmp_path, '{"status": "active", "purposes": ["DSRCH"], "valid_until": "2034-01-31", '
-                                f'"document": "{"b" * 64}"}}'))
+    toml = read_consent(
+        written(
+            tmp_path,
+            f'[consent]\nstatus = "Active"\npurpose = "dsrch"\nvalid-until = 2034-01-31\ndocument = "{"B" * 64}"\n',
+        )
+    )
+    json = read_consent(
+        written(
+            tmp_path,
+            f'{{"status": "active", "purposes": ["DSRCH"], "valid_until": "2034-01-31", "document": "{"b" * 64}"}}',
+        )
+    )
     assert toml == json == Consent("active", purposes=("DSRCH",), valid_until="2034-01-31", document_sha256="b" * 64)
 
 
@@ -74,34 +85,40 @@ def test_the_signed_form_is_kept_as_a_hash(tmp_path: Path):
     assert consent.document_sha256 == sha256(b"signed by hand").hexdigest()
 
 
-@pytest.mark.parametrize(("text", "part"), [
-    ('statu = "active"', "write 'status'"),
-    ('status = "actve"', "write 'active'"),
-    ('status = "active"\npurposes = ["HRSCH"]', "write 'HRESCH'"),
-    ('status = "active"\ncategories = ["imagin"]', "write 'imaging'"),
-    ('status = "active"\nvalid_until = "soon"', "not a date"),
-    ('status = "active"\ndocument = "absent.pdf"', "cannot be read"),
-    ('purposes = ["HRESCH"]', "does not say its status"),
-    ("status = active", "neither TOML nor JSON"),
-    ('{"status": "active"', "neither TOML nor JSON"),
-])
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('statu = "active"', "write 'status'"),
+        ('status = "actve"', "write 'active'"),
+        ('status = "active"\npurposes = ["HRSCH"]', "write 'HRESCH'"),
+        ('status = "active"\ncategories = ["imagin"]', "write 'imaging'"),
+        ('status = "active"\nvalid_until = "soon"', "not a date"),
+        ('status = "active"\ndocument = "absent.pdf"', "cannot be read"),
+        ('purposes = ["HRESCH"]', "does not say its status"),
+        ("status = active", "neither TOML nor JSON"),
+        ('{"status": "active"', "neither TOML nor JSON"),
+    ],
+)
 def test_what_is_not_understood_is_refused_with_the_nearest(tmp_path: Path, text: str, part: str):
     """A consent is never guessed."""
     with pytest.raises(ConfigurationRejected, match=part):
         read_consent(written(tmp_path, text))
 
 
-@pytest.mark.parametrize(("consent", "reason"), [
-    (None, "missing"),
-    (replace(ACTIVE, status="refused"), "refused"),
-    (replace(ACTIVE, status="withdrawn"), "withdrawn"),
-    (replace(ACTIVE, status="expired"), "expired"),
-    (replace(ACTIVE, valid_until="2001-01-01"), "expired"),
-    (replace(ACTIVE, valid_from="2999-01-01"), "not yet valid"),
-    (replace(ACTIVE, purposes=("MLTRAINING",)), "purpose HRESCH"),
-    (replace(ACTIVE, categories=("imaging",)), "category simulation"),
-    (replace(ACTIVE, legal_basis=""), "legal basis"),
-])
+@pytest.mark.parametrize(
+    ("consent", "reason"),
+    [
+        (None, "missing"),
+        (replace(ACTIVE, status="refused"), "refused"),
+        (replace(ACTIVE, status="withdrawn"), "withdrawn"),
+        (replace(ACTIVE, status="expired"), "expired"),
+        (replace(ACTIVE, valid_until="2001-01-01"), "expired"),
+        (replace(ACTIVE, valid_from="2999-01-01"), "not yet valid"),
+        (replace(ACTIVE, purposes=("MLTRAINING",)), "purpose HRESCH"),
+        (replace(ACTIVE, categories=("imaging",)), "category simulation"),
+        (replace(ACTIVE, legal_basis=""), "legal basis"),
+    ],
+)
 def test_a_denial_names_its_reason_and_stays_on_record(known: Store, consent: Consent | None, reason: str):
     """Whatever does not clearly permit denies, and the denial is a row and an audit entry."""
     if consent is not None:

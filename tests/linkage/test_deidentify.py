@@ -73,13 +73,18 @@ def plant(dataset: Dataset, numbers: count, depth: int) -> None:
             dataset[group, block] = DataElement((group, block), "LO", creator)
             for element, vr in ((0x01, "LO"), (0x0C, "LO"), (0x10, "UN")):
                 value = f"{CANARY}-{next(numbers)}"
-                dataset[group, (block << 8) + element] = DataElement((group, (block << 8) + element), vr,
-                                                                     value.encode() if vr == "UN" else value)
+                dataset[group, (block << 8) + element] = DataElement(
+                    (group, (block << 8) + element), vr, value.encode() if vr == "UN" else value
+                )
     if depth:
         item = Dataset()
         plant(item, numbers, depth - 1)
-        for keyword in ("SourceImageSequence", "SharedFunctionalGroupsSequence", "ContentSequence",
-                        "RequestAttributesSequence")[depth % 2::2]:
+        for keyword in (
+            "SourceImageSequence",
+            "SharedFunctionalGroupsSequence",
+            "ContentSequence",
+            "RequestAttributesSequence",
+        )[depth % 2 :: 2]:
             setattr(dataset, keyword, Sequence([item]))
 
 
@@ -175,9 +180,15 @@ def test_safe_private_numbers_stay():
     assert "113111" in {code.CodeValue for code in again.DeidentificationMethodCodeSequence}
 
 
-@pytest.mark.parametrize(("keyword", "value", "kept_back"), [
-    ("BurnedInAnnotation", "YES", True), ("Modality", "US", True), ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", True),
-    ("BurnedInAnnotation", "NO", False)])
+@pytest.mark.parametrize(
+    ("keyword", "value", "kept_back"),
+    [
+        ("BurnedInAnnotation", "YES", True),
+        ("Modality", "US", True),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", True),
+        ("BurnedInAnnotation", "NO", False),
+    ],
+)
 def test_what_cannot_be_cleaned_is_kept_back(keyword: str, value: str, kept_back: bool):
     """Burned-in text, ultrasound and screen captures show names in their pixels."""
     image = planted()
@@ -193,14 +204,17 @@ def test_references_resolve_and_the_same_key_gives_the_same_objects(tmp_path: Pa
     originals = [read_dicom(path, "file", pixels=True) for path in sorted(folder.rglob("*.dcm"))]
     other = Vault(None, bytes(32))
     ours, again = ([encoded(deidentified(one, pseudonyms(), Counter())) for one in originals] for _ in range(2))
-    theirs = [encoded(deidentified(one, pseudonyms(other, other.subject_key("site1", "0001")), Counter()))
-              for one in originals]
+    theirs = [
+        encoded(deidentified(one, pseudonyms(other, other.subject_key("site1", "0001")), Counter()))
+        for one in originals
+    ]
     assert ours == again
     objects, others = ([dcmread(BytesIO(data)) for data in whole] for whole in (ours, theirs))
     instances = {str(one.SOPInstanceUID) for one in objects}
     segmentation = next(one for one in objects if one.Modality == "SEG")
-    referenced = {str(one.ReferencedSOPInstanceUID) for one in segmentation.ReferencedSeriesSequence[0]
-                  .ReferencedInstanceSequence}
+    referenced = {
+        str(one.ReferencedSOPInstanceUID) for one in segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    }
     assert referenced
     assert referenced <= instances
     assert len(instances) == len(originals)
@@ -212,8 +226,11 @@ def test_cleaning_twice_changes_only_uids_and_dates(tmp_path: Path):
     folder = write_visit(tmp_path)
     first = deidentified(read_dicom(next(folder.rglob("image-*.dcm")), "file", pixels=True), pseudonyms(), Counter())
     second = deidentified(dcmread(BytesIO(encoded(first))), pseudonyms(), Counter())
-    unlike = {element.keyword for element in first if element.VR not in ("UI", "DA", "DT")
-              and second.get(element.tag) != first[element.tag]}
+    unlike = {
+        element.keyword
+        for element in first
+        if element.VR not in ("UI", "DA", "DT") and second.get(element.tag) != first[element.tag]
+    }
     assert set(first.keys()) == set(second.keys())
     assert not unlike
 
@@ -244,9 +261,16 @@ def errors(tool: str, path: Path) -> int:
     return sum(line.startswith("Error") for line in (run.stdout + run.stderr).splitlines())
 
 
-FILES = ("ucsf-breast-06/UCSF-BR-06/image_dce_3dfgre_orig/*", "ucsf-breast-06/UCSF-BR-06/mask/*",
-         "kpc-mouse-day0/dicom/*/*", "sts-001-rtstruct/STS_001/*/*/*", "crc-adc-cmb/SCAN_001/*/*",
-         "dcmqi-examples/data/sr-example/*", "enhanced-mr-dcm_qa/In/*/*", "pydicom-data/*")
+FILES = (
+    "ucsf-breast-06/UCSF-BR-06/image_dce_3dfgre_orig/*",
+    "ucsf-breast-06/UCSF-BR-06/mask/*",
+    "kpc-mouse-day0/dicom/*/*",
+    "sts-001-rtstruct/STS_001/*/*/*",
+    "crc-adc-cmb/SCAN_001/*/*",
+    "dcmqi-examples/data/sr-example/*",
+    "enhanced-mr-dcm_qa/In/*/*",
+    "pydicom-data/*",
+)
 
 
 @pytest.mark.parametrize("pattern", FILES)

@@ -36,15 +36,26 @@ from oncoscale.linkage.vault import Vault
 
 from .conftest import ACTIVE, MakeVisit, bytes_below
 
-SECRETS = (b"HOSP-0001", b"Miller", b"miller", b"MILLER", b"General Hospital", b"Dr^Who", b"4711", b"20180712",
-           b"20210301", b"1.2.3.4.1")
+SECRETS = (
+    b"HOSP-0001",
+    b"Miller",
+    b"miller",
+    b"MILLER",
+    b"General Hospital",
+    b"Dr^Who",
+    b"4711",
+    b"20180712",
+    b"20210301",
+    b"1.2.3.4.1",
+)
 
 
 def empty(store: Store) -> bool:
     """True if nothing of a visit or a subject is in the store."""
     with store.reading() as connection:
-        rows = [connection.execute(select(table)).all()
-                for table in (tables.subject, tables.event, tables.image_series)]
+        rows = [
+            connection.execute(select(table)).all() for table in (tables.subject, tables.event, tables.image_series)
+        ]
     return not any(rows) and not list((store.path / "studies").iterdir()) and not list(store.path.glob(".staging*"))
 
 
@@ -54,8 +65,12 @@ def test_nothing_that_names_the_subject_is_in_any_byte_or_name(store: Store, mak
         connection.execute(select(tables.subject)).all()
         done = ingest(make_visit(), store, "HOSP-0001", consent=ACTIVE)
         files = list(bytes_below(store.path))
-    assert {path.name for path, _ in files} >= {"oncoscale.sqlite", "oncoscale.sqlite-wal", "study.json",
-                                                "deidentification.json"}
+    assert {path.name for path, _ in files} >= {
+        "oncoscale.sqlite",
+        "oncoscale.sqlite-wal",
+        "study.json",
+        "deidentification.json",
+    }
     for path, content in files:
         assert not [secret for secret in SECRETS if secret in content or secret.decode() in path.as_posix()], path
     assert not [secret for secret in SECRETS if secret.decode() in repr(done)]
@@ -96,8 +111,10 @@ def test_the_same_ingest_twice_writes_nothing_twice(store: Store, make_visit: Ma
 
 def test_follow_up_gets_the_same_subject_and_its_day(store: Store, make_visit: MakeVisit):
     """Visits are told apart by their dates, which are shifted alike; an earlier one has a negative day."""
-    days = [(date, ingest(make_visit(date, date=date, study=date), store, "HOSP-0001").day)
-            for date in ("20210301", "20210329", "20210222")]
+    days = [
+        (date, ingest(make_visit(date, date=date, study=date), store, "HOSP-0001").day)
+        for date in ("20210301", "20210329", "20210222")
+    ]
     assert days == [("20210301", 0), ("20210329", 28), ("20210222", -7)]
     subject = Vault.open().subject_key("site1", "HOSP-0001")
     assert [visit.day for visit in visits(store, subject)] == [-7, 0, 28]
@@ -176,8 +193,9 @@ def burned_in(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [corrupted, other_patient, without_a_frame, burned_in])
-def test_bad_input_is_refused_before_anything_is_written(store: Store, make_visit: MakeVisit,
-                                                         spoil: Callable[[Path], None]):
+def test_bad_input_is_refused_before_anything_is_written(
+    store: Store, make_visit: MakeVisit, spoil: Callable[[Path], None]
+):
     """Exit code 2, one message that names nobody, and nothing in the store."""
     folder = make_visit()
     spoil(folder)
@@ -231,8 +249,9 @@ def test_defacing_is_refused_rather_than_pretended(store: Store, make_visit: Mak
 
 
 @pytest.mark.parametrize("fails_at", [0, 5, 10, 11])
-def test_a_disk_that_fills_leaves_nothing(store: Store, make_visit: MakeVisit, monkeypatch: pytest.MonkeyPatch,
-                                          fails_at: int):
+def test_a_disk_that_fills_leaves_nothing(
+    store: Store, make_visit: MakeVisit, monkeypatch: pytest.MonkeyPatch, fails_at: int
+):
     """Whichever write fails, the exit code is 4 and the store is as before."""
     calls, write = iter(range(100)), ingesting._write
 
@@ -387,10 +406,21 @@ def test_a_real_mouse_with_identifiers_that_disagree(shared: Path, store: Store)
     with pytest.raises(InputError, match="patient identifiers"):
         ingest(folder, store, "M-1")
     assert empty(store)
-    done = ingest(folder, store, "M-1", same_subject=True, consent=Consent("active", document_sha256="a" * 64),
-                  units={"ktrans": "1/min", "adc": "mm^2/s", "ve": "1", "t1": "s"})
+    done = ingest(
+        folder,
+        store,
+        "M-1",
+        same_subject=True,
+        consent=Consent("active", document_sha256="a" * 64),
+        units={"ktrans": "1/min", "adc": "mm^2/s", "ve": "1", "t1": "s"},
+    )
     assert {one.name: one.unit for one in done.imaging.maps if one.name != "other"} == {
-        "b1": "1", "ktrans": "1/min", "t1": "s", "ve": "1", "adc": "mm^2/s"}
+        "b1": "1",
+        "ktrans": "1/min",
+        "t1": "s",
+        "ve": "1",
+        "adc": "mm^2/s",
+    }
     assert any("4 patient identifiers" in finding.text for finding in done.findings)
     secrets = (b"KPC-27583", b"KPC27583", b"MR123", b"M123", b"Pennsylvania", b"rong2013", b"20210701", b"20210419")
     for path, content in bytes_below(store.path):

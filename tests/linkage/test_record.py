@@ -49,13 +49,24 @@ MakeRun = Callable[..., tuple[Record, Path]]
 @pytest.fixture
 def make_run(store: Store, taken: Ingested, tmp_path: Path) -> MakeRun:
     """A finished forecast: its record and its output folder."""
+
     def make(name: str = "out", volume: float = 61.5, seed: int = 1) -> tuple[Record, Path]:
         folder = tmp_path / name
         write_json(folder / "forecast.json", {"volume_ml": volume})
         write_json(folder / "maps" / "maps.json", {"ktrans": "1/min"})
         (folder / "report.html").write_text(f"<p>{name}</p>")
-        return Record("forecast", {"days": 28.0, "tumour": "neuroblastoma"}, inputs_of_study(store, taken.study), seed,
-                      "cpu", 1, subject=taken.subject, study=taken.study, recipe={"seeds": [seed]}), folder
+        return Record(
+            "forecast",
+            {"days": 28.0, "tumour": "neuroblastoma"},
+            inputs_of_study(store, taken.study),
+            seed,
+            "cpu",
+            1,
+            subject=taken.subject,
+            study=taken.study,
+            recipe={"seeds": [seed]},
+        ), folder
+
     return make
 
 
@@ -63,8 +74,13 @@ def test_identity_is_what_determines_the_result(make_run: MakeRun):
     """Threads, engine, environment and outputs leave a run's identity alone; seed, inputs, parameters, code do not."""
     one, _ = make_run()
     assert replace(one, threads=8, engine="python", environment={}, outputs=(), study=None).run == one.run
-    for changed in (replace(one, seed=2), replace(one, inputs=one.inputs[1:]), replace(one, parameters={"days": 29.0}),
-                    replace(one, software=replace(one.software, code_sha256="0" * 64)), replace(one, kind="analysis")):
+    for changed in (
+        replace(one, seed=2),
+        replace(one, inputs=one.inputs[1:]),
+        replace(one, parameters={"days": 29.0}),
+        replace(one, software=replace(one.software, code_sha256="0" * 64)),
+        replace(one, kind="analysis"),
+    ):
         assert changed.run != one.run
     assert replace(one, inputs=one.inputs[::-1]).run == one.run
 
@@ -75,8 +91,9 @@ def test_inputs_are_the_hashes_of_what_is_stored(store: Store, taken: Ingested):
     hashes = {}
     for row in taken.series:
         files = sorted((store.study_folder(taken.study) / row["uri"]).glob("*"))
-        hashes[f"series/{row['uid']}"] = sha256("".join(sorted(sha256(path.read_bytes()).hexdigest()
-                                                               for path in files)).encode()).hexdigest()
+        hashes[f"series/{row['uid']}"] = sha256(
+            "".join(sorted(sha256(path.read_bytes()).hexdigest() for path in files)).encode()
+        ).hexdigest()
     assert folder.is_dir()
     assert {one.port: one.sha256 for one in inputs_of_study(store, taken.study)} == hashes
 
@@ -93,7 +110,10 @@ def test_a_run_is_found_again_with_everything_it_rests_on(store: Store, make_run
     assert (done.folder / "forecast.json").read_bytes() == (folder / "forecast.json").read_bytes()
     assert {one.port for one in found[0].record.outputs} == {"forecast.json", "maps/maps.json", "report.html"}
     assert {one.port: one.asserted for one in found[0].record.outputs} == {
-        "forecast.json": "simulated", "maps/maps.json": "observed", "report.html": "simulated"}
+        "forecast.json": "simulated",
+        "maps/maps.json": "observed",
+        "report.html": "simulated",
+    }
     with store.reading() as connection:
         used = connection.execute(select(func.count()).where(tables.link.c.role == "used")).scalar_one()
     assert used == len(record.inputs) == 2
@@ -102,8 +122,10 @@ def test_a_run_is_found_again_with_everything_it_rests_on(store: Store, make_run
 def test_a_repeat_is_another_attempt_and_its_differences_are_named(store: Store, make_run: MakeRun, taken: Ingested):
     """Equal results say nothing, unlike ones are reported by name; reports for people are not compared."""
     permit = require(store, taken.subject)
-    attempts = [record_run(store, *make_run(name, volume), permit=permit, predictions=PREDICTED)
-                for name, volume in (("a", 61.5), ("b", 61.5), ("c", 60.0))]
+    attempts = [
+        record_run(store, *make_run(name, volume), permit=permit, predictions=PREDICTED)
+        for name, volume in (("a", 61.5), ("b", 61.5), ("c", 60.0))
+    ]
     assert [one.attempt for one in attempts] == [1, 2, 3]
     assert len({one.run for one in attempts}) == 1
     assert [one.differs for one in attempts] == [(), (), ("forecast.json",)]
@@ -138,8 +160,9 @@ def test_a_decision_for_something_else_is_no_permit(store: Store, make_run: Make
         record_stop(store, record, other, "failed")
 
 
-def test_a_disk_that_fills_leaves_no_run(store: Store, make_run: MakeRun, taken: Ingested,
-                                         monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_fills_leaves_no_run(
+    store: Store, make_run: MakeRun, taken: Ingested, monkeypatch: pytest.MonkeyPatch
+):
     """Neither rows nor folders of a run that could not be copied into the store."""
     record, folder = make_run()
     permit = require(store, taken.subject)
@@ -172,15 +195,21 @@ def test_show_says_all_and_names_nobody(store: Store, make_run: MakeRun, taken: 
     assert [(visit["study"], visit["day"], len(visit["series"])) for visit in about["visits"]] == [(taken.study, 0, 2)]
     assert about["consents"][0]["purposes"] == ["HRESCH"]
     assert {name: about["predictions"][0][name] for name in ("quantity", "horizon_day", "value", "low", "unit")} == {
-        "quantity": "tumour volume", "horizon_day": 28, "value": 61.5, "low": 58.0, "unit": "mL"}
+        "quantity": "tumour volume",
+        "horizon_day": 28,
+        "value": 61.5,
+        "low": 58.0,
+        "unit": "mL",
+    }
     assert subjects(store) == ({"subject": taken.subject, "visits": [taken.study], "consent": "active"},)
     assert "HOSP" not in repr(about)
     assert not [path for path, data in bytes_below(store.path) if b"HOSP-0001" in data]
     assert audit.verify(store) is None
 
 
-def test_a_study_that_runs_rest_on_is_not_replaced(store: Store, make_visit: MakeVisit, make_run: MakeRun,
-                                                   taken: Ingested, tmp_path: Path):
+def test_a_study_that_runs_rest_on_is_not_replaced(
+    store: Store, make_visit: MakeVisit, make_run: MakeRun, taken: Ingested, tmp_path: Path
+):
     """What a recorded run used stays as it was."""
     record_run(store, *make_run(), permit=require(store, taken.subject))
     (tmp_path / "visit" / "miller-seg.dcm").unlink()
@@ -197,15 +226,17 @@ def test_lost_files_come_back(store: Store, make_run: MakeRun, taken: Ingested, 
     assert dict(bytes_below(store.study_folder(taken.study))) == before
 
 
-def test_images_of_a_subject_without_a_permit_cannot_be_used(store: Store, make_visit: MakeVisit, make_run: MakeRun,
-                                                             taken: Ingested):
+def test_images_of_a_subject_without_a_permit_cannot_be_used(
+    store: Store, make_visit: MakeVisit, make_run: MakeRun, taken: Ingested
+):
     """Even below Python, a run may not link to the series of a subject that gave it no permit."""
     record, folder = make_run()
     done = record_run(store, record, folder, permit=require(store, taken.subject))
     other = ingest(make_visit("other", study="5", patient="HOSP-0002"), store, "HOSP-0002")
     with pytest.raises(IntegrityError, match="without a permit"), store.writing() as connection:
-        connection.execute(insert(tables.link).values(run=done.run, attempt=1, role="used", port="p",
-                                                      series=other.series[0]["uid"]))
+        connection.execute(
+            insert(tables.link).values(run=done.run, attempt=1, role="used", port="p", series=other.series[0]["uid"])
+        )
 
 
 def test_files_given_by_the_user_are_inputs(tmp_path: Path, make_run: MakeRun, store: Store, taken: Ingested):

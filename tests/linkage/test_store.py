@@ -105,8 +105,10 @@ def test_a_busy_store_and_a_full_disk_have_their_own_errors(store: Store):
 
 def test_leftovers_of_a_killed_command_are_swept(store: Store):
     """Files on their way in vanish with the command, or with the next one if it was killed."""
-    program = ("import os, sys; from oncoscale.linkage.store import Store\n"
-               "with Store.open(sys.argv[1]).staging() as f: (f / 'half').write_text('x'); os.kill(os.getpid(), 9)")
+    program = (
+        "import os, sys; from oncoscale.linkage.store import Store\n"
+        "with Store.open(sys.argv[1]).staging() as f: (f / 'half').write_text('x'); os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", program, str(store.path)], check=False)
     assert list(store.path.glob(".staging-*/half"))
     with store.staging() as folder:
@@ -132,9 +134,18 @@ def test_the_database_itself_keeps_the_rules(store: Store):
         connection.execute(insert(tables.parameter_set).values(sha256="y", schema="s", body="{}"))
         connection.execute(insert(tables.run).values(id="r", kind="analysis", **common))
         with pytest.raises(IntegrityError, match="prediction needs a forecast"):
-            connection.execute(insert(tables.prediction).values(
-                id="p", run="r", subject="P-HNU76GYAPKGZMXDN", quantity=species, horizon_day=1, value=1.0, unit=species,
-                status="preliminary"))
+            connection.execute(
+                insert(tables.prediction).values(
+                    id="p",
+                    run="r",
+                    subject="P-HNU76GYAPKGZMXDN",
+                    quantity=species,
+                    horizon_day=1,
+                    value=1.0,
+                    unit=species,
+                    status="preliminary",
+                )
+            )
 
 
 def test_no_column_can_hold_an_identity():

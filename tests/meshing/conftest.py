@@ -34,8 +34,11 @@ def _grid(shape: tuple[int, int, int], spacing: tuple[float, float, float], turn
 def lobed() -> Masks:
     """Makes the lobed tumour on any grid: ``lobed(shape, spacing, turn)``."""
 
-    def make(shape: tuple[int, int, int] = (48, 44, 20), spacing: tuple[float, float, float] = (2.0, 2.0, 3.5),
-             turn: NDArray[np.float64] | None = None) -> LabelImage:
+    def make(
+        shape: tuple[int, int, int] = (48, 44, 20),
+        spacing: tuple[float, float, float] = (2.0, 2.0, 3.5),
+        turn: NDArray[np.float64] | None = None,
+    ) -> LabelImage:
         index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
         place = (index - (np.array(shape) - 1) / 2.0) * np.array(spacing)
         inside = ((place[..., None, :] - LOBES[:, :3]) ** 2).sum(axis=-1) < LOBES[:, 3] ** 2
@@ -61,7 +64,7 @@ def ball(masked: Masks) -> Masks:
 
     def make(radius: float, hole: float = 0.0) -> LabelImage:
         half = int(np.ceil(radius)) + 2
-        x, y, z = np.mgrid[-half:half + 1, -half:half + 1, -half // 2:half // 2 + 1]
+        x, y, z = np.mgrid[-half : half + 1, -half : half + 1, -half // 2 : half // 2 + 1]
         distance = np.sqrt(x**2 + y**2 + (2.0 * z) ** 2)
         return masked((distance < radius) & (distance >= hole))
 

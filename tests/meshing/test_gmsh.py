@@ -45,8 +45,9 @@ def small(ball: Masks) -> LabelImage:
 
 
 @pytest.mark.parametrize("what", pretended)
-def test_without_gmsh_the_lattice_is_used_and_the_reason_kept(what: str, small: LabelImage,
-                                                              pretend_gmsh: Callable[[str], None]) -> None:
+def test_without_gmsh_the_lattice_is_used_and_the_reason_kept(
+    what: str, small: LabelImage, pretend_gmsh: Callable[[str], None]
+) -> None:
     """A missing library, a missing package, a crash and a fault of gmsh each end in a lattice mesh that says why (the
     library by name, with the line that installs it); asked for by name, gmsh is a typed fault."""
     pretend_gmsh(pretended[what])
@@ -93,8 +94,9 @@ def test_auto_takes_gmsh_where_it_loads(gmsh_loads: None, small: LabelImage) -> 
     assert (mesh.mesher, mesh.report["fallback"]) == ("gmsh", None)
 
 
-def test_gmsh_gives_equal_bytes_for_any_number_of_threads(gmsh_loads: None, small: LabelImage,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gmsh_gives_equal_bytes_for_any_number_of_threads(
+    gmsh_loads: None, small: LabelImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One and four OpenMP threads give the same mesh, byte for byte."""
     meshes = []
     for threads in ("1", "4"):

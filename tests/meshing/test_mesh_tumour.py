@@ -117,10 +117,14 @@ def test_touching_labels_are_never_given_to_gmsh() -> None:
     assert "a tumour in a host only" in mesh.report["fallback"]
 
 
-@pytest.mark.parametrize("turn", [
-    np.diag([-1.0, 1.0, 1.0]),
-    np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]]),
-], ids=["left-handed", "oblique"])
+@pytest.mark.parametrize(
+    "turn",
+    [
+        np.diag([-1.0, 1.0, 1.0]),
+        np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]]),
+    ],
+    ids=["left-handed", "oblique"],
+)
 def test_orientation_of_the_image_does_not_matter(lobed: Masks, turn: NDArray[np.float64]) -> None:
     """On flipped and rotated grids the mesh has the same volume, and its centre and box are those of its voxels."""
     labels = host_around(lobed(turn=turn), margin=10.0)
@@ -170,7 +174,8 @@ SHAPES = {
     "corner contact": lambda: np.kron(np.array([[[1, 0], [0, 0]], [[0, 0], [0, 1]]]), np.ones((5, 5, 3))).astype(bool),
     "ring": lambda: np.repeat((np.abs(np.hypot(*np.mgrid[-10:11, -10:11]) - 7.0) < 2.0)[:, :, None], 4, axis=2),
     "islands": lambda: ndimage.binary_dilation(
-        np.random.default_rng(4).random((30, 30, 15)) < 0.004, ndimage.generate_binary_structure(3, 1)),
+        np.random.default_rng(4).random((30, 30, 15)) < 0.004, ndimage.generate_binary_structure(3, 1)
+    ),
 }
 
 
@@ -198,10 +203,13 @@ def test_odd_masks_give_a_sound_mesh_or_a_typed_refusal(masked: Masks, name: str
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
-@given(mask=st.lists(st.booleans(), min_size=60, max_size=60).map(lambda bits: np.array(bits).reshape(5, 4, 3)),
-       thickness=st.sampled_from([0.7, 2.0, 5.0]))
-def test_random_masks_give_a_sound_mesh_or_a_typed_refusal(masked: Masks, mask: NDArray[np.bool_],
-                                                           thickness: float) -> None:
+@given(
+    mask=st.lists(st.booleans(), min_size=60, max_size=60).map(lambda bits: np.array(bits).reshape(5, 4, 3)),
+    thickness=st.sampled_from([0.7, 2.0, 5.0]),
+)
+def test_random_masks_give_a_sound_mesh_or_a_typed_refusal(
+    masked: Masks, mask: NDArray[np.bool_], thickness: float
+) -> None:
     """Masks that nobody would draw become sound meshes or refusals that say what to do, never anything else."""
     tumour = masked(np.repeat(np.repeat(mask, 3, axis=0), 3, axis=1), (1.0, 1.0, thickness))
     if mask.any():
@@ -221,8 +229,9 @@ def test_a_mesh_that_fails_its_gates_is_refused_and_can_be_inspected(masked: Mas
     assert mesh.report["failures"]
 
 
-@pytest.mark.parametrize("wrong", [{"size": -1.0}, {"size": float("nan")}, {"size": 5.0, "host_size": 3.0},
-                                   {"mesher": "tetgen"}])
+@pytest.mark.parametrize(
+    "wrong", [{"size": -1.0}, {"size": float("nan")}, {"size": 5.0, "host_size": 3.0}, {"mesher": "tetgen"}]
+)
 def test_wrong_requests_are_refused(lobed_labels: LabelImage, wrong: dict[str, object]) -> None:
     """Sizes that are no length and unknown meshers are refused before any work."""
     with pytest.raises(ConfigurationRejected):

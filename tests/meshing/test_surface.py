@@ -41,8 +41,9 @@ def test_a_tumour_at_the_image_border_is_not_cut(ball: Masks) -> None:
     whole = ball(8.0)
     cut = LabelImage(whole.grid, whole.values.copy(), whole.names)
     cut.values[:10] = 0
-    shorter = LabelImage(Grid((whole.grid.shape[0] - 10, *whole.grid.shape[1:]), whole.grid.affine), cut.values[10:],
-                         whole.names)
+    shorter = LabelImage(
+        Grid((whole.grid.shape[0] - 10, *whole.grid.shape[1:]), whole.grid.affine), cut.values[10:], whole.names
+    )
     labels = host_around(shorter, margin=5.0)
     assert labels.mask("tumour").sum() == shorter.mask("tumour").sum()
     grown = ndimage.binary_dilation(labels.mask("tumour"))

@@ -33,8 +33,12 @@ def volume_in_box(points: np.ndarray, low: np.ndarray) -> float:
     hull = ConvexHull(points)
     box = np.concatenate([np.hstack([np.eye(3), -(low + 1.0)[:, None]]), np.hstack([-np.eye(3), low[:, None]])])
     planes = np.vstack([hull.equations, box])
-    inner = linprog([0, 0, 0, -1], A_ub=np.hstack([planes[:, :3], np.ones((len(planes), 1))]), b_ub=-planes[:, 3],
-                    bounds=[(None, None)] * 3 + [(0, None)])
+    inner = linprog(
+        [0, 0, 0, -1],
+        A_ub=np.hstack([planes[:, :3], np.ones((len(planes), 1))]),
+        b_ub=-planes[:, 3],
+        bounds=[(None, None)] * 3 + [(0, None)],
+    )
     if inner.status != 0 or inner.x[3] < 1e-9:
         return 0.0
     return float(ConvexHull(HalfspaceIntersection(planes, inner.x[:3]).intersections).volume)
@@ -175,8 +179,9 @@ def test_renumbering_changes_nothing(oblique: tuple[TumourMesh, Grid]) -> None:
     rng = np.random.default_rng(3)
     order, places = rng.permutation(len(mesh.tetrahedra)), rng.permutation(len(mesh.points))
     number = np.argsort(places)
-    other = replace(mesh, points=mesh.points[places], tetrahedra=number[mesh.tetrahedra[order]],
-                    region=mesh.region[order])
+    other = replace(
+        mesh, points=mesh.points[places], tetrahedra=number[mesh.tetrahedra[order]], region=mesh.region[order]
+    )
     values = np.where(rng.random(grid.shape) < 0.3, np.nan, wavy(grid))
     first, second = (to_elements(overlaps(m, grid), values, mesh=m) for m in (mesh, other))
     np.testing.assert_allclose(second.mean, first.mean[order], rtol=1e-9)

@@ -28,18 +28,25 @@ def moving(coarse_mesh: TumourMesh) -> dict[str, list[np.ndarray]]:
     """Node places and fields of four steps."""
     rng = np.random.default_rng(0)
     nodes, elements = len(coarse_mesh.points), len(coarse_mesh.tetrahedra)
-    return {"points": [coarse_mesh.points * (1.0 + 0.01 * step) for step in range(STEPS)],
-            "oxygen": [rng.random(nodes) + step for step in range(STEPS)],
-            "displacement": [rng.random((nodes, 3)) for _ in range(STEPS)],
-            "stretch": [rng.random(elements) for _ in range(STEPS)],
-            "representative": [rng.integers(0, 20, elements) for _ in range(STEPS)]}
+    return {
+        "points": [coarse_mesh.points * (1.0 + 0.01 * step) for step in range(STEPS)],
+        "oxygen": [rng.random(nodes) + step for step in range(STEPS)],
+        "displacement": [rng.random((nodes, 3)) for _ in range(STEPS)],
+        "stretch": [rng.random(elements) for _ in range(STEPS)],
+        "representative": [rng.integers(0, 20, elements) for _ in range(STEPS)],
+    }
 
 
 def write(path: Path, mesh: TumourMesh, moving: dict[str, list[np.ndarray]]) -> None:
     """The four steps as one file."""
-    write_steps(path, mesh, [0.0, 14.0, 28.0, 42.0], moving["points"],
-                {name: moving[name] for name in ("oxygen", "displacement")},
-                {name: moving[name] for name in ("stretch", "representative")})
+    write_steps(
+        path,
+        mesh,
+        [0.0, 14.0, 28.0, 42.0],
+        moving["points"],
+        {name: moving[name] for name in ("oxygen", "displacement")},
+        {name: moving[name] for name in ("stretch", "representative")},
+    )
 
 
 def test_every_step_comes_back(tmp_path: Path, coarse_mesh: TumourMesh, moving: dict[str, list[np.ndarray]]) -> None:
@@ -58,8 +65,9 @@ def test_every_step_comes_back(tmp_path: Path, coarse_mesh: TumourMesh, moving: 
     assert read_step(tmp_path / "tissue.vtkhdf", -1).time == 42.0
 
 
-def test_file_has_the_layout_of_vtkhdf(tmp_path: Path, coarse_mesh: TumourMesh,
-                                       moving: dict[str, list[np.ndarray]]) -> None:
+def test_file_has_the_layout_of_vtkhdf(
+    tmp_path: Path, coarse_mesh: TumourMesh, moving: dict[str, list[np.ndarray]]
+) -> None:
     """Names, shapes and types are those of the format: one part, one connectivity, points and fields appended."""
     write(tmp_path / "tissue.vtkhdf", coarse_mesh, moving)
     nodes, elements = len(coarse_mesh.points), len(coarse_mesh.tetrahedra)
@@ -68,8 +76,13 @@ def test_file_has_the_layout_of_vtkhdf(tmp_path: Path, coarse_mesh: TumourMesh,
         assert root.attrs["Version"].tolist() == [2, 3]
         assert root.attrs["Type"] == b"UnstructuredGrid"
         shapes = {name: root[name].shape for name in ("Points", "Connectivity", "Offsets", "Types", "NumberOfPoints")}
-        assert shapes == {"Points": (STEPS * nodes, 3), "Connectivity": (4 * elements,), "Offsets": (elements + 1,),
-                          "Types": (elements,), "NumberOfPoints": (1,)}
+        assert shapes == {
+            "Points": (STEPS * nodes, 3),
+            "Connectivity": (4 * elements,),
+            "Offsets": (elements + 1,),
+            "Types": (elements,),
+            "NumberOfPoints": (1,),
+        }
         assert root["Types"].dtype == np.uint8
         steps = root["Steps"]
         assert steps.attrs["NSteps"] == STEPS
@@ -102,8 +115,9 @@ def test_vtk_reads_every_step(tmp_path: Path, coarse_mesh: TumourMesh, moving: d
         np.testing.assert_array_equal(values, moving["stretch"][step])
 
 
-def test_equal_content_gives_equal_bytes(tmp_path: Path, coarse_mesh: TumourMesh,
-                                         moving: dict[str, list[np.ndarray]]) -> None:
+def test_equal_content_gives_equal_bytes(
+    tmp_path: Path, coarse_mesh: TumourMesh, moving: dict[str, list[np.ndarray]]
+) -> None:
     """No time of writing, no name of the machine: the same steps are the same file."""
     write(tmp_path / "one.vtkhdf", coarse_mesh, moving)
     write(tmp_path / "two.vtkhdf", coarse_mesh, moving)

@@ -60,8 +60,9 @@ def test_free_even_growth_and_shrinkage_leave_no_stress(stretch):
     corner = [int(np.argmin(np.linalg.norm(mesh.points - x, axis=1))) for x in np.eye(4, 3, -1)]
     for node, axes in zip(corner, ([0, 1, 2], [1, 2], [2], [])):  # three, two, one component: no rigid motion
         held[node, axes] = True
-    found = grow(mesh, np.full(len(mesh.tetrahedra), stretch), DEFAULT_MATERIALS, springs=FREE, held=held,
-                 tolerance=1e-13)
+    found = grow(
+        mesh, np.full(len(mesh.tetrahedra), stretch), DEFAULT_MATERIALS, springs=FREE, held=held, tolerance=1e-13
+    )
     assert found.volume_ratio == pytest.approx(stretch**3, rel=1e-10)
     assert np.abs(found.stress).max() < 1e-10 * DEFAULT_MATERIALS["tumour"].shear
     assert found.strain_energy == pytest.approx(0.0, abs=1e-10)
@@ -71,8 +72,9 @@ def test_growth_confined_on_all_sides():
     """With no room, stress is K (1/Jg - 1): -1.51515 kPa for 10 % of growth in volume."""
     mesh = cube(3, shake=0.2)
     held = np.repeat((sides(mesh, 0) | sides(mesh, 1) | sides(mesh, 2))[:, None], 3, axis=1)
-    found = grow(mesh, np.full(len(mesh.tetrahedra), 1.1 ** (1 / 3)), {"tumour": TABLE}, springs=FREE, held=held,
-                 tolerance=1e-13)
+    found = grow(
+        mesh, np.full(len(mesh.tetrahedra), 1.1 ** (1 / 3)), {"tumour": TABLE}, springs=FREE, held=held, tolerance=1e-13
+    )
     exact = TABLE.bulk * (1.0 / 1.1 - 1.0)
     assert exact == pytest.approx(-1.51515, abs=1e-5)
     assert found.mean_stress == pytest.approx(exact, rel=1e-10)
@@ -84,8 +86,9 @@ def test_growth_confined_laterally():
     """With room along z only, 10 % of growth in volume stretches z by 1.0868375 and presses -0.299148 kPa sideways."""
     mesh = cube(2, shake=0.2)
     held = np.stack([sides(mesh, 0), sides(mesh, 1), mesh.points[:, 2] < 1e-9], axis=1)
-    found = grow(mesh, np.full(len(mesh.tetrahedra), 1.1 ** (1 / 3)), {"tumour": TABLE}, springs=FREE, held=held,
-                 tolerance=1e-13)
+    found = grow(
+        mesh, np.full(len(mesh.tetrahedra), 1.1 ** (1 / 3)), {"tumour": TABLE}, springs=FREE, held=held, tolerance=1e-13
+    )
     top = mesh.points[:, 2] > 1.0 - 1e-9
     assert 1.0 + found.displacement[top, 2] == pytest.approx(1.0868375, abs=1e-7)
     assert found.stress[:, 0, 0] == pytest.approx(-0.299148, abs=1e-6)
@@ -96,8 +99,14 @@ def misfit(layers: int, outer: float) -> tuple[float, float]:
     """Interface displacement and core pressure per unit of strain, K = 10, mu = 1, small growth."""
     material = Material(2.0 * (1.0 + 28 / 62), 28 / 62)
     mesh, strain = ball_octant((1.0, outer), (layers, layers)), 1e-5
-    found = grow(mesh, np.where(in_core(mesh), 1.0 + strain, 1.0), {"tumour": material, "host": material},
-                 springs=FREE, held=symmetric(mesh), tolerance=1e-10)
+    found = grow(
+        mesh,
+        np.where(in_core(mesh), 1.0 + strain, 1.0),
+        {"tumour": material, "host": material},
+        springs=FREE,
+        held=symmetric(mesh),
+        tolerance=1e-10,
+    )
     return interface_displacement(mesh, found.displacement) / strain, -mean_in_core(mesh, found.mean_stress) / strain
 
 
@@ -114,14 +123,28 @@ def test_small_misfit_of_a_ball_converges_to_the_exact_solution(outer, pressure,
     assert errors[-1][1] < 0.06
 
 
-@pytest.mark.parametrize(("poisson", "stretch", "moved", "stress"), [
-    (0.4, 1.05, 0.039413, -0.139744), (0.4, 1.2, 0.158991, -0.462271), (0.49, 1.05, 0.048786, -0.172028),
-    (0.49, 1.2, 0.195576, -0.547253), (0.4999, 1.05, 0.049988, -0.176103), (0.4999, 1.2, 0.199955, -0.557023)])
+@pytest.mark.parametrize(
+    ("poisson", "stretch", "moved", "stress"),
+    [
+        (0.4, 1.05, 0.039413, -0.139744),
+        (0.4, 1.2, 0.158991, -0.462271),
+        (0.49, 1.05, 0.048786, -0.172028),
+        (0.49, 1.2, 0.195576, -0.547253),
+        (0.4999, 1.05, 0.049988, -0.176103),
+        (0.4999, 1.2, 0.199955, -0.557023),
+    ],
+)
 def test_large_growth_of_a_ball_in_a_shell(poisson, stretch, moved, stress):
     """Finite growth, outer radius thrice the inner, 4 + 8 layers: displacement within 2 %, core stress within 6 %."""
     mesh = ball_octant((1.0, 3.0), (4, 8))
-    found = grow(mesh, np.where(in_core(mesh), stretch, 1.0), incompressible(poisson=poisson), springs=FREE,
-                 held=symmetric(mesh), max_log_increment=0.1)
+    found = grow(
+        mesh,
+        np.where(in_core(mesh), stretch, 1.0),
+        incompressible(poisson=poisson),
+        springs=FREE,
+        held=symmetric(mesh),
+        max_log_increment=0.1,
+    )
     assert interface_displacement(mesh, found.displacement) == pytest.approx(moved, rel=0.02)
     assert mean_in_core(mesh, found.mean_stress) == pytest.approx(stress, rel=0.06)
 
@@ -132,8 +155,14 @@ def test_core_pressure_does_not_depend_on_the_tumours_stiffness():
     pressures = []
     for tumour_shear in (1.0, 5.0):
         materials = incompressible() | {"tumour": Material(2.9998 * tumour_shear, 0.4999)}
-        found = grow(mesh, np.where(in_core(mesh), 1.3, 1.0), materials, springs=FREE, held=symmetric(mesh),
-                     max_log_increment=0.1)
+        found = grow(
+            mesh,
+            np.where(in_core(mesh), 1.3, 1.0),
+            materials,
+            springs=FREE,
+            held=symmetric(mesh),
+            max_log_increment=0.1,
+        )
         pressures.append(-mean_in_core(mesh, found.mean_stress))
     assert pressures == pytest.approx([0.610817, 0.610817], rel=0.06)
 
@@ -166,8 +195,9 @@ def organ():
 def test_growth_in_two_steps_equals_growth_in_one(organ):
     """The law has no memory: the equilibrium depends on the total growth, not on the way to it."""
     end = uneven(organ)
-    large = partial(grow, organ, materials=DEFAULT_MATERIALS, springs=springs_of(), max_log_increment=0.1,
-                    tolerance=1e-10)
+    large = partial(
+        grow, organ, materials=DEFAULT_MATERIALS, springs=springs_of(), max_log_increment=0.1, tolerance=1e-10
+    )
     there = large(end, start=large(np.sqrt(end)))
     assert np.allclose(there.displacement, large(end).displacement, atol=1e-8)
     back = large(np.ones_like(end), start=there)
@@ -194,8 +224,9 @@ def test_equilibrium_tells_how_it_was_found(organ):
 
 def test_shrinking_tumour_pulls_its_host_inwards(organ):
     """After shrinkage (chemotherapy) the surface of the tumour has moved in and its mean stress is tension."""
-    found = grow(organ, np.where(in_core(organ), 0.85, 1.0), DEFAULT_MATERIALS, springs=springs_of(),
-                 max_log_increment=0.1)
+    found = grow(
+        organ, np.where(in_core(organ), 0.85, 1.0), DEFAULT_MATERIALS, springs=springs_of(), max_log_increment=0.1
+    )
     surface = np.unique(organ.surface_of("tumour"))
     surface = surface[np.linalg.norm(organ.points[surface], axis=1) > 9.99]
     inwards = np.einsum("ai,ai->a", found.displacement[surface], organ.points[surface])
@@ -208,8 +239,9 @@ def test_turning_the_body_turns_the_answer():
     mesh = ball_octant((10.0, 30.0), (2, 3))
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     turned = replace(mesh, points=mesh.points @ turn.T)
-    one, other = (grow(m, uneven(mesh), DEFAULT_MATERIALS, springs=springs_of(), tolerance=1e-11)
-                  for m in (mesh, turned))
+    one, other = (
+        grow(m, uneven(mesh), DEFAULT_MATERIALS, springs=springs_of(), tolerance=1e-11) for m in (mesh, turned)
+    )
     assert np.allclose(other.displacement, one.displacement @ turn.T, atol=1e-9)
 
 

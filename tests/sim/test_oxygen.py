@@ -50,8 +50,14 @@ def l2(mesh: TumourMesh, nodes: np.ndarray) -> float:
 def spheroid(outer: float, layers: int, half: float):
     """A spheroid without vessels whose surface is held at 100 mmHg, and its mesh."""
     mesh = ball_octant((outer,), (layers,))
-    return mesh, solve_oxygen(mesh, every(mesh, 0.0), every(mesh, SPHEROID_UPTAKE), half=half,
-                              diffusivity=SPHEROID_DIFFUSIVITY, held=on_surface(mesh, SPHEROID_SURFACE))
+    return mesh, solve_oxygen(
+        mesh,
+        every(mesh, 0.0),
+        every(mesh, SPHEROID_UPTAKE),
+        half=half,
+        diffusivity=SPHEROID_DIFFUSIVITY,
+        held=on_surface(mesh, SPHEROID_SURFACE),
+    )
 
 
 def test_uniform_supply_equal_to_uptake_gives_uniform_oxygen():
@@ -133,13 +139,15 @@ def test_anoxic_core_has_the_radius_of_the_free_boundary():
     shells = np.round(radius(mesh) / 0.015).astype(int)
     profile = np.bincount(shells, found.nodes) / np.bincount(shells)
     first = int(np.argmax(profile > 1e-3 * SPHEROID_SURFACE))
-    r, root = 0.015 * np.arange(first, first + 3), np.sqrt(profile[first:first + 3])
+    r, root = 0.015 * np.arange(first, first + 3), np.sqrt(profile[first : first + 3])
     slope, offset = np.polyfit(r, root, 1)
     assert -offset / slope == pytest.approx(0.129203, abs=0.015 * 0.3)
 
 
-@pytest.mark.parametrize(("half", "centre", "middle", "outer"), [
-    (2.5, 30.086, 47.269, 74.539), (1.0, 27.946, 45.819, 73.924), (0.1, 26.503, 44.861, 73.526)])
+@pytest.mark.parametrize(
+    ("half", "centre", "middle", "outer"),
+    [(2.5, 30.086, 47.269, 74.539), (1.0, 27.946, 45.819, 73.924), (0.1, 26.503, 44.861, 73.526)],
+)
 def test_michaelis_menten_spheroid(half, centre, middle, outer):
     """Saturating uptake, radius 200 um: oxygen at 0, 0.5 and 0.8 of the radius."""
     mesh, found = spheroid(0.2, 20, half=half)
@@ -161,8 +169,15 @@ def test_first_order_uptake_in_a_sphere(thiele, centre, effectiveness):
     errors, linear = [], 1e8  # so far below half-saturation uptake is proportional to oxygen
     for layers in (8, 16):
         mesh = ball_octant((1.0,), (layers,))
-        found = solve_oxygen(mesh, every(mesh, 0.0), every(mesh, thiele**2 * linear), blood=1.0, half=linear,
-                             diffusivity=1.0, held=on_surface(mesh, 1.0))
+        found = solve_oxygen(
+            mesh,
+            every(mesh, 0.0),
+            every(mesh, thiele**2 * linear),
+            blood=1.0,
+            half=linear,
+            diffusivity=1.0,
+            held=on_surface(mesh, 1.0),
+        )
         r = np.maximum(radius(mesh), 1e-9)
         errors.append(l2(mesh, found.nodes - np.sinh(thiele * r) / (r * np.sinh(thiele))))
         assert found.balance.error < 1e-9

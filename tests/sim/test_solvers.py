@@ -26,8 +26,11 @@ def laplacian(side: int) -> sparse.csr_matrix:
     """Seven-point stencil on a cube of side³ points, with a little reaction."""
     line = sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(side, side))
     one = sparse.eye_array(side)
-    whole = (sparse.kron(sparse.kron(line, one), one) + sparse.kron(sparse.kron(one, line), one)
-             + sparse.kron(sparse.kron(one, one), line))
+    whole = (
+        sparse.kron(sparse.kron(line, one), one)
+        + sparse.kron(sparse.kron(one, line), one)
+        + sparse.kron(sparse.kron(one, one), line)
+    )
     return sparse.csr_matrix(whole + 1e-3 * sparse.eye_array(side**3))
 
 
@@ -41,6 +44,7 @@ def test_newton_converges_quadratically():
 
 def test_newton_shortens_steps_that_overshoot():
     """arctan from 3 diverges with full steps and converges with the line search."""
+
     def residual(x):
         return np.arctan(x)
 
@@ -66,8 +70,13 @@ def test_newton_never_visits_a_state_that_is_not_admissible():
         visited.append(float(x[0]))
         return np.log(x)
 
-    newton(np.array([8.0]), residual, lambda x, r, wanted: (-r * x, 0), tolerance=1e-10,
-           admissible=lambda x: bool(x[0] > 0.0))
+    newton(
+        np.array([8.0]),
+        residual,
+        lambda x, r, wanted: (-r * x, 0),
+        tolerance=1e-10,
+        admissible=lambda x: bool(x[0] > 0.0),
+    )
     assert min(visited) > 0.0
 
 

@@ -120,8 +120,10 @@ def test_stress_is_the_derivative_of_energy_and_push_forward_of_piola():
         return bulk * (np.linalg.det(f[..., 0, 0]) - 1.0)
 
     change, h = random.standard_normal((3, 3, 1, 1)), 1e-6
-    slope = (energy(Deformation.of(fe + h * change), pressure(fe + h * change), shear, bulk)
-             - energy(Deformation.of(fe - h * change), pressure(fe - h * change), shear, bulk)) / (2 * h)
+    slope = (
+        energy(Deformation.of(fe + h * change), pressure(fe + h * change), shear, bulk)
+        - energy(Deformation.of(fe - h * change), pressure(fe - h * change), shear, bulk)
+    ) / (2 * h)
     stress = piola(Deformation.of(fe), pressure(fe), shear)
     assert slope == pytest.approx((stress * change).sum(axis=(0, 1)), rel=1e-8)
     p = pressure(fe)

@@ -1,0 +1,102 @@
+"""The whole chain as a user runs it: command by command, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from oncoscale.app.cli import main; main()"]
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for stores, runs and the vault of this session."""
+    return tmp_path_factory.mktemp("chain")
+
+
+@pytest.fixture(scope="session")
+def oncoscale(workplace) -> Callable[..., dict[str, Any]]:
+    """Run a command with --json; give back its object, with the exit code as ``code``."""
+    environment = {
+        **os.environ,
+        "ONCOSCALE_VAULT": str(workplace / "vault"),
+        "XDG_CACHE_HOME": str(workplace / "cache"),
+    }
+
+    def run(*arguments: object) -> dict[str, Any]:
+        line = [*COMMAND, *map(str, arguments), "--json", "--quiet"]
+        answer = subprocess.run(line, capture_output=True, text=True, check=False, env=environment, cwd=workplace)
+        assert "Traceback" not in answer.stderr, answer.stderr
+        return {**json.loads(answer.stdout), "code": answer.returncode, "stderr": answer.stderr}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def consent(workplace) -> Path:
+    """A consent that covers simulation."""
+    path = workplace / "consent.toml"
+    path.write_text('status = "active"\npurposes = ["HRESCH"]\ncategories = ["imaging", "simulation"]\n')
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference_visit(oncoscale, workplace, consent) -> dict[str, Any]:
+    """The digital reference patient's first visit, coarse, in a store."""
+    patient = workplace / "patient"
+    assert oncoscale("phantom", "--out", patient, "--quick")["code"] == 0
+    answer = oncoscale(
+        "ingest", patient / "visit-1", "--store", workplace / "store", "--subject", "0001", "--consent", consent
+    )
+    assert answer["code"] == 0, answer
+    return {**answer, "store": workplace / "store"}
+
+
+@pytest.fixture(scope="session")
+def breast_visit(oncoscale, workplace, consent, shared) -> dict[str, Any]:
+    """The real three-point breast examination, in a store."""
+    answer = oncoscale(
+        "ingest",
+        shared / "ucsf-breast-06",
+        "--store",
+        workplace / "store-breast",
+        "--subject",
+        "B6",
+        "--consent",
+        consent,
+    )
+    assert answer["code"] == 0, answer
+    return {**answer, "store": workplace / "store-breast"}
+
+
+@pytest.fixture(scope="session")
+def cojec(workplace) -> Path:
+    """Two cycles of rapid COJEC as a treatment file."""
+    from oncoscale.sim.treatments.chemotherapy import RAPID_COJEC
+
+    path = workplace / "cojec.toml"
+    path.write_text(RAPID_COJEC)
+    return path
+
+
+@pytest.fixture(scope="session")
+def forecast_of(oncoscale, workplace) -> Callable[..., dict[str, Any]]:
+    """Forecast a stored visit; give back the content of forecast.json, its bytes, and the run's folder."""
+
+    def run(visit: dict[str, Any], name: str, *options: object) -> dict[str, Any]:
+        out = workplace / name
+        answer = oncoscale(
+            "forecast", visit["study"], "--store", visit["store"], "--tumour", "neuroblastoma", "--out", out, *options
+        )
+        assert answer["code"] == 0, answer
+        written = (out / "forecast.json").read_bytes()
+        return {**json.loads(written), "bytes": written, "folder": out, "answer": answer}
+
+    return run

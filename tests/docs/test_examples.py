@@ -1,0 +1,33 @@
+"""Published examples run, and what exists is documented."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from oncoscale.app.cli import app
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "docs" / "gallery").glob("plot_*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_gallery_examples_run(example):
+    """Each example of the gallery runs as it stands."""
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    answer = subprocess.run(
+        [sys.executable, str(example)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
+def test_every_command_is_in_the_guide_or_the_readme(command):
+    """A command that nobody is told of does not exist."""
+    words = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.rst").read_text()
+    assert f"oncoscale {command}" in words or f"`{command}`" in words
