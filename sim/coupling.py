@@ -401,8 +401,11 @@ def _next_state(
     ratio: NDArray[np.float64],
     composition: NDArray[np.float64],
 ) -> TissueState:
+    """What every element is after the cells' answer. ASSUMED: tissue that lost its cells has lost its vessels too."""
     everywhere = state.composition.copy()
     everywhere[selection.members] = composition
+    supply = state.supply.copy()
+    supply[selection.members[composition.sum(axis=1) < LEAST_CELLS.value]] = 0.0
     stretch = state.stretch.copy()
     stretch[selection.members] *= np.cbrt(ratio)
     moments = {
@@ -415,7 +418,7 @@ def _next_state(
         for element, outcome in zip(selection.elements, outcomes, strict=True)
         if outcome.state is not None and outcome.cell_count
     }
-    return replace(state, composition=everywhere, stretch=stretch, moments=moments, colonies=colonies)
+    return replace(state, composition=everywhere, supply=supply, stretch=stretch, moments=moments, colonies=colonies)
 
 
 def _representatives(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from ..agents.colony import Colony, ColonyOutcome
 from . import coupling, oxygen
 from .forecast import MacroStep
@@ -91,9 +89,10 @@ def macro_step(state: TissueState, end: float, plan: Plan) -> tuple[TissueState,
 
 
 def deliver_oxygen(state: TissueState) -> TissueState:
-    """Quasi-steady oxygen of the tissue as it is now."""
-    demand = oxygen.demand_of(state.cellularity)
-    demand = np.where(state.composition.sum(axis=1) > 0, demand, oxygen.demand_of(oxygen.HOST_CELLULARITY.value))
+    """Quasi-steady oxygen of the tissue as it is now: the tumour's living cells breathe, and the host as ever."""
+    breathing = state.cellularity.copy()
+    breathing[state.reference.elements_of("host")] = oxygen.HOST_CELLULARITY.value
+    demand = oxygen.demand_of(breathing)
     return replace(state, oxygen=oxygen.solve_oxygen(state.mesh, state.supply, demand).elements)
 
 

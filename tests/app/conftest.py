@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +12,14 @@ import pytest
 from oncoscale.app.background import Background
 from oncoscale.app.report import Provenance
 from oncoscale.core.quantity import Parameter
+from oncoscale.imaging.quantify import Quantified
 from oncoscale.imaging.study import Finding, Grid, LabelImage, ParametricMap
 from oncoscale.meshing.mesh import TumourMesh
+from oncoscale.sim.coupling import select_elements
 from oncoscale.sim.forecast import Effect, Forecast, MacroStep, Representative
 from oncoscale.sim.state import TissueState
+
+ELEMENTS = 6
 
 
 def lobed(points: np.ndarray) -> np.ndarray:
@@ -45,17 +48,7 @@ def analytic_mesh(n: int = 14, half: float = 48.0) -> TumourMesh:
     return TumourMesh(points, tetrahedra.astype(np.int64), region, {1: "host", 2: "tumour"}, "1.2.3", "bcc", report)
 
 
-@dataclass(frozen=True, eq=False)
-class MadeQuantified:
-    """What quantify returns, made by formulas."""
-
-    maps: dict[str, ParametricMap]
-    tumour: LabelImage
-    findings: tuple[Finding, ...] = ()
-    summary: dict[str, Any] = field(default_factory=dict)
-
-
-def made_quantified(n: int = 40, half: float = 50.0) -> MadeQuantified:
+def made_quantified(n: int = 40, half: float = 50.0) -> Quantified:
     """Maps and tumour label on a grid of n^3 voxels."""
     spacing = 2 * half / n
     affine = np.diag([spacing, spacing, spacing, 1.0])
@@ -67,22 +60,38 @@ def made_quantified(n: int = 40, half: float = 50.0) -> MadeQuantified:
     wave = 0.5 + 0.5 * np.sin(where[..., 0] / 9.0) * np.cos(where[..., 1] / 7.0)
 
     def made(name: str, unit: str, values: np.ndarray) -> ParametricMap:
-        return ParametricMap(name, unit, grid, np.where(inside, values, np.nan), derived_from=("1.2.3.4",), method="formula")
+        return ParametricMap(
+            name, unit, grid, np.where(inside, values, np.nan), derived_from=("1.2.3.4",), method="formula"
+        )
 
-    maps = {"ktrans": made("ktrans", "1/min", 0.05 + 0.2 * depth * wave), "ve": made("ve", "1", 0.2 + 0.2 * wave),
-            "vp": made("vp", "1", 0.01 + 0.05 * depth), "adc": made("adc", "mm^2/s", 8e-4 + 6e-4 * wave),
-            "cellularity": made("cellularity", "1", 0.8 - 0.4 * wave), "t1": made("t1", "s", 1.2 + 0.3 * wave)}
+    maps = {
+        "ktrans": made("ktrans", "1/min", 0.05 + 0.2 * depth * wave),
+        "ve": made("ve", "1", 0.2 + 0.2 * wave),
+        "vp": made("vp", "1", 0.01 + 0.05 * depth),
+        "adc": made("adc", "mm^2/s", 8e-4 + 6e-4 * wave),
+        "cellularity": made("cellularity", "1", 0.8 - 0.4 * wave),
+        "t1": made("t1", "s", 1.2 + 0.3 * wave),
+    }
     label = LabelImage(grid, inside.astype(np.uint8), {1: "tumour"}, "1.2.3.5", ("1.2.3.4",))
-    return MadeQuantified(maps, label, (Finding("chosen", "dynamic series", "Extended Tofts was chosen: 60 frames, 3.5 s apart."),
-                                        Finding("doubted", "diffusion", "One b-value below 100 s/mm² was left out.")),
-                          {"dce_model": "extended-tofts", "median_ktrans": 0.14, "well_posed_fraction": 0.93})
+    return Quantified(
+        maps,
+        None,
+        label,
+        (
+            Finding("chosen", "dynamic series", "Extended Tofts was chosen: 60 frames, 3.5 s apart."),
+            Finding("doubted", "diffusion", "One b-value below 100 s/mm² was left out."),
+        ),
+        {"dce_model": "extended-tofts", "median_ktrans": 0.14, "well_posed_fraction": 0.93},
+    )
 
 
-def made_background(quantified: MadeQuantified) -> Background:
+def made_background(quantified: Quantified) -> Background:
     """An anatomical image in which the tumour is brighter than its host."""
     grid = quantified.tumour.grid
     where = grid.world(np.stack(np.meshgrid(*[np.arange(s) for s in grid.shape], indexing="ij"), axis=-1))
-    values = 300.0 + 60.0 * np.cos(where[..., 0] / 5.0) + 50 * np.sin(where[..., 2] / 6.0) + 200.0 * (lobed(where) < 1.0)
+    values = (
+        300.0 + 60.0 * np.cos(where[..., 0] / 5.0) + 50 * np.sin(where[..., 2] / 6.0) + 200.0 * (lobed(where) < 1.0)
+    )
     values[np.linalg.norm(where / [49.0, 42.0, 60.0], axis=-1) > 1.0] = 10.0
     return Background(grid, values.astype(np.float32), "MR anatomical image")
 
@@ -102,46 +111,119 @@ def made_forecast(n: int = 14) -> Forecast:
         composition[tumour, 2] = 0.8 * factor
         moved = mesh.moved(displacement)
         stretch = np.where(tumour, np.cbrt(moved.volumes / mesh.volumes), 1.0)
-        states.append(TissueState(day, mesh, displacement, stretch, composition, np.where(tumour, 40.0 * depth, 5.0),
-                                  np.where(tumour, 0.5 + depth, 1.0), np.where(tumour, 4.0 + 26.0 * depth**2, 40.0),
-                                  mean_stress=None if day == 0 else np.where(tumour, 0.3 * depth - 0.2, 0.0)))
-    volumes = np.array([[state.volume * (1 + 0.004 * member * state.day / 28.0) for state in states] for member in (0, -1, 1)])
+        states.append(
+            TissueState(
+                day,
+                mesh,
+                displacement,
+                stretch,
+                composition,
+                np.where(tumour, 40.0 * depth, 5.0),
+                np.where(tumour, 0.5 + depth, 1.0),
+                np.where(tumour, 4.0 + 26.0 * depth**2, 40.0),
+                mean_stress=None if day == 0 else np.where(tumour, 0.3 * depth - 0.2, 0.0),
+            )
+        )
+    volumes = np.array(
+        [[state.volume * (1 + 0.004 * member * state.day / 28.0) for state in states] for member in (0, -1, 1)]
+    )
     width = np.array([0.0, 1.0, 2.2])[:, None] * np.array([[-1.0, 1.0]])
-    elements = np.flatnonzero(tumour)[:: max(1, tumour.sum() // 14)][:14]
-    steps = tuple(MacroStep(start, start + 14.0, tuple(
-        Representative(int(element), 1.0 / len(elements), float(states[0].oxygen[element]), 1.0, 0.65,
-                       0.9 + 0.002 * place, made_counts(place, start), {"births": 12}) for place, element in enumerate(elements)),
-        0.012 + start / 1e4, 0.05, 3, mechanics={"newton_iterations": 12}) for start in (0.0, 14.0))
+    steps = tuple(made_step(state) for state in states[:-1])
     return Forecast(
-        "neuroblastoma", tuple(states), volumes, volumes[0][:, None] + width, 0.9, steps,
-        (Effect("Ktrans shuffled over the tumour", 66.0, 1.4, 0.31, 0.5, 0.08),
-         Effect("cellularity flattened", 64.3, -0.3, 0.05, 0.5, 0.08)),
+        "neuroblastoma",
+        tuple(states),
+        volumes,
+        volumes[0][:, None] + width,
+        0.9,
+        steps,
+        (
+            Effect("Ktrans shuffled over the tumour", 66.0, 1.4, 0.31, 0.5, 0.08),
+            Effect("cellularity flattened", 64.3, -0.3, 0.05, 0.5, 0.08),
+        ),
         ((0.0, float(volumes[0, 0])), (28.0, 63.0)),
-        ("The images are of the breast. What is shown is the chain, not a prognosis.", "Oxygen is supplied in proportion to vp."),
-        (Parameter(151.0, "mm^2/day", "diffusivity of oxygen in tissue", "Grote 1977", (100.0, 200.0)),
-         Parameter(0.2, "1/min", "first-order loss of drug", "ASSUMED: of the order of kep", (0.02, 2.0), assumed=True)),
-        {"tumour": "neuroblastoma", "days": 28, "settings": {"elements": 20, "cells": 600}, "seeds": [1, 2, 3], "engine": "cpu",
-         "mesher": "bcc", "treatment": {"kind": "chemotherapy", "name": "rapid COJEC", "source": "", "windows": [
-             {"start_h": 0.0, "end_h": 96.0, "effects": [0.6, 0.6, 0.0, 0.6, 0.6, 0.0]},
-             {"start_h": 240.0, "end_h": 336.0, "effects": [0.6, 0.6, 0.0, 0.6, 0.6, 0.0]}]}})
+        (
+            "The images are of the breast. What is shown is the chain, not a prognosis.",
+            "Oxygen is supplied in proportion to vp.",
+        ),
+        (
+            Parameter(151.0, "mm^2/day", "diffusivity of oxygen in tissue", "Grote 1977", (100.0, 200.0)),
+            Parameter(
+                0.2, "1/min", "first-order loss of drug", "ASSUMED: of the order of kep", (0.02, 2.0), assumed=True
+            ),
+        ),
+        {
+            "tumour": "neuroblastoma",
+            "days": 28,
+            "settings": {"elements": ELEMENTS, "cells": 600},
+            "seeds": [1, 2, 3],
+            "engine": "cpu",
+            "mesher": "bcc",
+            "treatment": {
+                "kind": "chemotherapy",
+                "name": "rapid COJEC",
+                "source": "",
+                "windows": [
+                    {"start_h": 0.0, "end_h": 96.0, "effects": [0.6, 0.6, 0.0, 0.6, 0.6, 0.0]},
+                    {"start_h": 240.0, "end_h": 336.0, "effects": [0.6, 0.6, 0.0, 0.6, 0.6, 0.0]},
+                ],
+            },
+        },
+    )
+
+
+def made_step(state: TissueState) -> MacroStep:
+    """Fourteen days in which the chosen elements' colonies shrink a little, each by another share."""
+    selection = select_elements(state, ELEMENTS, 1)
+    return MacroStep(
+        state.day,
+        state.day + 14.0,
+        tuple(
+            Representative(
+                int(element),
+                float(weight),
+                float(state.oxygen[element]),
+                float(state.delivery[element]),
+                float(state.cellularity[element]),
+                0.9 + 0.01 * place,
+                made_counts(place, state.day),
+            )
+            for place, (element, weight) in enumerate(zip(selection.elements, selection.weights))
+        ),
+        leave_one_out=0.012 + state.day / 1e4,
+        worst=0.05,
+        limited=3,
+        mechanics={"newton_iterations": 12},
+    )
 
 
 def made_counts(place: int, start: float) -> np.ndarray:
     """(337, 6) cells: neuroblasts fade, the necrotic rise and are cleared."""
     hours = np.arange(337)
     living = (600 + 20 * place) * np.exp(-(hours + start * 24) / (400.0 + 60 * place))
-    return np.stack([living, 30 + 0 * hours, 80 * (hours / 336.0) * (1.2 - hours / 336.0), 40 + 0 * hours,
-                     0 * hours, 0 * hours], axis=1).astype(np.int64)
+    return np.stack(
+        [living, 30 + 0 * hours, 80 * (hours / 336.0) * (1.2 - hours / 336.0), 40 + 0 * hours, 0 * hours, 0 * hours],
+        axis=1,
+    ).astype(np.int64)
 
 
-PROVENANCE = Provenance("P-HNU76GYAPKGZMXDN", "2.25.16328302168084797704961140942628418281", "ab" * 32, "0.1.0",
-                        "permit, study-consent", (("series", "cd" * 32),), 0)
+PROVENANCE = Provenance(
+    "P-HNU76GYAPKGZMXDN",
+    "2.25.16328302168084797704961140942628418281",
+    "ab" * 32,
+    "0.1.0",
+    "permit, study-consent",
+    (("series", "cd" * 32),),
+    0,
+)
 
 
 @pytest.fixture(scope="session")
 def made() -> Any:
-    """forecast, quantified, background, provenance and findings of one made-up run."""
+    """forecast, quantified, background and provenance of one made-up run."""
     quantified = made_quantified()
-    return SimpleNamespace(forecast=made_forecast(), quantified=quantified, background=made_background(quantified),
-                           provenance=PROVENANCE,
-                           findings=(Finding("found", "series 3", "A dynamic series of 60 frames."),))
+    return SimpleNamespace(
+        forecast=made_forecast(10),
+        quantified=quantified,
+        background=made_background(quantified),
+        provenance=PROVENANCE,
+    )

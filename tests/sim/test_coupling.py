@@ -118,7 +118,7 @@ def test_every_element_simulated_leaves_nothing_to_extrapolate(small_state):
 
 
 def test_dead_colonies_shrink_by_what_was_cleared(small_state):
-    """A colony without a cell left has no ratio: its element keeps its matrix and holds no cells; a note says so."""
+    """A colony without a cell left has no ratio: its element keeps its matrix but no cell and no vessel."""
     selection = coupling.select_elements(small_state, 10, seed=1)
     outcomes = [
         replace(outcome(c, np.nan, (0.0,) * 6, fold=0.0), cell_count=0) for c in colonies_of(small_state, selection)
@@ -127,6 +127,7 @@ def test_dead_colonies_shrink_by_what_was_cleared(small_state):
     solid = small_state.composition[selection.elements].sum(axis=1)
     assert answer.ratio[selection.elements] == pytest.approx(np.maximum(1.0 - solid, 0.2))
     assert (answer.state.composition[selection.elements] == 0.0).all()
+    assert (answer.state.supply[selection.elements] == 0.0).all()
     assert "10 colonies" in answer.notes[0]
 
 

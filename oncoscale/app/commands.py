@@ -1,0 +1,641 @@
+"""The verbs of the command line as Python calls: each takes plain values and returns a ``Result``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from inspect import cleandoc
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ..core import registry
+from ..core.errors import ConfigurationRejected, StudyRejected
+from ..core.files import write_json, write_text, written_whole
+from .console import Result, part_of
+from .options import frame_times, label_pairs, unit_pairs
+
+if TYPE_CHECKING:
+    from ..agents.colony import ColonyOutcome
+    from ..core.quantity import Parameter
+    from ..imaging.quantify import Quantified, QuantifySettings
+    from ..imaging.study import Finding, ImagingStudy, LabelImage, Series
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user states about files that do not say it themselves, as typed."""
+
+    units: Sequence[str] = ()
+    same_subject: bool = False
+    labels: Sequence[str] = ()
+    times: str | None = None
+
+
+def new_folder(out: Path) -> Path:
+    """``out`` if it can become a new folder. Raises ConfigurationRejected if it is in use."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationRejected(
+            f"output {out.name!r} exists and is not an empty folder", "a new or empty folder", "choose another --out"
+        )
+    return out
+
+
+def phantom(
+    out: Path,
+    *,
+    tumour: str,
+    seed: int,
+    matched: bool,
+    quick: bool,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Write the digital reference patient."""
+    from ..imaging.phantom import write_phantom
+
+    if dry_run:
+        new_folder(out)
+        return Result(
+            {"dry_run": True, "would_write": ["visit-1", "visit-2", "truth"], "tumour": tumour, "seed": seed},
+            "Would write two visits of DICOM (visit-1, visit-2) and their truth (truth).",
+        )
+    truth = write_phantom(out, tumour=tumour, seed=seed, matched=matched, quick=quick, progress=progress)
+    visits = [
+        {"day": visit.day, "volume_ml": visit.volume, "folder": f"visit-{n}"} for n, visit in enumerate(truth.visits, 1)
+    ]
+    words = [f"{out / str(v['folder'])}: day {v['day']}, tumour of {v['volume_ml']:.1f} mL" for v in visits]
+    content = {"folder": str(out), "tumour": tumour, "seed": seed, "visits": visits, "truth": str(out / "truth")}
+    return Result(content, "\n".join([*words, f"{out / 'truth'}: the true maps"]))
+
+
+def mesh(
+    segmentation: Path,
+    *,
+    out: Path,
+    size: float | None,
+    host_size: float | None,
+    mesher: str,
+    pieces: str,
+    labels: Sequence[str] = (),
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Tetrahedra from a segmentation, and their quality in a JSON file beside them."""
+    from ..imaging.segmentation import check_tumour, read_labels
+    from ..meshing.surface import host_around
+    from ..meshing.tetrahedra import mesh_tumour
+    from ..meshing.write import write_mesh
+
+    tell = progress or (lambda what, done: None)
+    _one_of("--mesher", mesher, ("auto", "gmsh", "bcc"))
+    _one_of("--pieces", pieces, ("refuse", "largest", "all"))
+    if out.suffix not in (".vtu", ".vtkhdf"):
+        raise ConfigurationRejected(f"--out {out.name}", "a name ending in .vtu or .vtkhdf", "choose one of them")
+    tell("segmentation", 0.0)
+    tumour, findings = check_tumour(read_labels(segmentation, names=label_pairs(labels) or None), pieces=pieces)  # type: ignore[arg-type]
+    volume = tumour.volume("tumour")
+    if dry_run:
+        return Result(
+            {"dry_run": True, "tumour_ml": volume, "would_write": [out.name, out.with_suffix(".json").name]},
+            f"Would mesh a tumour of {volume:.1f} mL into {out.name} and {out.with_suffix('.json').name}.",
+        )
+    tell("mesh", 0.1)
+    made = mesh_tumour(host_around(tumour), size=size, host_size=host_size, mesher=mesher)  # type: ignore[arg-type]
+    tell("writing", 0.9)
+    write_mesh(out, made)
+    account = {
+        "mesher": made.mesher,
+        "elements": len(made.tetrahedra),
+        "nodes": len(made.points),
+        "regions": {name: made.volume_of(name) for name in made.region_names.values()},
+        "report": dict(made.report),
+        "findings": [asdict(finding) for finding in findings],
+    }
+    write_json(out.with_suffix(".json"), account)
+    words = (
+        f"{out}: {len(made.tetrahedra)} tetrahedra by {made.mesher}, tumour {made.volume_of('tumour'):.2f} mL "
+        f"(voxels {volume:.2f} mL); quality in {out.with_suffix('.json').name}"
+    )
+    return Result({"mesh": str(out), **account}, words)
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigurationRejected(f"{option} {value}", "one of " + ", ".join(known), "choose one of them")
+
+
+def explain(tumour: str | None, *, differences: bool = False) -> Result:
+    """What a disease model rests on, tissue and cells, or the names of those there are."""
+    from ..agents import explain as cells
+    from ..sim.forecasting import assumptions
+    from ..sim.treatments.chemotherapy import PARAMETERS
+    from ..sim.tumour_type import TUMOURS, tumour_type
+
+    if tumour is None:
+        names = registry.names(TUMOURS)
+        return Result({"tumours": list(names)}, "\n".join(names))
+    disease = tumour_type(tumour)
+    parameters = (*assumptions(disease, None), *PARAMETERS)
+    meaning = cleandoc(disease.initial_fields.__doc__ or "")
+    content = {
+        "name": disease.name,
+        "disease": disease.disease,
+        "species": disease.species,
+        "body_parts": list(disease.body_parts),
+        "maps_mean": meaning,
+        "parameters": [_parameter(parameter) for parameter in parameters],
+        "rules": [asdict(rule) for rule in cells.rules()],
+        "assumed_of_cells": list(cells.assumptions()),
+        **({"differences": [asdict(one) for one in cells.differences()]} if differences else {}),
+    }
+    lines = [
+        f"{disease.name}: {disease.disease} of the {disease.species}",
+        f"Places: {', '.join(disease.body_parts).lower() or 'any'}",
+        "",
+        meaning,
+        "",
+        "Parameters of the tissue scale (* = assumed: no source read for this project supports the value)",
+        *(_parameter_line(parameter) for parameter in parameters),
+        "",
+        cells.explain(with_differences=differences),
+    ]
+    return Result(content, "\n".join(lines))
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "meaning": parameter.meaning,
+        "value": parameter.value,
+        "unit": parameter.unit,
+        "range": parameter.range,
+        "source": parameter.source,
+        "assumed": parameter.assumed,
+    }
+
+
+def _parameter_line(parameter: Parameter) -> str:
+    mark = "*" if parameter.assumed else " "
+    unit = "" if parameter.unit == "1" else f" {parameter.unit}"
+    return f"{mark} {parameter.meaning}: {parameter.value:.6g}{unit}\n      {parameter.source}"
+
+
+def schema(name: str | None) -> Result:
+    """The JSON Schema of one configuration file, or the names of those there are."""
+    schemas = {"forecast": _forecast_schema, "treatment": _treatment_schema}
+    if name is None:
+        return Result({"schemas": list(schemas)}, "\n".join(schemas))
+    _one_of("schema", name, tuple(schemas))
+    content = schemas[name]()
+    return Result(content, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def _forecast_schema() -> dict[str, Any]:
+    from ..sim.settings import ForecastSettings
+
+    return ForecastSettings.model_json_schema()
+
+
+def _treatment_schema() -> dict[str, Any]:
+    from ..sim.treatments.chemotherapy import ChemotherapyFile
+
+    content: dict[str, Any] = ChemotherapyFile.model_json_schema()
+    return content
+
+
+def consent_template() -> Result:
+    """A consent file to fill in."""
+    from ..linkage.consent import TEMPLATE
+
+    return Result({"template": TEMPLATE}, TEMPLATE)
+
+
+def consent_record(store: Path, subject: str, file: Path, *, dry_run: bool = False) -> Result:
+    """Record a consent of a subject."""
+    from ..linkage.consent import read_consent, record_consent
+    from ..linkage.store import Store
+    from ..linkage.subject import SubjectKey
+
+    consent = read_consent(file)
+    if dry_run:
+        return Result(
+            {"dry_run": True, "subject": subject, "consent": asdict(consent)},
+            f"Would record for {subject}: {consent.status}, purposes {', '.join(consent.purposes)}.",
+        )
+    row = record_consent(Store.open(store), SubjectKey(subject), consent)
+    return Result(
+        {"subject": subject, "consent": row, "status": consent.status}, f"{subject}: {consent.status} ({row})"
+    )
+
+
+def consent_withdraw(store: Path, subject: str, *, dry_run: bool = False) -> Result:
+    """Withdraw a subject's consent."""
+    from ..linkage.consent import withdraw
+    from ..linkage.store import Store
+    from ..linkage.subject import SubjectKey
+
+    if dry_run:
+        return Result(
+            {"dry_run": True, "subject": subject}, f"Would withdraw the consent of {subject}: no further run."
+        )
+    row = withdraw(Store.open(store), SubjectKey(subject))
+    return Result({"subject": subject, "consent": row, "status": "withdrawn"}, f"{subject}: withdrawn ({row})")
+
+
+def consent_show(store: Path, subject: str) -> Result:
+    """Every consent of a subject."""
+    from ..linkage.consent import consents
+    from ..linkage.store import Store
+    from ..linkage.subject import SubjectKey
+
+    rows = consents(Store.open(store, read_only=True), SubjectKey(subject))
+    words = [
+        f"{row['recorded_at']}  {row['status']:<9}  {', '.join(row['purposes'])}; {', '.join(row['categories'])}"
+        for row in rows
+    ]
+    return Result(
+        {"subject": subject, "consents": [dict(row) for row in rows]}, "\n".join(words) or "No consent is on record."
+    )
+
+
+def ingest(
+    folder: Path,
+    *,
+    store: Path,
+    subject: str,
+    consent: Path | None,
+    site: str,
+    units: Sequence[str] = (),
+    same_subject: bool = False,
+    labels: Sequence[str] = (),
+    times: str | None = None,
+    day: int | None = None,
+    deface: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Take a folder of images into the store under a pseudonym."""
+    from ..linkage.consent import read_consent
+    from ..linkage.ingest import ingest as take_in
+
+    if not folder.is_dir():
+        raise StudyRejected("the folder of images does not exist", "a folder of DICOM or NIfTI files", "check its path")
+    stated: dict[str, Any] = {
+        "consent": read_consent(consent) if consent else None,
+        "units": unit_pairs(units),
+        "regions": label_pairs(labels) or None,
+        "times_s": frame_times(times),
+    }
+    with _store_for_ingest(store, dry_run=dry_run) as (opened, vault):
+        done = take_in(
+            folder,
+            opened,
+            subject,
+            **stated,
+            site=site,
+            same_subject=same_subject,
+            day=day,
+            deface=deface,
+            vault=vault,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    provisional = vault is not None
+    content = {
+        "subject": None if provisional else done.subject,
+        "study": None if provisional else done.study,
+        "day": done.day,
+        "is_new": done.is_new,
+        "consent": done.consent,
+        "series": [dict(row) for row in done.series],
+        "findings": [asdict(finding) for finding in done.findings],
+    }
+    if dry_run:
+        content |= {"dry_run": True}
+        words = [f"Would ingest {len(done.series)} series as day {done.day}."]
+    else:
+        words = [f"subject {done.subject}", f"study   {done.study}"]
+        words += [] if done.is_new else ["The store holds these files already; nothing was changed."]
+    words += [_finding_line(finding) for finding in done.findings]
+    return Result(content, "\n".join(words))
+
+
+@contextmanager
+def _store_for_ingest(store: Path, *, dry_run: bool) -> Iterator[tuple[Any, Any]]:
+    """The store, and the vault to use: None for the user's. A dry run makes neither."""
+    from ..linkage.store import Store
+    from ..linkage.vault import Vault, default_folder
+
+    if not dry_run:
+        yield Store.open(store, create=True), None
+        return
+    vault = None if (default_folder() / "project.key").exists() else Vault.for_reference_patient()
+    if (store / "oncoscale.sqlite").exists():
+        yield Store.open(store), vault
+        return
+    with TemporaryDirectory() as folder:
+        yield Store.open(Path(folder), create=True), vault
+
+
+def _finding_line(finding: Finding) -> str:
+    return f"{finding.kind:<8}  {finding.where}: {finding.text}"
+
+
+def read_images(study: str, store: Path | None, reading: ReadOptions, progress: Progress | None) -> ImagingStudy:
+    """A stored study, or the study that a folder holds."""
+    from ..imaging.dicom_read import read_study
+
+    if not Path(study).exists() and study.startswith(("T-", "P-")):
+        from ..linkage.ingest import load_study
+        from ..linkage.store import Store
+
+        if store is None:
+            raise ConfigurationRejected(
+                f"study {study} without a store", "the store that holds it", "add --store STORE"
+            )
+        return load_study(Store.open(store, read_only=True), study, progress=progress)[0]
+    regions = label_pairs(reading.labels)
+    return read_study(
+        Path(study),
+        units=unit_pairs(reading.units),
+        same_subject=reading.same_subject,
+        times_s=frame_times(reading.times),
+        progress=progress,
+        **({"regions": regions} if regions else {}),
+    )
+
+
+def inspect(folder: Path, *, out: Path | None, reading: ReadOptions, progress: Progress | None = None) -> Result:
+    """What a folder of images holds, and on request a sheet of thumbnails."""
+    study = read_images(str(folder), None, reading, progress)
+    rows = [_series_row(series) for series in study.series]
+    labels = [
+        {"regions": {name: label.volume(name) for name in label.names.values()}, "shape": label.grid.shape}
+        for label in study.labels
+    ]
+    maps = [{"name": one.name, "unit": one.unit, "shape": one.grid.shape, "method": one.method} for one in study.maps]
+    content: dict[str, Any] = {
+        "study": study.uid,
+        "body_part": study.body_part,
+        "species": study.species,
+        "series": rows,
+        "labels": labels,
+        "maps": maps,
+        "findings": [asdict(finding) for finding in study.findings],
+    }
+    lines = [
+        f"{row['role']:<10} {row['modality']:<4} {row['size']:<16} {row['spacing']:<22} {row['extra']}" for row in rows
+    ]
+    lines += [
+        "labels     " + ", ".join(f"{name} {label.volume(name):.2f} mL" for name in label.names.values())
+        for label in study.labels
+    ]
+    lines += [f"map        {one['name']} in {one['unit'] or 'no unit'}" for one in maps]
+    lines += [_finding_line(finding) for finding in study.findings]
+    if out is not None:
+        from .pictures import thumbnails
+
+        sheet = out / "thumbnails.png"
+        with written_whole(sheet) as beside:
+            beside.write_bytes(thumbnails(study))
+        content["thumbnails"] = str(sheet)
+        lines.append(f"thumbnails: {sheet}")
+    return Result(content, "\n".join(lines))
+
+
+def _series_row(series: Series) -> dict[str, Any]:
+    size = " × ".join(str(n) for n in series.grid.shape)
+    spacing = " × ".join(f"{step:.3g}" for step in series.grid.spacing) + " mm"
+    extra = ""
+    if series.times_s is not None and len(series.times_s):
+        extra = f"{len(series.times_s)} frames over {series.times_s[-1]:.0f} s"
+    elif series.b_values is not None:
+        extra = "b " + ", ".join(f"{b:g}" for b in series.b_values)
+    return {
+        "uid": series.uid,
+        "role": series.role,
+        "modality": series.modality,
+        "description": series.description,
+        "size": size,
+        "spacing": spacing,
+        "extra": extra,
+        "shape": series.grid.shape,
+        "times_s": None if series.times_s is None else [float(t) for t in series.times_s],
+        "b_values": None if series.b_values is None else [float(b) for b in series.b_values],
+    }
+
+
+def quantify(
+    study: str,
+    *,
+    out: Path,
+    store: Path | None,
+    settings: QuantifySettings,
+    mask: Path | None = None,
+    pieces: str = "refuse",
+    reading: ReadOptions = ReadOptions(),
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Maps from images, one NIfTI each."""
+    from ..imaging.quantify import write_maps
+
+    new_folder(out)
+    tell = progress or (lambda what, done: None)
+    images = read_images(study, store, reading, part_of(tell, 0.0, 0.3))
+    if dry_run:
+        return Result(
+            {
+                "dry_run": True,
+                "series": [_series_row(series) for series in images.series],
+                "settings": asdict(settings),
+            },
+            f"Would quantify {len(images.series)} series and {len(images.maps)} supplied maps into {out.name}.",
+        )
+    made = quantified(images, settings, mask, pieces, part_of(tell, 0.3, 1.0))
+    write_maps(made, out)
+    content = {
+        "folder": str(out),
+        "maps": {name: one.unit for name, one in made.maps.items()},
+        "tumour_ml": None if made.tumour is None else made.tumour.volume("tumour"),
+        "summary": dict(made.summary),
+        "findings": [asdict(finding) for finding in made.findings],
+    }
+    words = [f"{out}: {', '.join(made.maps) or 'no map'}"]
+    words += [] if made.tumour is None else [f"tumour: {made.tumour.volume('tumour'):.2f} mL"]
+    return Result(content, "\n".join([*words, *(_finding_line(finding) for finding in made.findings)]))
+
+
+def quantified(
+    images: ImagingStudy, settings: QuantifySettings, mask: Path | None, pieces: str, progress: Progress
+) -> Quantified:
+    """The maps of a study and its tumour, from a file where one is given; a tumour that cannot be meshed is refused."""
+    from ..imaging.quantify import quantify as make
+    from ..imaging.segmentation import check_tumour, read_labels
+
+    _one_of("--pieces", pieces, ("refuse", "largest", "all"))
+    tumour: LabelImage | None = read_labels(mask) if mask else None
+    made = make(images, settings, tumour, progress=progress)
+    if made.tumour is None:
+        return made
+    checked, findings = check_tumour(made.tumour, pieces=pieces)  # type: ignore[arg-type]
+    return replace(made, tumour=checked, findings=(*made.findings, *findings))
+
+
+def curves(table: Path, *, model: str, aif: str, out: Path, haematocrit: float | None, threads: int | None) -> Result:
+    """Fit curves of a table by the code that fits images."""
+    from ..imaging.aif import HAEMATOCRIT
+    from ..imaging.curves import fit_table, read_table, write_fits
+
+    read = read_table(table)
+    fraction = HAEMATOCRIT.value if haematocrit is None else haematocrit
+    fit, delay = fit_table(read, model, aif, haematocrit=fraction, threads=threads)
+    write_fits(out, read, fit)
+    content = {"fits": str(out), "curves": len(read.labels), "model": model, "aif": Path(aif).name, "delay_s": delay}
+    return Result(
+        content, f"{out}: {len(read.labels)} curves fitted by {model}, input function shifted by {delay:.2f} s"
+    )
+
+
+def cells(
+    document: Path,
+    *,
+    out: Path,
+    mode: str,
+    version: str,
+    engine: str,
+    observe: int | None,
+    seed: int | None,
+    threads: int | None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run PRIMAGE's element inputs, one or a list; write its output, and on request counts over time."""
+    from ..agents.primage import run_elements
+
+    _one_of("--mode", mode, ("corrected", "parity"))
+    given = _read_json(document)
+    several = isinstance(given, list)
+    documents = [_with_seed(one, seed) for one in (given if several else [given])]
+    tell = progress or (lambda what, done: None)
+    done = run_elements(
+        documents,
+        mode=mode,  # type: ignore[arg-type]
+        version=version,
+        engine_name=engine,
+        threads=threads,
+        progress=lambda hours, of: tell("cells", hours / max(of, 1)),
+    )
+    answers = [answer for answer, _ in done]
+    write_json(out, answers if several else answers[0])
+    content: dict[str, Any] = {"output": str(out), "elements": len(done), "cells": [one.cell_count for _, one in done]}
+    words = [f"{out}: {len(done)} element(s), {sum(one.cell_count for _, one in done)} cells at the end"]
+    if observe is not None:
+        table = out.with_suffix(".csv")
+        write_text(table, _counts_over_time([one for _, one in done], observe))
+        content["counts"] = str(table)
+        words.append(f"{table}: cells of each class every {observe} h")
+    return Result(content, "\n".join(words))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationRejected(
+            f"input {path.name!r} cannot be read: {error.strerror}", "a JSON file", "check its path"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationRejected(f"input {path.name!r} is not JSON: {error}", "valid JSON", "mend it") from error
+
+
+def _with_seed(document: Any, seed: int | None) -> Any:
+    """The input, with another seed if one was stated and there is a place for it."""
+    if seed is None or not isinstance(document, dict) or not isinstance(document.get("config"), dict):
+        return document
+    return document | {"config": document["config"] | {"seed": seed}}
+
+
+def _counts_over_time(outcomes: Sequence[ColonyOutcome], every: int) -> str:
+    """CSV: element, hour, cells of each class; the last hour is always there."""
+    from ..agents.colony import CLASSES
+
+    lines = [",".join(("element", "hour", *CLASSES))]
+    for place, outcome in enumerate(outcomes):
+        last = len(outcome.counts) - 1
+        for hour in sorted({*range(0, last + 1, every), last}):
+            lines.append(",".join(map(str, (place, hour, *outcome.counts[hour].tolist()))))
+    return "\n".join(lines) + "\n"
+
+
+def trace(run: str, *, element: int, store: Path | None) -> Result:
+    """The eleven steps of one element."""
+    from .run_folder import read_run
+    from .trace import trace as follow
+
+    content = follow(read_run(_folder_of(run, store)), element)
+    return Result(content, "\n".join(content["lines"]))
+
+
+def report(run: str, *, out: Path | None, store: Path | None) -> Result:
+    """Draw a run's report again."""
+    from .report import report as draw
+    from .run_folder import read_run
+
+    folder = _folder_of(run, store)
+    stored = read_run(folder)
+    target = out or (folder / "report.html" if Path(run).is_dir() else Path(f"{run}-report.html"))
+    page = draw(stored.forecast, stored.quantified, stored.background, stored.provenance)
+    write_text(target, page)
+    return Result({"run": stored.provenance.run, "report": str(target)}, str(target))
+
+
+def _folder_of(run: str, store: Path | None) -> Path:
+    """The folder of a run, by its path or by its identity in a store."""
+    from ..linkage.record import find_run
+    from ..linkage.store import Store
+
+    return find_run(Store.open(store, read_only=True) if store else None, run).folder
+
+
+def show(store: Path, subject: str | None) -> Result:
+    """What a store holds, of one subject or of all."""
+    from ..linkage.record import show as held
+    from ..linkage.record import subjects
+    from ..linkage.store import Store
+    from ..linkage.subject import SubjectKey
+
+    opened = Store.open(store, read_only=True)
+    if subject is None:
+        rows = subjects(opened)
+        lines = [f"{row['subject']}  consent {row['consent']:<9}  {', '.join(row['visits'])}" for row in rows]
+        return Result({"subjects": list(rows)}, "\n".join(lines) or "The store holds no subject.")
+    content = held(opened, SubjectKey(subject))
+    return Result(content, "\n".join(_about(content)))
+
+
+def _about(held: Mapping[str, Any]) -> list[str]:
+    lines = [f"{held['subject']}: {held['species']}, {held['sex']}, site {held['site']}", "", "Visits"]
+    for visit in held["visits"]:
+        images: Counter[str] = Counter()
+        for series in visit["series"]:
+            images[f"{series['modality']} {series['role']}"] += series["instances"]
+        kinds = ", ".join(f"{kind} ({count} files)" for kind, count in images.items())
+        lines.append(f"  {visit['study']}  day {visit['day']}: {len(visit['series'])} series: {kinds}")
+    lines += ["", "Consent"]
+    lines += [f"  {row['recorded_at']}  {row['status']}" for row in held["consents"]] or ["  none on record"]
+    lines += ["", "Runs"]
+    lines += [
+        f"  {row['run'][:16]}  attempt {row['attempt']}: {row['status']}, {row['ended']}" for row in held["runs"]
+    ] or ["  none"]
+    lines += ["", "Predictions"]
+    lines += [
+        f"  {row['run'][:16]}  day {row['horizon_day']}: {row['quantity']} {row['value']:.2f} {row['unit']}"
+        + (f" ({row['low']:.2f} to {row['high']:.2f})" if row["low"] is not None else "")
+        for row in held["predictions"]
+    ] or ["  none"]
+    return lines

@@ -1,0 +1,136 @@
+"""What was typed, as what is meant: pairs, times, settings. Everything that is wrong is said at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ConfigurationRejected
+
+if TYPE_CHECKING:
+    from ..imaging.quantify import QuantifySettings
+    from ..sim.settings import ForecastSettings
+
+
+def unit_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """``["ktrans=1/min"]`` as ``{"ktrans": "1/min"}``."""
+    return {name.lower(): unit for name, unit in (_pair(pair, "--unit", "ktrans=1/min") for pair in pairs)}
+
+
+def label_pairs(pairs: Sequence[str]) -> dict[int, str]:
+    """``["1=tumour"]`` as ``{1: "tumour"}``."""
+    names = {}
+    for pair in pairs:
+        value, name = _pair(pair, "--label", "1=tumour")
+        if not value.isdigit() or int(value) < 1:
+            raise ConfigurationRejected(
+                f"--label {pair}: {value!r} is no label value", "a whole number from 1", "write --label 1=tumour"
+            )
+        names[int(value)] = name
+    return names
+
+
+def _pair(text: str, option: str, example: str) -> tuple[str, str]:
+    left, sign, right = text.partition("=")
+    if not sign or not left.strip() or not right.strip():
+        raise ConfigurationRejected(
+            f"{option} {text}", "two things with = between them", f"write for example {option} {example}"
+        )
+    return left.strip(), right.strip()
+
+
+def frame_times(text: str | None) -> tuple[float, ...] | None:
+    """``"0,407,761"`` as seconds."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.replace(";", ",").split(","))
+    except ValueError:
+        raise ConfigurationRejected(
+            f"--times {text}", "seconds with commas between them", "write for example --times 0,407,761"
+        ) from None
+
+
+def quantify_settings(
+    dce_model: str,
+    aif: str,
+    t1: str | None,
+    relaxivity: float | None,
+    haematocrit: float | None,
+    pe_threshold: float | None,
+    ser_threshold: float | None,
+) -> QuantifySettings:
+    """The settings of the quantification; what was not typed keeps its default."""
+    from ..imaging.quantify import QuantifySettings
+
+    stated: dict[str, Any] = {
+        "dce_model": dce_model,
+        "aif": aif,
+        "t1": _seconds_or_name(t1),
+        "relaxivity": relaxivity,
+        "haematocrit": haematocrit,
+        "pe_threshold": pe_threshold,
+        "ser_threshold": ser_threshold,
+    }
+    return QuantifySettings(**{key: value for key, value in stated.items() if value is not None})
+
+
+def _seconds_or_name(text: str | None) -> str | float | None:
+    """A number of seconds as a number; ``vfa`` or a path as it stands."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def forecast_settings(config: Path | None, *, elements: str | None = None, **stated: Any) -> ForecastSettings:
+    """Settings from a file, overruled by what was typed; ``stated`` values of None were not typed."""
+    from pydantic import ValidationError
+
+    from ..sim.settings import ForecastSettings
+
+    values: dict[str, Any] = dict(read_toml(config)) if config else {}
+    if elements is not None:
+        values["elements"] = elements if elements == "all" else _count(elements)
+    values |= {key: value for key, value in stated.items() if value is not None}
+    try:
+        return ForecastSettings(**values)
+    except ValidationError as error:
+        where = "the settings of the forecast"
+        raise refused(where, error, ForecastSettings.model_fields, "see `oncoscale schema forecast`") from error
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigurationRejected(
+            f"--elements {text}", "a whole number from 1, or all", "write for example --elements 20"
+        )
+    return int(text)
+
+
+def read_toml(path: Path) -> Mapping[str, Any]:
+    """A configuration file. Raises ConfigurationRejected if it cannot be read as TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationRejected(
+            f"configuration file {path.name!r} cannot be read: {error.strerror}", "a TOML file", "check its path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationRejected(
+            f"configuration file {path.name!r} is not TOML: {error}", "valid TOML", "mend the line that is named"
+        ) from error
+
+
+def refused(what: str, error: Any, known: Mapping[str, Any], remedy: str) -> ConfigurationRejected:
+    """All faults of a pydantic model in one message, with the nearest known key for an unknown one."""
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        words = f"{key}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+        near = get_close_matches(key, known, 1) if fault["type"] == "extra_forbidden" else []
+        faults.append(words + (f" (did you mean {near[0]!r}?)" if near else ""))
+    return ConfigurationRejected(f"{what}: {'; '.join(faults)}", "known keys with values in their ranges", remedy)

@@ -1,0 +1,288 @@
+"""The folder of a run: what a forecast leaves on disk, and the same read back for people.
+
+::
+
+    forecast.json                     volumes with intervals, errors, what it rests on, recipe (no times, no paths)
+    tissue.vtkhdf                     the tissue at every day: moving mesh, oxygen, cells, stress, who stands for whom
+    mesh.vtkhdf                       the mesh of day 0, with the means of the maps that its elements see
+    cells/populations.csv             cells of each class in the chosen elements, hour by hour
+    maps/                             the quantitative maps as NIfTI, with the tumour's label image
+    images/background.nii.gz          the patient's own image around the tumour
+    contours/contour-day-NNN.nii.gz   the predicted tumour on the images' grid (and .dcm where the images are DICOM)
+    trace.json                        pseudonym, study, consent, input hashes
+    run.jsonl                         what happened while it ran
+    report.html                       for people
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..agents.colony import CLASSES
+from ..core.errors import FileRejected
+from ..core.files import write_json, write_text
+from ..core.quantity import Parameter
+from ..imaging.nifti import read_nifti, write_labels, write_nifti
+from ..imaging.quantify import Quantified, read_maps, write_maps
+from ..imaging.study import LabelImage
+from ..meshing.mesh import TumourMesh
+from ..meshing.transfer import coverage, overlaps
+from ..meshing.write import Step, read_step, write_mesh, write_steps
+from ..sim.coupling import select_elements
+from ..sim.forecast import Effect, Forecast, MacroStep, Representative, summary
+from ..sim.start import element_maps
+from ..sim.state import TissueState
+from .background import Background
+from .report import Provenance
+
+NOBODY = -1
+"""Stands for an element without cells of its own, and for every element on the last day."""
+
+STATE_FIELDS = ("stretch", "supply", "delivery", "oxygen")
+STRESS_FIELDS = ("mean_stress", "von_mises")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run as its folder holds it.
+
+    forecast        without the engine's stored cells and other opaque state
+    element_maps    name to (elements,) means of the maps
+    representative  (steps, elements) the element whose cells stand for each; NOBODY where none do
+    """
+
+    forecast: Forecast
+    quantified: Quantified
+    background: Background | None
+    provenance: Provenance
+    element_maps: Mapping[str, NDArray[np.float64]]
+    representative: NDArray[np.int64]
+
+
+def write_run(
+    folder: Path,
+    forecast: Forecast,
+    quantified: Quantified,
+    background: Background | None,
+    provenance: Provenance,
+) -> None:
+    """Write everything but the report, the log and the DICOM contours. ``folder`` exists and is empty."""
+    write_json(folder / "forecast.json", summary(forecast))
+    mesh = forecast.states[0].reference
+    means = {f"map_{name}": seen.values for name, seen in element_maps(quantified, mesh).items()}
+    write_mesh(folder / "mesh.vtkhdf", mesh, means)
+    write_tissue(folder / "tissue.vtkhdf", forecast)
+    write_populations(folder / "cells" / "populations.csv", forecast.steps)
+    write_maps(quantified, folder / "maps")
+    if background is not None:
+        write_nifti(folder / "images" / "background.nii.gz", background.grid, background.values)
+    if quantified.tumour is not None:
+        for state in forecast.states:
+            contour = contour_of(state, quantified.tumour)
+            write_labels(folder / "contours" / f"contour-day-{state.day:03.0f}.nii.gz", contour)
+    account = {
+        **asdict(provenance),
+        "background": background.caption if background else None,
+        "mesh_frame_uid": mesh.frame_uid,
+    }
+    write_json(folder / "trace.json", account)
+
+
+def write_tissue(path: Path, forecast: Forecast) -> None:
+    """The moving mesh with its fields, one step a day of the forecast."""
+    chosen = representatives_of(forecast)
+    fields = [_fields(state) | {"representative": row} for state, row in zip(forecast.states, chosen)]
+    write_steps(
+        path,
+        forecast.states[0].reference,
+        list(forecast.days),
+        [state.mesh.points for state in forecast.states],
+        {"displacement": [state.displacement for state in forecast.states]},
+        {name: [step[name] for step in fields] for name in fields[0]},
+    )
+
+
+def _fields(state: TissueState) -> dict[str, NDArray[Any]]:
+    unknown = np.full(len(state.stretch), np.nan)
+    fields: dict[str, NDArray[Any]] = {name: getattr(state, name) for name in STATE_FIELDS}
+    fields |= {f"fraction_{name}": state.composition[:, place] for place, name in enumerate(CLASSES)}
+    for name in STRESS_FIELDS:
+        values = getattr(state, name)
+        fields[name] = unknown if values is None else values
+    return fields
+
+
+def representatives_of(forecast: Forecast) -> NDArray[np.int64]:
+    """(days, elements) whose cells stand for each element in the step that starts that day; NOBODY on the last.
+
+    The choice is a function of the state and the seed, so asking again gives the answer that the run used.
+    """
+    elements = forecast.recipe["settings"]["elements"]
+    count = None if elements == "all" else int(elements)
+    chosen = np.full((len(forecast.states), len(forecast.states[0].stretch)), NOBODY, dtype=np.int64)
+    for row, state, step in zip(chosen, forecast.states, forecast.steps):
+        if step.representatives:
+            selection = select_elements(state, count, forecast.recipe["seeds"][0])
+            row[selection.members] = selection.elements[selection.nearest]
+    return chosen
+
+
+def write_populations(path: Path, steps: Sequence[MacroStep]) -> None:
+    """One row an hour and chosen element: start day of the step, element, hour, cells of each class."""
+    lines = [",".join(("start_day", "element", "hour", *CLASSES))]
+    for step in steps:
+        for one in step.representatives:
+            start = f"{step.start_day:.10g},{one.element}"
+            lines += [f"{start},{hour},{','.join(map(str, row))}" for hour, row in enumerate(one.counts.tolist())]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def contour_of(state: TissueState, tumour: LabelImage) -> LabelImage:
+    """The tumour of one day on the grid of the images: the fullest voxels, as many as hold its volume."""
+    mesh = state.mesh
+    inside = replace(mesh, tetrahedra=mesh.tetrahedra[state.tumour], region=mesh.region[state.tumour])
+    filled = coverage(overlaps(inside, tumour.grid), tumour.grid).ravel()
+    fullest = np.argsort(-filled, kind="stable")[: round(float(filled.sum()))]
+    values = np.zeros(filled.shape, dtype=np.uint8)
+    values[fullest] = 1
+    return LabelImage(tumour.grid, values.reshape(tumour.grid.shape), {1: "tumour"}, derived_from=tumour.derived_from)
+
+
+def read_run(folder: Path) -> StoredRun:
+    """The run in a folder. Raises FileRejected if it is not one."""
+    try:
+        account = json.loads((folder / "trace.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "forecast.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileRejected(
+            "the folder holds no run (forecast.json and trace.json)",
+            "a folder that `oncoscale forecast … --out` wrote",
+            "give that folder, or a run's identity with --store",
+        ) from error
+    steps = [read_step(folder / "tissue.vtkhdf", number) for number in range(len(content["days"]))]
+    mesh = _mesh(read_step(folder / "mesh.vtkhdf", 0), content, account["mesh_frame_uid"])
+    seen = read_step(folder / "mesh.vtkhdf", 0).cell_data
+    return StoredRun(
+        forecast=_forecast(content, mesh, steps, read_populations(folder / "cells" / "populations.csv")),
+        quantified=read_maps(folder / "maps"),
+        background=_background(folder, account["background"]),
+        provenance=_provenance(account),
+        element_maps={name.removeprefix("map_"): seen[name] for name in sorted(seen) if name.startswith("map_")},
+        representative=np.array([step.cell_data["representative"] for step in steps]),
+    )
+
+
+def _background(folder: Path, caption: str | None) -> Background | None:
+    if caption is None:
+        return None
+    grid, values = read_nifti(folder / "images" / "background.nii.gz")
+    return Background(grid, np.asarray(values, dtype=np.float32), caption)
+
+
+def _provenance(account: Mapping[str, Any]) -> Provenance:
+    inputs = tuple((str(port), str(digest)) for port, digest in account["inputs"])
+    names = ("subject", "study", "run", "version", "decision", "study_day")
+    return Provenance(**{name: account[name] for name in names}, inputs=inputs)
+
+
+def read_populations(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
+    """(start day, element) to (hours + 1, 6) cells of each class."""
+    rows: dict[tuple[float, int], list[list[int]]] = {}
+    with open(path, encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            key = float(row["start_day"]), int(row["element"])
+            rows.setdefault(key, []).append([int(row[name]) for name in CLASSES])
+    return {key: np.array(counts, dtype=np.int64) for key, counts in rows.items()}
+
+
+def _mesh(step: Step, content: Mapping[str, Any], frame_uid: str) -> TumourMesh:
+    assert step.tetrahedra is not None
+    names = {1: "host", 2: "tumour"}
+    region = np.asarray(step.cell_data["region"], dtype=np.int64)
+    mesher = content["recipe"]["mesher"]
+    return TumourMesh(step.points, step.tetrahedra, region, names, frame_uid, mesher, content["mesh"])
+
+
+def _forecast(
+    content: Mapping[str, Any],
+    mesh: TumourMesh,
+    steps: Sequence[Step],
+    counts: Mapping[tuple[float, int], NDArray[np.int64]],
+) -> Forecast:
+    volume = content["volume_ml"]
+    return Forecast(
+        tumour_type=content["tumour"],
+        states=tuple(_state(step, mesh) for step in steps),
+        volumes=np.array(volume["members"]),
+        interval=np.column_stack([volume["low"], volume["high"]]),
+        level=volume["level"],
+        steps=tuple(_step(step, counts) for step in content["steps"]),
+        effects=tuple(_effect(effect) for effect in content["rests_on"]),
+        measured=tuple((visit["day"], visit["volume"]) for visit in content["measured_ml"]),
+        statements=tuple(content["statements"]),
+        assumptions=tuple(_parameter(parameter) for parameter in content["assumptions"]),
+        recipe=content["recipe"],
+    )
+
+
+def _state(step: Step, mesh: TumourMesh) -> TissueState:
+    fields = step.cell_data
+    known: dict[str, Any] = {name: fields[name] for name in STATE_FIELDS}
+    known |= {name: None if np.isnan(fields[name]).all() else fields[name] for name in STRESS_FIELDS}
+    composition = np.column_stack([fields[f"fraction_{name}"] for name in CLASSES])
+    return TissueState(step.time, mesh, step.point_data["displacement"], composition=composition, **known)
+
+
+def _step(step: Mapping[str, Any], counts: Mapping[tuple[float, int], NDArray[np.int64]]) -> MacroStep:
+    return MacroStep(
+        start_day=step["start_day"],
+        end_day=step["end_day"],
+        representatives=tuple(
+            Representative(
+                element=one["element"],
+                weight=one["weight"],
+                oxygen=one["oxygen_mmhg"],
+                delivery=one["delivery"],
+                cellularity=one["cellularity"],
+                volume_ratio=np.nan if one["volume_ratio"] is None else one["volume_ratio"],
+                counts=counts[step["start_day"], one["element"]],
+            )
+            for one in step["representatives"]
+        ),
+        leave_one_out=step["leave_one_out_ln_ratio"],
+        worst=step["worst_ln_ratio"],
+        limited=step["limited_elements"],
+        notes=tuple(step["notes"]),
+        mechanics=step["mechanics"],
+    )
+
+
+def _effect(effect: Mapping[str, Any]) -> Effect:
+    return Effect(
+        what=effect["what"],
+        volume=effect["volume_ml"],
+        volume_change=effect["volume_change_ml"],
+        contour_change=effect["contour_change_mm"],
+        volume_spread=effect["volume_spread_ml"],
+        contour_spread=effect["contour_spread_mm"],
+    )
+
+
+def _parameter(parameter: Mapping[str, Any]) -> Parameter:
+    limits = parameter["range"]
+    return Parameter(
+        parameter["value"],
+        parameter["unit"],
+        parameter["meaning"],
+        parameter["source"],
+        None if limits is None else (limits[0], limits[1]),
+        parameter["assumed"],
+    )

@@ -1,0 +1,229 @@
+"""The forecast command around the science: consent first, whole folders or none, every attempt on record.
+
+The study is a real one in a real store; maps and forecast are made by formulas, so that only the flow is tested.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from oncoscale.app import run as flow
+from oncoscale.app.cli import app
+from oncoscale.core.errors import SolverFault
+from oncoscale.imaging.nifti import write_labels, write_nifti
+from oncoscale.linkage.consent import withdraw
+from oncoscale.linkage.store import Store
+
+LOCAL_ID = "ZZQ-CANARY^JANE"
+
+
+def oncoscale(*arguments: object):
+    """Run a command; its one JSON object is ``content``."""
+    answer = CliRunner().invoke(app, [*map(str, arguments), "--json", "--quiet"])
+    return SimpleNamespace(code=answer.exit_code, content=json.loads(answer.stdout), text=answer.stdout)
+
+
+@pytest.fixture
+def place(made, tmp_path, monkeypatch) -> SimpleNamespace:
+    """A store with one study of maps, a consent file, and the science replaced by formulas."""
+    monkeypatch.setenv("ONCOSCALE_VAULT", str(tmp_path / "vault"))
+    images = tmp_path / "images"
+    images.mkdir()
+    write_nifti(images / "ktrans.nii.gz", made.quantified.maps["ktrans"].grid, made.quantified.maps["ktrans"].values)
+    write_labels(images / "tumour.nii.gz", made.quantified.tumour)
+    (tmp_path / "consent.toml").write_text('status = "active"\n')
+    monkeypatch.setattr(flow, "quantified", lambda *arguments: made.quantified)
+    monkeypatch.setattr(flow, "simulate", lambda *arguments, **options: made.forecast)
+    store = tmp_path / "store"
+    ingested = oncoscale("ingest", images, "--store", store, "--subject", LOCAL_ID, "--unit", "ktrans=1/min")
+    assert ingested.code == 0, ingested.text
+    return SimpleNamespace(root=tmp_path, store=store, out=tmp_path / "run", **ingested.content)
+
+
+def record_consent(place) -> None:
+    """The subject allows imaging and simulation."""
+    answer = oncoscale("consent", "record", place.subject, place.root / "consent.toml", "--store", place.store)
+    assert answer.code == 0
+
+
+def forecast(place, *more: object):
+    """The command under test."""
+    return oncoscale(
+        "forecast",
+        place.study,
+        "--store",
+        place.store,
+        "--tumour",
+        "neuroblastoma",
+        "--days",
+        28,
+        "--out",
+        place.out,
+        *more,
+    )
+
+
+def statuses(place) -> list[str]:
+    """How the attempts on record ended."""
+    return [run["status"] for run in oncoscale("show", place.subject, "--store", place.store).content["runs"]]
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Names beside the run that are neither input nor store."""
+    return sorted({path.name for path in folder.iterdir()} - {"images", "store", "vault", "consent.toml"})
+
+
+def test_without_consent_nothing_runs(place):
+    """Exit code 2, the reason named, no folder, no attempt."""
+    answer = forecast(place)
+    assert answer.code == 2
+    assert answer.content["error"]["kind"] == "ConsentDenied"
+    assert left_behind(place.root) == []
+    assert statuses(place) == []
+
+
+def test_a_run_is_whole_recorded_and_can_be_read_back(place):
+    """Every promised file is there, nobody's name is in them, trace and report work by folder and by identity."""
+    record_consent(place)
+    done = forecast(place)
+    assert done.code == 0, done.text
+    there = {path.relative_to(place.out).as_posix() for path in place.out.rglob("*") if path.is_file()}
+    assert there >= {
+        "forecast.json", "tissue.vtkhdf", "mesh.vtkhdf", "report.html", "trace.json", "record.json", "run.jsonl",
+        "cells/populations.csv", "maps/maps.json", "images/background.nii.gz", "contours/contour-day-028.nii.gz",
+    }  # fmt: skip
+    assert LOCAL_ID not in done.text
+    assert not any(LOCAL_ID.encode() in (place.out / name).read_bytes() for name in there)
+    events = [json.loads(line) for line in (place.out / "run.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "start"
+    assert statuses(place) == ["done"]
+    run, element = done.content["run"], done.content["element"]
+    by_folder = oncoscale("trace", place.out, "--element", element)
+    by_name = oncoscale("trace", run[:12], "--element", element, "--store", place.store)
+    assert by_folder.content == by_name.content
+    assert len(by_folder.content["lines"]) == 11
+    page = (place.out / "report.html").read_bytes()
+    again = oncoscale("report", run, "--store", place.store, "--out", place.root / "again.html")
+    assert again.code == 0
+    assert (place.root / "again.html").read_bytes() == page
+
+
+def test_a_repeat_is_another_attempt_at_the_same_run(place, monkeypatch):
+    """Same inputs, settings and seed: same identity, attempt 2, no output that differs."""
+    monkeypatch.setattr(flow, "report", lambda *arguments: "a page")
+    record_consent(place)
+    first = forecast(place)
+    place.out = place.root / "second"
+    second = forecast(place, "--threads", 1)
+    assert second.content["run"] == first.content["run"]
+    assert second.content["attempt"] == 2
+    assert second.content["differs"] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SolverFault("no equilibrium"), 4), (OSError(errno.ENOSPC, "full"), 4), (KeyboardInterrupt(), 130)],
+)
+def test_a_failure_leaves_no_folder_and_is_on_record(place, monkeypatch, error, code):
+    """Whatever ends a run, nothing half written stays, and the store knows of the attempt."""
+
+    def fail(*arguments, **options):
+        raise error
+
+    record_consent(place)
+    monkeypatch.setattr(flow, "simulate", fail)
+    answer = CliRunner().invoke(
+        app,
+        [
+            "forecast",
+            place.study,
+            "--store",
+            str(place.store),
+            "--tumour",
+            "neuroblastoma",
+            "--days",
+            "28",
+            "--out",
+            str(place.out),
+        ],
+    )
+    assert answer.exit_code == code
+    assert "Traceback" not in answer.output
+    assert left_behind(place.root) == []
+    assert statuses(place) == ["cancelled" if code == 130 else "failed"]
+
+
+def test_a_disk_that_fills_while_writing_is_a_fault(place, monkeypatch):
+    """The results do not fit: exit code 4, no folder under its final name."""
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    record_consent(place)
+    monkeypatch.setattr(flow, "write_run", full)
+    answer = forecast(place)
+    assert answer.code == 4
+    assert answer.content["error"]["kind"] == "StorageFault"
+    assert left_behind(place.root) == []
+
+
+def test_a_withdrawal_stops_a_run_at_the_next_exchange(place, monkeypatch, made):
+    """Consent is asked again between the parts of a run."""
+
+    def withdrawn_meanwhile(*arguments, progress, **options):
+        withdraw(Store.open(place.store), place.subject)
+        progress("day 0 to 14", 0.1)
+        return made.forecast
+
+    record_consent(place)
+    monkeypatch.setattr(flow, "simulate", withdrawn_meanwhile)
+    answer = forecast(place)
+    assert answer.code == 2
+    assert answer.content["error"]["kind"] == "ConsentDenied"
+    assert left_behind(place.root) == []
+    assert statuses(place) == ["stopped-consent"]
+
+
+def test_a_dry_run_changes_nothing(place):
+    """It tells what would be done and whether consent permits it; the store's bytes stay."""
+    before = {
+        path: path.read_bytes() for path in place.store.rglob("*") if path.is_file() and path.suffix != ".sqlite-shm"
+    }
+    answer = forecast(place, "--dry-run")
+    assert answer.code == 0
+    assert answer.content["permitted"] is False
+    assert answer.content["reason"] == "missing"
+    assert all(path.read_bytes() == content for path, content in before.items() if path.exists())
+    assert left_behind(place.root) == []
+
+
+def test_threads_and_paths_are_not_part_of_a_runs_identity(place):
+    """Settings without threads; files by name, their hashes are inputs."""
+    from oncoscale.imaging.quantify import QuantifySettings
+
+    settings = replace(QuantifySettings(), threads=7, aif="/somewhere/Doe/curve.csv").__dict__
+    kept = flow._without_paths(settings)
+    assert "threads" not in kept
+    assert kept["aif"] == "curve.csv"
+
+
+def test_another_subjects_visit_is_refused(place, made):
+    """Measured volumes shown beside a forecast are the same subject's."""
+    images = place.root / "images" / "other"
+    images.mkdir()
+    ktrans = made.quantified.maps["ktrans"]
+    write_nifti(images / "ktrans.nii.gz", ktrans.grid, 0.5 * ktrans.values)
+    tumour = made.quantified.tumour
+    write_labels(images / "tumour.nii.gz", replace(tumour, values=np.roll(tumour.values, 1, axis=0)))
+    other = oncoscale("ingest", images, "--store", place.store, "--subject", "other", "--unit", "ktrans=1/min")
+    answer = forecast(place, "--visit", other.content["study"])
+    assert answer.code == 2
+    assert "another subject" in answer.content["error"]["found"]

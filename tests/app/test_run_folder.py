@@ -1,0 +1,139 @@
+"""The folder of a run holds the run: what is read back is what was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oncoscale.app.report import report
+from oncoscale.app.run_folder import NOBODY, StoredRun, contour_of, read_run, write_run
+from oncoscale.app.trace import trace
+from oncoscale.core.errors import ConfigurationRejected, FileRejected
+
+
+@pytest.fixture(scope="module")
+def folder(made, tmp_path_factory) -> Path:
+    """The made-up run on disk."""
+    target = tmp_path_factory.mktemp("runs") / "run"
+    target.mkdir()
+    write_run(target, made.forecast, made.quantified, made.background, made.provenance)
+    return target
+
+
+@pytest.fixture(scope="module")
+def stored(folder) -> StoredRun:
+    """The same, read back."""
+    return read_run(folder)
+
+
+def test_fields_return_to_the_last_bit(stored, made):
+    """Moving mesh, oxygen, composition, supply, delivery and stretch are those of the forecast."""
+    for before, after in zip(made.forecast.states, stored.forecast.states, strict=True):
+        assert before.day == after.day
+        for name in ("displacement", "oxygen", "composition", "supply", "delivery", "stretch"):
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name), err_msg=name)
+        assert (before.mean_stress is None) == (after.mean_stress is None)
+
+
+def test_steps_effects_and_parameters_return(stored, made):
+    """Counts hour by hour, weights, effects, measured visits, parameters and recipe are those of the forecast."""
+    before, after = made.forecast, stored.forecast
+    for one, other in zip(before.steps, after.steps, strict=True):
+        assert [r.element for r in one.representatives] == [r.element for r in other.representatives]
+        for first, second in zip(one.representatives, other.representatives):
+            np.testing.assert_array_equal(first.counts, second.counts)
+            assert first.weight == second.weight
+    assert after.effects == before.effects
+    assert after.assumptions == before.assumptions
+    assert after.measured == before.measured
+    assert json.loads(json.dumps(after.recipe)) == json.loads(json.dumps(before.recipe))
+    assert stored.provenance == made.provenance
+
+
+def test_the_report_drawn_from_the_folder_is_repeatable(stored, folder):
+    """Reading the folder twice gives the same page."""
+    again = read_run(folder)
+    pages = [report(run.forecast, run.quantified, run.background, run.provenance) for run in (stored, again)]
+    assert pages[0] == pages[1]
+
+
+def test_equal_forecasts_give_equal_bytes(made, folder, tmp_path):
+    """forecast.json, populations and fields hold no time and no path."""
+    write_run(tmp_path, made.forecast, made.quantified, made.background, made.provenance)
+    for name in ("forecast.json", "cells/populations.csv", "trace.json", "maps/maps.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_every_tumour_element_has_someone_who_stands_for_it(stored):
+    """Elements of the tumour are represented in every step, by a chosen element; the host by nobody."""
+    tumour = stored.forecast.states[0].tumour
+    for row, step in zip(stored.representative, stored.forecast.steps):
+        assert set(row[tumour]) == {one.element for one in step.representatives}
+        assert (np.delete(row, tumour) == NOBODY).all()
+
+
+def test_a_contour_holds_the_volume_of_the_mesh(made):
+    """The voxels of a contour add up to the mesh's tumour, to half a voxel, and follow it as it shrinks."""
+    for state in made.forecast.states:
+        contour = contour_of(state, made.quantified.tumour)
+        assert contour.volume("tumour") == pytest.approx(state.volume, abs=0.51 * contour.grid.voxel_volume / 1000.0)
+        overlap = (contour.mask("tumour") & made.quantified.tumour.mask("tumour")).sum() / contour.values.sum()
+        assert overlap > 0.9
+
+
+def test_trace_prints_eleven_lines_with_the_numbers_of_the_arrays(stored, made):
+    """One line a step of the chain, from ingest to record, with this element's own numbers."""
+    state = made.forecast.states[0]
+    element = int(state.tumour[len(state.tumour) // 2])
+    answer = trace(stored, element)
+    lines = answer["lines"]
+    assert len(lines) == 11
+    stages = (
+        "ingest",
+        "maps",
+        "mesh",
+        "meaning",
+        "oxygen",
+        "select",
+        "localise",
+        "advance",
+        "homogenise",
+        "grow",
+        "record",
+    )
+    assert [line.split(". ", 1)[1].split(":")[0].split(" (")[0] for line in lines] == list(stages)
+    assert made.provenance.subject in lines[0]
+    assert f"{state.oxygen[element]:.1f} mmHg" in lines[4]
+    assert made.provenance.run in lines[10]
+    ratio = (made.forecast.states[1].stretch[element] / state.stretch[element]) ** 3
+    assert answer["steps"][0]["volume_ratio"] == pytest.approx(ratio)
+    assert f"× {ratio:.3f}" in lines[8]
+    assert answer["voxel"]["maps"]["ktrans"]["value"] is not None
+
+
+def test_trace_of_a_chosen_element_says_so(stored):
+    """A representative stands for itself."""
+    chosen = stored.forecast.steps[0].representatives[0].element
+    assert "this element was chosen" in trace(stored, chosen)["lines"][5]
+
+
+def test_trace_works_for_every_tumour_element(stored):
+    """Eleven lines whichever element is asked for."""
+    tumour = stored.forecast.states[0].tumour
+    assert all(len(trace(stored, int(element))["lines"]) == 11 for element in tumour[:: max(1, len(tumour) // 40)])
+
+
+def test_trace_refuses_elements_of_the_host(stored):
+    """The host has no cells; the message names elements that have."""
+    host = int(stored.forecast.states[0].reference.elements_of("host")[0])
+    with pytest.raises(ConfigurationRejected, match="not in the tumour"):
+        trace(stored, host)
+
+
+def test_another_folder_is_refused(tmp_path):
+    """A folder without a run is bad input, not a fault."""
+    with pytest.raises(FileRejected, match="holds no run"):
+        read_run(tmp_path)
