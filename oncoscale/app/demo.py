@@ -34,7 +34,7 @@ class Effort:
 
 
 FULL = Effort(elements=20, cells=600, members=3)
-QUICK = Effort(elements=12, cells=150, members=2)
+QUICK = Effort(elements=12, cells=200, members=3)
 
 
 def demo(out: Path, *, quick: bool = False, seed: int = 1, dry_run: bool = False, session: Session) -> Result:
@@ -91,6 +91,7 @@ def _ingest_visits(out: Path, session: Session) -> list[str]:
 
 
 def _forecast(out: Path, studies: list[str], effort: Effort, seed: int, session: Session) -> Result:
+    from ..imaging.phantom_physics import HAEMATOCRIT, RELAXIVITY
     from ..imaging.quantify import QuantifySettings
     from ..sim.settings import ForecastSettings
     from .run import forecast
@@ -105,7 +106,8 @@ def _forecast(out: Path, studies: list[str], effort: Effort, seed: int, session:
         out=out / "run",
         treatment=out / "cojec.toml",
         settings=settings,
-        quantifying=QuantifySettings(),
+        # The blood count and the agent of the reference child, as its clinic would know them.
+        quantifying=QuantifySettings(haematocrit=HAEMATOCRIT.value, relaxivity=RELAXIVITY.value),
         visits=studies[1:],
         session=session,
     )
