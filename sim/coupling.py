@@ -37,11 +37,11 @@ OXYGEN_CLIFF = (
     ),
 )
 FINITE_SIZE = Parameter(
-    0.0101,
+    0.0092,
     "mm",
-    "excess of the volume ratio of a small cube of cells, times its edge",
-    source="fit over cubes of 0.2 to 47 mm3 (project specification, cells §15.3). ASSUMED to "
-    "hold for other states than the fixture's",
+    "relative excess of the volume ratio of a small cube of cells, times its edge",
+    source="fit 1.0999 + 0.0101 mm / edge over cubes of 0.2 to 47 mm3 (project specification, cells §15.3). ASSUMED to "
+    "be proportional to the ratio, so that it holds for other states than the fixture's",
     range=(0.0, 0.02),
     assumed=True,
 )
@@ -185,7 +185,7 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
     solid = start.sum(axis=1)
     rows = selection.rows
     folds = np.array([outcome.counts[-1].sum() / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
-    answered = np.array([outcome.volume_ratio - _finite_size(outcome) for outcome in outcomes])
+    answered = np.array([outcome.volume_ratio / (1.0 + _finite_size(outcome)) for outcome in outcomes])
     ratios = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[rows], folds, folds))
     predicted = _interpolate(selection, np.log(ratios))
     error = np.abs(np.log(ratios) - _left_out(selection, np.log(ratios)))
@@ -307,7 +307,7 @@ def _spread_start(
 
 
 def _finite_size(outcome: ColonyOutcome) -> float:
-    """What the ratio of this small cube exceeds that of a large one by."""
+    """Relative excess of the volume ratio of this small cube over that of a large one."""
     return FINITE_SIZE.value / float(outcome.extra["cube_edge_mm"])
 
 

@@ -163,3 +163,15 @@ def test_fractions_stay_fractions(small_state):
     composition = answer.state.composition
     assert composition.min() >= 0.0
     assert composition.sum(axis=1).max() <= 0.95 + 1e-12
+
+
+def test_a_nearly_dead_small_colony_keeps_fractions_in_order(small_state):
+    """However small the cube and its answer, no fraction of cells becomes negative."""
+    selection = coupling.select_elements(small_state, 10, seed=1)
+    outcomes = [
+        replace(outcome(c, 0.01, (0.6, 0.0, 0.0, 0.1, 0.0, 0.0), fold=0.01), extra={"cube_edge_mm": 0.2})
+        for c in colonies_of(small_state, selection)
+    ]
+    answer = coupling.homogenise(small_state, selection, outcomes)
+    assert answer.state.composition.min() >= 0.0
+    assert (answer.ratio > 0.0).all()
