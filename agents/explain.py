@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from ..core.assumptions import assumptions_of
 from ..core.quantity import Parameter
 from .cell import STATE
 from .modes import Switches
@@ -107,11 +106,7 @@ def differences() -> tuple[Difference, ...]:
 
 def assumptions() -> tuple[str, ...]:
     """Sentences marked as assumed in the sources of this package."""
-    found = []
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        text = " ".join(path.read_text(encoding="utf-8").split())
-        found += [f"{match} ({path.stem})" for match in re.findall(r"ASSUMED: ([A-Za-z][^.\"]*)\.", text)]
-    return tuple(found)
+    return assumptions_of(__package__ or "")
 
 
 def assumed(parameters: ParameterSet | None = None) -> tuple[Parameter, ...]:

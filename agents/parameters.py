@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, reason_of
 from ..core.quantity import Parameter
 from .modes import Switches
 
@@ -237,7 +237,7 @@ def with_calibration(parameters: ParameterSet, path: Path | str) -> ParameterSet
     try:
         values: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationRejected(f"calibration file {Path(path).name!r} cannot be read: {error}",
+        raise ConfigurationRejected(f"calibration file {Path(path).name!r} cannot be read ({reason_of(error)})",
                                     "a JSON object of parameter names and numbers",
                                     "correct the path or the file") from error  # fmt: skip
     unknown = sorted(set(values) - set(CALIBRATION_KEYS)) if isinstance(values, dict) else ["(no object)"]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, reason_of
 from ..core.quantity import Parameter
 
 Values = NDArray[np.float64]
@@ -222,7 +222,7 @@ def read_curve(path: Path | str) -> Curve:
         values = np.array([float(row[kind]) for row in rows])
     except (OSError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise ConfigurationRejected(
-            f"input function {path.name!r} cannot be read ({type(error).__name__}: {error})",
+            f"input function {path.name!r} cannot be read ({reason_of(error)})",
             expected,
             "write the columns with these names",
         ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigurationRejected, FileRejected
+from ..core.errors import ConfigurationRejected, FileRejected, reason_of
 from ..core.files import written_whole
 from .aif import HAEMATOCRIT, in_plasma, input_curve
 from .kinetics import MODELS, KineticFit, Model, find_delay, fit_curves
@@ -47,7 +47,7 @@ def read_table(path: Path | str) -> CurveTable:
         values = np.array([[float(row[label]) for row in rows] for label in labels])
     except (OSError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise FileRejected(
-            f"table {path.name!r} cannot be read ({type(error).__name__}: {error})",
+            f"table {path.name!r} cannot be read ({reason_of(error)})",
             "a csv file with a column t (s) and one column of numbers (mmol/L) a curve",
             "write the table so",
         ) from error

@@ -294,7 +294,7 @@ def input_file(port: str, path: Path | str) -> Content:
 
 
 def outputs_of(folder: Path | str) -> tuple[Content, ...]:
-    """Every file of a finished output folder; maps are observed, everything else is simulated."""
+    """Every file of a finished output folder; maps and the patient's own images are observed, the rest is simulated."""
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "record.json")
     names = [path.relative_to(folder).as_posix() for path in files]
@@ -303,7 +303,7 @@ def outputs_of(folder: Path | str) -> tuple[Content, ...]:
             name,
             content_hash(path),
             bytes=path.stat().st_size,
-            asserted="observed" if _kind_of(name) == "map" else "simulated",
+            asserted="observed" if _kind_of(name) == "map" or name.startswith("images/") else "simulated",
         )
         for name, path in zip(names, files)
     )

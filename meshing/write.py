@@ -240,7 +240,7 @@ def read_step(path: Path | str, step: int = -1) -> Step:
             return _read_step(file["VTKHDF"], step)
     except (OSError, KeyError) as error:
         raise FileRejected(
-            f"{Path(path).name!r} is no readable VTKHDF file ({error})",
+            f"{Path(path).name!r} is no readable VTKHDF file",
             "a .vtkhdf file",
             "check the file, or write it again",
         ) from error

@@ -97,7 +97,9 @@ class Selection:
 
 
 def select_elements(state: TissueState, count: int | None, seed: int) -> Selection:
-    """Weighted k-medoids over what the cells will feel; the extremes, and cells that already live, are forced in.
+    """Weighted k-medoids over what the cells will feel.
+
+    The extremes are forced in, then elements whose cells already live, those that stand for most first.
 
     count  representatives wanted (None: every element that holds cells)
 
@@ -112,7 +114,7 @@ def select_elements(state: TissueState, count: int | None, seed: int) -> Selecti
     if count is None or count >= len(members):
         chosen = np.arange(len(members))
     else:
-        forced = [*_extremes(state, members, stratum), *_survivors(state, members)]
+        forced = [*_extremes(state, members, stratum), *_survivors(state, members, features, volumes)]
         chosen = _medoids(features, volumes, list(dict.fromkeys(forced))[:count], count, seed)
     distance = _distances(features, features[chosen])
     distance += 1e6 * (stratum[:, None] != stratum[chosen][None, :])
@@ -131,7 +133,11 @@ def localise(
     histology: int,
     gradiff: int,
 ) -> tuple[Colony, ...]:
-    """A colony of about ``cells`` cells for each chosen element, in its mean surroundings."""
+    """A colony of about ``cells`` cells for each chosen element, in its mean surroundings.
+
+    ASSUMED: stored cells go on in the space that they took freely; the tissue's pressure does not squeeze them
+    (``Surroundings.confinement`` stays 1), because the volume change of a single element is too uneven to hand down.
+    """
     volumes = state.mesh.volumes
     colonies = []
     for element in selection.elements:
@@ -160,6 +166,7 @@ class Homogenised:
     representatives  what the chosen elements did
     ratio            (elements,) volume ratio given to each element (1 in the host)
     leave_one_out, worst   mean (volume-weighted) and largest |ln r - ln r predicted without it|
+    extrapolation    standard error of the tumour's ln volume that those differences make, taken as independent
     limited          number of elements whose ratio met a limit
     notes            substitutions, in words
     """
@@ -169,6 +176,7 @@ class Homogenised:
     ratio: NDArray[np.float64]
     leave_one_out: float
     worst: float
+    extrapolation: float
     limited: int
     notes: tuple[str, ...]
 
@@ -177,36 +185,65 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
     """Growth and composition of every element from the outcomes of the chosen ones.
 
     ln r is interpolated (a Gaussian process within one oxygen stratum, so that nothing is interpolated across the
-    cliff of hypoxia); composition by positive weights, so that fractions stay fractions. ASSUMED: matrix keeps its
-    volume, so an element grows at most by the volume of the cells born and shrinks at most by that of the cells
-    cleared (``_bounds``). A colony without a cell left gives just that clearance.
+    cliff of hypoxia); cells per cell at the start by positive weights, so that cells are neither negative nor lost.
+    ASSUMED: matrix keeps its volume, so an element grows at most by the volume of the cells born and shrinks at most
+    by that of the cells cleared (``_bounds``). A colony without a cell left gives just that clearance.
     """
-    start = state.composition[selection.members]
-    solid = start.sum(axis=1)
+    solid = state.composition[selection.members].sum(axis=1)
     rows = selection.rows
-    folds = np.array([outcome.counts[-1].sum() / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
+    offspring = np.array([outcome.counts[-1] / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
+    folds = offspring.sum(axis=1)
     answered = np.array([outcome.volume_ratio / (1.0 + _finite_size(outcome)) for outcome in outcomes])
     ratios = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[rows], folds, folds))
     predicted = _interpolate(selection, np.log(ratios))
     error = np.abs(np.log(ratios) - _left_out(selection, np.log(ratios)))
     given = np.clip(np.exp(predicted), *_bounds(solid, folds.min(), folds.max()))
     limited = int(np.sum(np.abs(np.log(given) - predicted) > 1e-12) + np.sum(np.abs(ratios - answered) > 1e-12))
-    kept = np.minimum(np.nan_to_num(answered, nan=0.0) / ratios, 1.0)
-    ends = np.array([share * np.asarray(outcome.composition) for share, outcome in zip(kept, outcomes, strict=True)])
-    composition = _compositions(selection, start, ends)
-    died = int(np.isnan(answered).sum())
-    notes = (
-        (f"{died} colonies lost every cell: their elements shrink by the volume of the cells cleared.",) if died else ()
-    )
+    composition = (solid / given)[:, None] * _offspring(selection, offspring)
+    roomy, crowding = _with_room(composition, given * state.mesh.volumes[selection.members])
     return Homogenised(
-        _next_state(state, selection, outcomes, given, composition),
+        _next_state(state, selection, outcomes, given, roomy),
         _representatives(state, selection, outcomes),
         _all_elements(state, selection, given),
         float(np.sum(selection.weights * error)),
         float(error.max()),
+        float(np.sqrt(np.sum((selection.weights * error) ** 2))),
         limited,
-        notes,
+        (*_deaths(answered), *_left_behind(state, selection), *crowding),
     )
+
+
+def _deaths(answered: NDArray[np.float64]) -> tuple[str, ...]:
+    """Words for colonies without a ratio."""
+    died = int(np.isnan(answered).sum())
+    words = f"{died} colonies lost every cell: their elements shrink by the volume of the cells cleared."
+    return (words,) if died else ()
+
+
+def _left_behind(state: TissueState, selection: Selection) -> tuple[str, ...]:
+    """Words for stored cells whose element was not chosen again."""
+    dropped = len(set(state.colonies) - {int(element) for element in selection.elements})
+    words = f"{dropped} colonies of the step before were not continued: other elements had to be represented."
+    return (words,) if dropped else ()
+
+
+def _with_room(
+    composition: NDArray[np.float64], volumes: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Fractions with at most LARGEST_SOLID_FRACTION of cells, and words for what found no room.
+
+    The growth datum of the cell model counts the voxels that cells occupy, so a colony may become denser than it grows.
+    """
+    most = LARGEST_SOLID_FRACTION.value
+    total = composition.sum(axis=1)
+    beyond = np.maximum(total - most, 0.0)
+    share = float((beyond * volumes).sum() / max(float((total * volumes).sum()), 1e-300))
+    words = (
+        f"In {int((beyond > 0).sum())} elements cells became denser than tissue can hold: their fraction is held at "
+        f"{most:g}, which leaves out {100 * share:.1f} % of the tumour's cells."
+    )
+    fitting = composition * np.minimum(1.0, most / np.maximum(total, 1e-300))[:, None]
+    return fitting, (words,) if beyond.any() else ()
 
 
 def _bounds(
@@ -249,9 +286,16 @@ def _extremes(state: TissueState, members: NDArray[np.int64], stratum: NDArray[n
     return list(dict.fromkeys(rows))
 
 
-def _survivors(state: TissueState, members: NDArray[np.int64]) -> list[int]:
-    """Rows of the elements whose cells are stored: their history is known, so they go on."""
-    return [int(row) for row in np.flatnonzero(np.isin(members, list(state.colonies)))]
+def _survivors(
+    state: TissueState, members: NDArray[np.int64], features: NDArray[np.float64], volumes: NDArray[np.float64]
+) -> list[int]:
+    """Rows of the elements whose cells are stored, those that stand for most of the tumour first."""
+    rows = np.flatnonzero(np.isin(members, list(state.colonies)))
+    if not len(rows):
+        return []
+    nearest = np.argmin(_distances(features, features[rows]), axis=1)
+    shares = np.bincount(nearest, weights=volumes, minlength=len(rows))
+    return [int(row) for row in rows[np.argsort(-shares, kind="stable")]]
 
 
 def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -369,11 +413,10 @@ def _left_out(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.f
     return predictions
 
 
-def _compositions(selection: Selection, start: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(populated, 6) end fractions: each element's own start plus the change of the nearest representatives.
+def _offspring(selection: Selection, offspring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(populated, 6) cells of each class at the end for one cell at the start.
 
-    Inverse-distance weights within the stratum are positive and sum to 1. Fractions are kept in [0, 1] and their
-    sum below LARGEST_SOLID_FRACTION.
+    Inverse-distance weights within the oxygen stratum are positive and sum to 1; a representative keeps its own.
     """
     rows = selection.rows
     distance = _distances(selection.features, selection.features[rows])
@@ -381,17 +424,11 @@ def _compositions(selection: Selection, start: NDArray[np.float64], ends: NDArra
     alike[~alike.any(axis=1)] = True
     weights = np.where(alike, 1.0 / (distance**2 + 1e-6), 0.0)
     weights /= weights.sum(axis=1, keepdims=True)
-    change = np.zeros_like(start)
-    for place, row in enumerate(rows):
-        change += weights[:, place][:, None] * (ends[place] - start[row])[None, :]
-    composition = np.maximum(start + change, 0.0)
-    composition[rows] = ends
-    total = composition.sum(axis=1, keepdims=True)
-    return np.where(
-        total > LARGEST_SOLID_FRACTION.value,
-        composition * LARGEST_SOLID_FRACTION.value / np.maximum(total, 1e-300),
-        composition,
-    )
+    everywhere = np.zeros((len(weights), offspring.shape[1]))
+    for place in range(len(rows)):
+        everywhere += weights[:, place][:, None] * offspring[place][None, :]
+    everywhere[rows] = offspring
+    return everywhere
 
 
 def _next_state(

@@ -45,6 +45,7 @@ class MacroStep:
     representatives  the chosen elements
     leave_one_out    volume-weighted mean |ln r - ln r predicted without it|, over representatives
     worst            the largest of those
+    extrapolation    standard error of the tumour's ln volume that they make, elements taken as independent
     limited          how many elements met a limit of growth (never silent)
     notes            substitutions and other events, in words
     """
@@ -54,6 +55,7 @@ class MacroStep:
     representatives: tuple[Representative, ...]
     leave_one_out: float
     worst: float
+    extrapolation: float
     limited: int
     notes: tuple[str, ...] = ()
     mechanics: Mapping[str, Any] = field(default_factory=dict)
@@ -97,7 +99,7 @@ class Forecast:
     measured      (day, mL) of the visits known, day 0 first
     statements    sentences that must be read with the numbers (disease mismatch, what was assumed)
     assumptions   every Parameter used, assumed ones included
-    recipe        settings, seeds, engine, versions: with the inputs' hashes it rebuilds the run
+    recipe        disease, horizon, settings, treatment, seeds, engine, mesher; versions and hashes are in the record
     """
 
     tumour_type: str
@@ -192,6 +194,7 @@ def _step(step: MacroStep) -> dict[str, Any]:
         "end_day": step.end_day,
         "leave_one_out_ln_ratio": step.leave_one_out,
         "worst_ln_ratio": step.worst,
+        "extrapolation_ln_volume": step.extrapolation,
         "limited_elements": step.limited,
         "notes": list(step.notes),
         "mechanics": dict(step.mechanics),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from ..agents.engine import engine
@@ -60,7 +61,7 @@ def forecast(
         treatment,
         materials,
         springs_of(materials["host"]),
-        macro_ends(days, settings.macro_days, [day for day, _ in measured]),
+        macro_ends(days, settings.macro_days),
         settings.seed,
         cells_of(settings, threads),
     )
@@ -142,13 +143,15 @@ def assumptions(tumour: TumourType, treatment: Treatment | None) -> tuple[Parame
 def interval(volumes: NDArray[np.float64], steps: Sequence[MacroStep]) -> NDArray[np.float64]:
     """(days, 2) mL at LEVEL: chance of the cells (over seeds) and error of the extrapolation, added in squares in ln V.
 
-    The leave-one-out error of a step is a mean over elements; ASSUMED: of one sign over the tumour, so that it adds up
-    (the cautious end). With one member only the extrapolation counts.
+    ASSUMED: what leaving one representative out misses is independent between representatives and between steps.
+    Members tell what chance does; one member alone leaves chance out. Errors of images and model are not in it.
     """
     log_volume = np.log(volumes)
     members = len(volumes)
-    chance = log_volume.std(axis=0, ddof=1) if members > 1 else np.zeros(volumes.shape[1])
-    extrapolation = np.concatenate([[0.0], np.cumsum([step.leave_one_out for step in steps])])
-    factor = float(student_t.ppf(0.5 + LEVEL / 2, max(members - 1, 1))) if members > 1 else 0.0
-    half = np.sqrt((factor * chance * np.sqrt(1.0 + 1.0 / members)) ** 2 + extrapolation**2)
+    chance = np.zeros(volumes.shape[1])
+    if members > 1:
+        quantile = student_t.ppf(0.5 + LEVEL / 2, members - 1)
+        chance = quantile * log_volume.std(axis=0, ddof=1) * np.sqrt(1.0 + 1.0 / members)
+    missed = np.concatenate([[0.0], np.cumsum([step.extrapolation**2 for step in steps])])
+    half = np.sqrt(chance**2 + norm.ppf(0.5 + LEVEL / 2) ** 2 * missed)
     return np.column_stack([volumes[0] * np.exp(-half), volumes[0] * np.exp(half)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,12 +15,16 @@ class ForecastSettings(BaseModel):
     """Choices with their defaults. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    elements: int | Literal["all"] = Field(20, description="representative elements per macro step, or all")
+    elements: Annotated[int, Field(ge=2)] | Literal["all"] = Field(
+        20, description="representative elements per macro step, or all"
+    )
     cells: int = Field(600, ge=50, le=1_000_000, description="cells per colony at its start, about")
     engine: str = Field("auto", description="cell engine")
     mode: Literal["corrected", "parity"] = Field("corrected", description="rules of the cells")
     seed: int = Field(1, ge=0, description="seed of every draw")
-    members: int = Field(3, ge=1, le=100, description="forecasts that differ by their seed only; 1 gives no interval")
+    members: int = Field(
+        3, ge=1, le=100, description="forecasts that differ by their seed only; 1 leaves chance out of the interval"
+    )
     macro_days: float = Field(14.0, gt=0, le=28, description="longest macro step, days")
     size: float | None = Field(None, gt=0, description="element size in the tumour, mm")
     host_size: float | None = Field(None, gt=0, description="element size in the host, mm")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ..agents.colony import Colony, ColonyOutcome
 from . import coupling, oxygen
 from .forecast import MacroStep
@@ -82,6 +84,7 @@ def macro_step(state: TissueState, end: float, plan: Plan) -> tuple[TissueState,
         answer.representatives,
         answer.leave_one_out,
         answer.worst,
+        answer.extrapolation,
         answer.limited,
         answer.notes,
         mechanics,
@@ -93,7 +96,8 @@ def deliver_oxygen(state: TissueState) -> TissueState:
     breathing = state.cellularity.copy()
     breathing[state.reference.elements_of("host")] = oxygen.HOST_CELLULARITY.value
     demand = oxygen.demand_of(breathing)
-    return replace(state, oxygen=oxygen.solve_oxygen(state.mesh, state.supply, demand).elements)
+    solved = oxygen.solve_oxygen(state.mesh, state.supply, demand)
+    return replace(state, oxygen=solved.elements)
 
 
 def deform(state: TissueState, plan: Plan) -> tuple[TissueState, dict[str, Any]]:
@@ -122,21 +126,13 @@ def deform(state: TissueState, plan: Plan) -> tuple[TissueState, dict[str, Any]]
     ), mechanics
 
 
-def macro_ends(days: float, longest: float, landings: Sequence[float] = ()) -> tuple[float, ...]:
-    """Days on which macro steps end: every ``longest`` days, on each visit within the horizon, and on the last day.
+def macro_ends(days: float, longest: float) -> tuple[float, ...]:
+    """Days on which macro steps end: every ``longest`` days, and the last day.
 
     >>> macro_ends(28, 14)
     (14.0, 28.0)
-    >>> macro_ends(20, 14, [3])
-    (3.0, 17.0, 20.0)
+    >>> macro_ends(20, 14)
+    (14.0, 20.0)
     """
-    stops = sorted({float(day) for day in landings if 0 < day < days} | {float(days)})
-    ends: list[float] = []
-    at = 0.0
-    for stop in stops:
-        while at + longest < stop - 1e-9:
-            at += longest
-            ends.append(at)
-        at = stop
-        ends.append(at)
-    return tuple(ends)
+    whole = int(np.ceil(days / longest - 1e-9)) - 1
+    return (*(longest * (number + 1) for number in range(whole)), float(days))

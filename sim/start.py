@@ -69,7 +69,9 @@ def element_maps(quantified: Quantified, mesh: TumourMesh) -> dict[str, ElementM
             weights.append((parametric.grid, overlap))
         valid = np.isfinite(parametric.values)
         values = to_elements(overlap, parametric.values, valid)
-        seen[name] = ElementMap(np.where(values.valid_fraction > 0, values.mean, np.nan), parametric.unit)
+        seen[name] = ElementMap(
+            np.where(values.valid_fraction > 0, values.mean, np.nan), parametric.unit, parametric.method
+        )
     return seen
 
 

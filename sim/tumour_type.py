@@ -42,6 +42,7 @@ class ElementMap:
 
     values: NDArray[np.float64]
     unit: str
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ class TumourType:
     def statements_about(self, body_part: str, species: str) -> tuple[str, ...]:
         """Plain words if the images are not of the disease that this model was made for."""
         words = []
+        if not body_part:
+            words.append(
+                f"The images do not say which part of the body they show; the cells are those of {self.disease}."
+            )
         if body_part and self.body_parts and body_part.upper() not in self.body_parts:
             words.append(
                 f"The images are of the {body_part.lower()}. No disease model of this project is made for a tumour "

@@ -47,7 +47,7 @@ class Engine(Protocol):
 
 
 def engine(name: str = "auto") -> Engine:
-    """The engine of that name; ``auto`` takes the fastest that can run here. Raises ConfigurationRejected."""
+    """The engine of that name; ``auto`` is the compiled CPU engine. Raises ConfigurationRejected."""
     chosen = "cpu" if name == "auto" else name
     module: Any = registry.load(__name__, chosen)
     return cast(Engine, module.make())

@@ -133,6 +133,7 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> None:
 def explain(tumour: str | None, *, differences: bool = False) -> Result:
     """What a disease model rests on, tissue and cells, or the names of those there are."""
     from ..agents import explain as cells
+    from ..core.assumptions import assumptions_of
     from ..sim.forecasting import assumptions
     from ..sim.treatments.chemotherapy import PARAMETERS
     from ..sim.tumour_type import TUMOURS, tumour_type
@@ -142,6 +143,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         return Result({"tumours": list(names)}, "\n".join(names))
     disease = tumour_type(tumour)
     parameters = (*assumptions(disease, None), *PARAMETERS)
+    elsewhere = {part: list(assumptions_of(f"oncoscale.{part}")) for part in ("imaging", "meshing", "sim")}
     meaning = cleandoc(disease.initial_fields.__doc__ or "")
     content = {
         "name": disease.name,
@@ -152,6 +154,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         "parameters": [_parameter(parameter) for parameter in parameters],
         "rules": [asdict(rule) for rule in cells.rules()],
         "assumed_of_cells": list(cells.assumptions()),
+        "assumed_elsewhere": elsewhere,
         **({"differences": [asdict(one) for one in cells.differences()]} if differences else {}),
     }
     lines = [
@@ -162,6 +165,9 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         "",
         "Parameters of the tissue scale (* = assumed: no source read for this project supports the value)",
         *(_parameter_line(parameter) for parameter in parameters),
+        "",
+        "Assumed in the sources",
+        *(f"  {part}: {sentence}" for part, sentences in elsewhere.items() for sentence in sentences),
         "",
         cells.explain(with_differences=differences),
     ]

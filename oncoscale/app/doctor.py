@@ -232,8 +232,8 @@ def check_cuda() -> Check:
     absent = Check(
         "CUDA driver and GPU",
         "missing",
-        "no CUDA driver (the CPU engine is used)",
-        "install NVIDIA's driver, then: pip install 'oncoscale[gpu]'",
+        "no CUDA driver; this version has the CPU engine only",
+        "nothing to do: no engine of this version uses a GPU",
     )
     try:
         driver = ctypes.CDLL("libcuda.so.1")

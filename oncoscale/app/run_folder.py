@@ -259,6 +259,7 @@ def _step(step: Mapping[str, Any], counts: Mapping[tuple[float, int], NDArray[np
         ),
         leave_one_out=step["leave_one_out_ln_ratio"],
         worst=step["worst_ln_ratio"],
+        extrapolation=step["extrapolation_ln_volume"],
         limited=step["limited_elements"],
         notes=tuple(step["notes"]),
         mechanics=step["mechanics"],

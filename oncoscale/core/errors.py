@@ -26,6 +26,8 @@ element, never a patient.
 
 from __future__ import annotations
 
+import os
+
 
 class OncoscaleError(Exception):
     """Root of every error raised on purpose.
@@ -122,3 +124,16 @@ class SolverFault(Fault):
 
 class CellFault(Fault):
     """A colony overflowed or met an impossible value."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, without what it failed on: a path or a cell of a table may be a name.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "/images/Doe"))
+    'No such file or directory'
+    >>> reason_of(ValueError("could not convert 'Doe'"))
+    'ValueError'
+    """
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return type(error).__name__

@@ -14,19 +14,25 @@ from typing import Any
 
 from .errors import ConfigurationRejected, StorageFault
 
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-def _storage_error(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+
+def _typed(error: OSError, path: Path) -> Exception:
+    """The error that a user can act on; an error that is not about writing stays what it is."""
+    if error.errno in _NOT_ALLOWED:
         return ConfigurationRejected(
             f"cannot write {path.name!r}: {os.strerror(error.errno)}",
             "a folder that may be written",
             "choose another output folder or change its permissions",
         )
-    return StorageFault(
-        f"writing {path.name!r} failed: {os.strerror(error.errno or 0)}",
-        "enough free space",
-        "free space on that disk and run the same command again; nothing half written was left",
-    )
+    if error.errno in _NO_ROOM:
+        return StorageFault(
+            f"writing {path.name!r} failed: {os.strerror(error.errno)}",
+            "enough free space",
+            "free space on that disk and run the same command again; nothing half written was left",
+        )
+    return error
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def written_whole(path: Path | str) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(beside, path)
     except OSError as error:
-        raise _storage_error(error, path) from error
+        raise _typed(error, path) from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -64,7 +70,7 @@ def folder_written_whole(path: Path | str) -> Iterator[Path]:
         yield beside
         os.replace(beside, path)
     except OSError as error:
-        raise _storage_error(error, path) from error
+        raise _typed(error, path) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.errors import ModelRefused
 from ...core.quantity import Parameter
 from ...meshing.mesh import TumourMesh
 from ..tissue import HOST_POISSON, HOST_YOUNG, TUMOUR_POISSON, TUMOUR_YOUNG, Material
@@ -16,7 +17,7 @@ from ..tumour_type import ElementMap, InitialFields, TumourType
 CELLULARITY_WHERE_UNMEASURED = Parameter(
     0.6,
     "1",
-    "median volume fraction of cells where neither diffusion nor ve was measured",
+    "median volume fraction of cells where cellularity was not measured",
     source="ASSUMED: the cellularity of the released model's reference runs",
     range=(0.3, 0.9),
     assumed=True,
@@ -35,7 +36,7 @@ PERFUSION_LIMITS = (
     Parameter(
         0.02,
         "1",
-        "least relative perfusion of an element",
+        "least relative perfusion or delivery of an element",
         source="ASSUMED: no tumour element of 1 mm or more is without any vessel within diffusion distance",
         range=(0.0, 0.1),
         assumed=True,
@@ -43,7 +44,7 @@ PERFUSION_LIMITS = (
     Parameter(
         10.0,
         "1",
-        "largest relative perfusion of an element",
+        "largest relative perfusion or delivery of an element",
         source="ASSUMED: beyond it a voxel holds a vessel, not tumour",
         range=(3.0, 30.0),
         assumed=True,
@@ -52,11 +53,11 @@ PERFUSION_LIMITS = (
 
 
 def initial_fields(mesh: TumourMesh, maps: Mapping[str, ElementMap]) -> InitialFields:
-    """Composition from diffusion, supply of oxygen from blood volume, delivery of drug from Ktrans.
+    """Composition from cellularity, supply of oxygen from plasma volume, delivery of drug from Ktrans.
 
-    composition  cellularity (from ADC), else 1 - ve - vp, else ``enhancement_as_cellularity``, else one value
-                 everywhere; all cells living at time 0
-    perfusion    plasma flow fp, else blood volume vp, else ``enhancement_as_perfusion`` of PE and SER, else
+    composition  the cellularity map, else ``enhancement_as_cellularity``, else one value everywhere; all cells living
+                 at time 0
+    perfusion    plasma flow fp, else plasma volume vp, else ``enhancement_as_perfusion`` of PE and SER, else
                  uniform. Never Ktrans: oxygen crosses vessel walls freely, so a leaky and under-perfused place has
                  high Ktrans and low oxygen (project specification, imaging §9)
     delivery     kep / (kep + loss) from Ktrans and ve, else uniform
@@ -104,13 +105,7 @@ def enhancement_as_cellularity(pe: NDArray[np.float64], ser: NDArray[np.float64]
 def _cellularity(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
     low, high = (limit.value for limit in CELLULARITY_LIMITS)
     if "cellularity" in maps:
-        measured, words = maps["cellularity"].values[tumour], "Cellularity is read from diffusion (ADC)."
-    elif "ve" in maps:
-        blood = maps["vp"].values[tumour] if "vp" in maps else 0.0
-        measured, words = (
-            1.0 - maps["ve"].values[tumour] - blood,
-            "Cellularity is 1 - ve - vp: no diffusion was acquired.",
-        )
+        measured, words = maps["cellularity"].values[tumour], f"Cellularity: {maps['cellularity'].method}."
     elif "pe" in maps and "ser" in maps:
         measured = enhancement_as_cellularity(maps["pe"].values[tumour], maps["ser"].values[tumour])
         words = (
@@ -122,14 +117,15 @@ def _cellularity(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> t
             np.full(len(tumour), CELLULARITY_WHERE_UNMEASURED.value),
             f"Cellularity was not measured: {CELLULARITY_WHERE_UNMEASURED.value} is assumed everywhere.",
         )
-    return np.clip(_filled(measured), low, high), words
+    filled, counted = _filled(measured)
+    return np.clip(filled, low, high), words + counted
 
 
 def _perfusion(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
     if "fp" in maps:
-        supply, words = maps["fp"].values[tumour], "Oxygen is supplied in proportion to plasma flow."
+        supply, words = maps["fp"].values[tumour], "Oxygen is supplied in proportion to plasma flow (fp)."
     elif "vp" in maps:
-        supply, words = maps["vp"].values[tumour], "Oxygen is supplied in proportion to blood volume (vp)."
+        supply, words = maps["vp"].values[tumour], "Oxygen is supplied in proportion to plasma volume (vp)."
     elif "pe" in maps and "ser" in maps:
         supply = enhancement_as_perfusion(maps["pe"].values[tumour], maps["ser"].values[tumour])
         words = (
@@ -141,15 +137,16 @@ def _perfusion(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tup
             "Supply of oxygen is uniform: no map of blood volume, flow or enhancement "
             "is at hand (Ktrans is not a supply of oxygen)."
         )
-    return relative_to_median(_filled(supply)), words
+    filled, counted = _filled(supply)
+    return relative_to_median(filled), words + counted
 
 
 def _delivery(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
     if "ktrans" in maps and "ve" in maps:
-        delivered = relative_delivery(_filled(maps["ktrans"].values[tumour]), _filled(maps["ve"].values[tumour]))
-        return relative_to_median(
-            delivered
-        ), "Drug is delivered in proportion to kep / (kep + loss), kep = Ktrans / ve."
+        delivered = relative_delivery(maps["ktrans"].values[tumour], maps["ve"].values[tumour])
+        filled, counted = _filled(delivered)
+        words = "Drug is delivered in proportion to kep / (kep + loss), kep = Ktrans / ve."
+        return relative_to_median(filled), words + counted
     return np.ones(len(tumour)), "Delivery of drug is uniform: no Ktrans was measured."
 
 
@@ -161,10 +158,17 @@ def relative_to_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(values / median, PERFUSION_LIMITS[0].value, PERFUSION_LIMITS[1].value)
 
 
-def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Elements without a valid voxel take the median of the others (counted in the report as filled)."""
+def _filled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
+    """Elements without a valid voxel take the median of the others; how many, in words."""
     valid = np.isfinite(values)
-    return np.where(valid, values, np.median(values[valid]) if valid.any() else 0.0)
+    if not valid.any():
+        raise ModelRefused(
+            "a map has no valid value in any element of the tumour",
+            "a map that is measured in the tumour",
+            "leave that map out, or give a mask of the part where it is valid",
+        )
+    words = "" if valid.all() else f" {int((~valid).sum())} of {len(valid)} elements were filled with the median."
+    return np.where(valid, values, np.median(values[valid])), words
 
 
 def _everywhere(mesh: TumourMesh, tumour: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

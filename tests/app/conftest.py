@@ -191,6 +191,7 @@ def made_step(state: TissueState) -> MacroStep:
         ),
         leave_one_out=0.012 + state.day / 1e4,
         worst=0.05,
+        extrapolation=0.02,
         limited=3,
         mechanics={"newton_iterations": 12},
     )

@@ -175,3 +175,20 @@ def test_a_nearly_dead_small_colony_keeps_fractions_in_order(small_state):
     answer = coupling.homogenise(small_state, selection, outcomes)
     assert answer.state.composition.min() >= 0.0
     assert (answer.ratio > 0.0).all()
+
+
+def test_no_cell_is_lost_or_counted_twice(small_state):
+    """Cells after the step are cells before it times what each colony's cells became, element by element and in all."""
+    selection = coupling.select_elements(small_state, 12, seed=1)
+    folds = np.round(np.linspace(0.8, 1.1, 12), 3)
+    answer = coupling.homogenise(
+        small_state,
+        selection,
+        [outcome(c, 0.99, fold=fold) for c, fold in zip(colonies_of(small_state, selection), folds, strict=True)],
+    )
+    volumes = small_state.mesh.volumes
+    before = small_state.composition.sum(axis=1) * volumes
+    after = answer.state.composition.sum(axis=1) * volumes * answer.ratio
+    assert after[selection.elements] == pytest.approx(before[selection.elements] * folds, rel=1e-9)
+    assert folds.min() * before.sum() <= after.sum() <= folds.max() * before.sum()
+    assert answer.state.composition.sum(axis=1).max() < 0.95

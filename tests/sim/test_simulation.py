@@ -55,19 +55,14 @@ def test_supply_puts_the_median_where_it_was_asked(small_mesh, small_fields):
     assert np.median(tension) == pytest.approx(12.0, rel=1e-6)
 
 
-@given(
-    days=st.floats(1.0, 120.0),
-    longest=st.floats(1.0, 28.0),
-    landings=st.lists(st.floats(0.5, 150.0), max_size=4),
-)
-def test_macro_steps_land_on_the_horizon_and_on_every_visit(days, longest, landings):
-    """Steps are never longer than asked, cover the horizon, and end on each visit within it."""
-    ends = macro_ends(days, longest, landings)
+@given(days=st.floats(1.0, 120.0), longest=st.floats(1.0, 28.0))
+def test_macro_steps_cover_the_horizon(days, longest):
+    """Steps are never longer than asked and end on the last day."""
+    ends = macro_ends(days, longest)
     lengths = np.diff([0.0, *ends])
     assert (lengths > 0).all()
     assert lengths.max() <= longest + 1e-6
     assert ends[-1] == days
-    assert {day for day in landings if day < days} <= set(ends)
 
 
 def test_what_varies_can_be_changed(small_fields):
