@@ -105,7 +105,10 @@ def enhancement_as_cellularity(pe: NDArray[np.float64], ser: NDArray[np.float64]
 def _cellularity(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
     low, high = (limit.value for limit in CELLULARITY_LIMITS)
     if "cellularity" in maps:
-        measured, words = maps["cellularity"].values[tumour], f"Cellularity: {maps['cellularity'].method}."
+        measured, words = (
+            maps["cellularity"].values[tumour],
+            f"Cellularity is read from its map: {maps['cellularity'].method}.",
+        )
     elif "pe" in maps and "ser" in maps:
         measured = enhancement_as_cellularity(maps["pe"].values[tumour], maps["ser"].values[tumour])
         words = (
