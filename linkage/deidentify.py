@@ -228,6 +228,8 @@ def neutral_name(text: str) -> str:
 
     >>> neutral_name("M123_DCE_KtransMaps")
     'DCE_KtransMaps'
+    >>> neutral_name("M123_T1Maps")
+    'T1Maps'
     """
     return "_".join(run for run in re.findall(r"[A-Za-z0-9]+", text) if _is_harmless(run))
 
@@ -238,6 +240,8 @@ def _is_harmless(run: str) -> bool:
         return True
     if re.fullmatch(r"[bB]\d{1,4}|\d{1,3}p\d{1,3}(deg)?", run):  # a b value; an angle with a decimal point
         return True
+    if re.fullmatch(r"[TRB][012][A-Z]\w*", run):  # T1Maps, B1Maps: the digit belongs to the quantity
+        return run[:2].lower() in words() and _is_harmless(run[2:])
     pieces = _PIECES.findall(run)
     return not run.isdigit() and all(
         len(piece) <= 3 if piece.isdigit() else piece.lower() in words() for piece in pieces

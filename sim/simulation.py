@@ -135,4 +135,4 @@ def macro_ends(days: float, longest: float) -> tuple[float, ...]:
     (14.0, 20.0)
     """
     whole = int(np.ceil(days / longest - 1e-9)) - 1
-    return (*(longest * (number + 1) for number in range(whole)), float(days))
+    return (*(float(longest * (number + 1)) for number in range(whole)), float(days))

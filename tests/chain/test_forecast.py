@@ -93,3 +93,15 @@ def test_maps_with_impossible_units_wait_for_the_user(oncoscale, workplace, shar
     forecast = forecast_of({**taken, "store": workplace / "store-mouse"}, "mouse", *SMALL)
     assert forecast["measured_ml"][0]["volume"] == pytest.approx(0.465, abs=0.01)
     assert any("not a prognosis" in words for words in forecast["statements"])
+
+
+@pytest.mark.slow
+def test_following_the_refusal_makes_the_maps_usable(oncoscale, workplace, shared, consent):
+    """Maps that come as NIfTI alone are refused; the options that the message names are enough."""
+    folder, store = shared / "kpc-mouse-day0" / "nifti", workplace / "store-nifti"
+    ingest = ("ingest", folder, "--store", store, "--subject", "N", "--consent", consent)
+    refused = oncoscale(*ingest)
+    assert refused["code"] == 2
+    stated = refused["error"]["remedy"].split("add: ")[1].split()
+    taken = oncoscale(*ingest, *stated)
+    assert taken["code"] == 0, taken

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import doctest
 import os
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import typer
 
+import oncoscale
 from oncoscale.app.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -31,3 +35,11 @@ def test_every_command_is_in_the_guide_or_the_readme(command):
     """A command that nobody is told of does not exist."""
     words = (ROOT / "README.md").read_text() + (ROOT / "docs" / "guide.rst").read_text()
     assert f"oncoscale {command}" in words or f"`{command}`" in words
+
+
+def test_examples_in_docstrings_are_true():
+    """Every example of a docstring gives what it says."""
+    names = [module.name for module in pkgutil.walk_packages(oncoscale.__path__, "oncoscale.")]
+    results = {name: doctest.testmod(import_module(name)) for name in names}
+    assert sum(result.attempted for result in results.values()) > 5
+    assert {name: result for name, result in results.items() if result.failed} == {}
