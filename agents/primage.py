@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import ConfigurationRejected
 from .cell import MUTATIONS
 from .colony import CLASSES, TARGETS, Colony, ColonyOutcome, DrugWindow, Surroundings
-from .engine import Engine, Progress, engine
+from .engine import Checkpoints, Engine, Progress, Watch, engine
 from .modes import Mode, Switches, switches
 from .parameters import ParameterSet, parameter_set, with_calibration
 from .start import MOMENTS
@@ -67,6 +67,8 @@ def run_elements(
     engine_name: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[tuple[dict[str, Any], ColonyOutcome], ...]:
     """The original program's output for each input, and the colony's outcome behind it, in the order of the inputs.
 
@@ -86,6 +88,8 @@ def run_elements(
             parameters=first.parameters,
             threads=threads,
             progress=progress,
+            watch=watch,
+            checkpoints=checkpoints,
         )
         outcomes.update(zip(group, done, strict=True))
     return tuple(

@@ -17,6 +17,20 @@ from ..parameters import ParameterSet
 Progress = Callable[[int, int], None]
 """Called with colony-hours done and colony-hours in all."""
 
+Watch = Callable[[Any], None]
+"""Called with a living colony before its first hour and after each: look, do not touch. Colonies that run side by side
+are watched from their own threads."""
+
+
+class Checkpoints(Protocol):
+    """Where colonies are kept while they live, so that a run which was stopped goes on from there."""
+
+    def resume(self, colony: Any) -> None:
+        """Bring a colony that has just settled to the last hour kept of it, if there is one."""
+
+    def note(self, colony: Any) -> None:
+        """Called after each hour: keep the colony when its hour has come."""
+
 
 class Engine(Protocol):
     """What advances cells."""
@@ -33,6 +47,8 @@ class Engine(Protocol):
         parameters: ParameterSet | Mapping[str, float] | None = None,
         progress: Progress | None = None,
         threads: int | None = None,
+        watch: Watch | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> tuple[ColonyOutcome, ...]:
         """What the colonies do in ``hours``, in their order.
 
@@ -40,6 +56,8 @@ class Engine(Protocol):
         mode        corrected, parity, or single switches
         parameters  a parameter set, or values that replace those of version 13.9.4
         threads     colonies advanced at the same time (default: as many as there are processors)
+        watch       sees every colony, hour by hour
+        checkpoints keeps colonies while they live, and brings back those of a run that was stopped
 
         Raises ConfigurationRejected for surroundings or parameters outside their range, CellFault when a cell's
         position is no longer finite.

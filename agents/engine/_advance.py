@@ -11,7 +11,7 @@ from ...core.errors import ConfigurationRejected
 from ..colony import Colony, ColonyOutcome
 from ..modes import Mode, Switches, switches
 from ..parameters import ParameterSet, parameter_set
-from . import Progress
+from . import Checkpoints, Progress, Watch
 from ._living import Kernels, live_one_hour, outcome_of, settle
 
 
@@ -25,6 +25,8 @@ def advance_all(
     parameters: ParameterSet | Mapping[str, float] | None,
     progress: Progress | None,
     threads: int,
+    watch: Watch | None,
+    checkpoints: Checkpoints | None,
 ) -> tuple[ColonyOutcome, ...]:
     """The body of ``Engine.advance`` for an engine's kernels."""
     _check(colonies, hours, threads)
@@ -35,10 +37,18 @@ def advance_all(
 
     def live(colony: Colony) -> ColonyOutcome:
         living = settle(colony, seed=seed, switches=chosen, parameters=numbers)
-        for _ in range(hours):
+        if checkpoints is not None:
+            checkpoints.resume(living)
+        if watch is not None:
+            watch(living)
+        while living.hour < hours:
             if stopped.is_set():
                 raise CancelledError
             live_one_hour(living, kernels)
+            if watch is not None:
+                watch(living)
+            if checkpoints is not None:
+                checkpoints.note(living)
             tell.one_more()
         return outcome_of(living)
 

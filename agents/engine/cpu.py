@@ -27,7 +27,7 @@ from ..neuroblastoma import NEUROBLAST_HOUR, SCHWANN_HOUR
 from ..parameters import ParameterSet
 from ..rule import compiled, in_order
 from ..voxels import Grid, count_cells, histograms, look_around
-from . import Progress
+from . import Checkpoints, Progress, Watch
 from ._advance import advance_all, available_threads
 from ._living import Census, LivingColony, empty_census, lost_cell
 
@@ -196,10 +196,13 @@ class CpuEngine:
         parameters: ParameterSet | Mapping[str, float] | None = None,
         progress: Progress | None = None,
         threads: int | None = None,
+        watch: Watch | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> tuple[ColonyOutcome, ...]:
         """See ``Engine.advance``."""
         return advance_all(self, colonies, hours=hours, seed=seed, mode=mode, parameters=parameters,
-                           progress=progress, threads=threads or available_threads())  # fmt: skip
+                           progress=progress, threads=threads or available_threads(),
+                           watch=watch, checkpoints=checkpoints)  # fmt: skip
 
     def relax(self, colony: LivingColony) -> int:
         """Jacobi steps until the colony has settled."""

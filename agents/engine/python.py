@@ -18,7 +18,7 @@ from ..modes import Mode, Switches
 from ..neuroblastoma import each_hour
 from ..parameters import ParameterSet
 from ..voxels import Grid, count_cells, histograms, look_around
-from . import Progress
+from . import Checkpoints, Progress, Watch
 from ._advance import advance_all
 from ._living import Census, LivingColony, empty_census, lost_cell
 
@@ -38,10 +38,13 @@ class PythonEngine:
         parameters: ParameterSet | Mapping[str, float] | None = None,
         progress: Progress | None = None,
         threads: int | None = None,
+        watch: Watch | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> tuple[ColonyOutcome, ...]:
         """See ``Engine.advance``; one thread whatever is asked for."""
         return advance_all(self, colonies, hours=hours, seed=seed, mode=mode, parameters=parameters,
-                           progress=progress, threads=1)  # fmt: skip
+                           progress=progress, threads=1, watch=watch,
+                           checkpoints=checkpoints)  # fmt: skip
 
     def relax(self, colony: LivingColony) -> int:
         """Jacobi steps until the colony has settled: all cells feel, then all move."""
