@@ -14,8 +14,8 @@ from typing import Any
 
 from ..core.assumptions import assumptions_of
 from ..core.quantity import Parameter
-from .cell import STATE
 from .modes import Switches
+from .neuroblast import STATE
 from .neuroblastoma import NEUROBLAST_HOUR, SCHWANN_HOUR
 from .parameters import DERIVED, TABLE, VERSIONS, ParameterSet, parameter_set
 from .rule import DRAWS, RULES, Behaviour
@@ -121,7 +121,7 @@ def explain(version: str = "13.9.4", *, with_differences: bool = False) -> str:
     parts = [_heading(version)]
     parts += [_rule_text(rule, chosen) for rule in rules()]
     parts.append("Parameters\n" + "\n".join(_parameter_text(name, value) for name, value in chosen.table.items()))
-    parts.append("State of a cell\n" + "\n".join(f"  {v.name} [{v.unit}]: {v.meaning}" for v in STATE))
+    parts.append("State of a cell\n" + "\n".join(f"  {v.name} [{v.unit}]: {v.meaning}" for v in STATE.variables))
     parameters = [f"  {parameter.meaning}: {parameter.source}" for parameter in assumed(chosen)]
     parts.append("Assumed\n" + "\n".join(parameters + [f"  {sentence}" for sentence in assumptions()]))
     if with_differences:

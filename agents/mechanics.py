@@ -8,49 +8,69 @@ neuroblastoma model 13.9.4; contact law after Pathmanathan et al. 2009, as named
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .rule import compiled
+from .rule import at_home, compiled
 from .voxels import matrix_at
 
 Rows = NDArray[np.float64]
 """(cells, 4) x, y, z and radius in µm."""
 
 
+PushOn = Callable[..., tuple[float, float, float, float, int]]
+"""``push_on(i, rows, others, first, last, p)``: see ``pushes``."""
+
+Law = Callable[[float, float, Any], float]
+"""``law(distance, touching, p)``: push between two cells at ``distance`` µm whose radii sum to ``touching`` µm, in µm
+of overlap; negative where they attract; exactly 0 beyond the reach of the neighbour lists."""
+
+
+def pushes(law: Law, module: str, name: str) -> PushOn:
+    """What neighbours do to a cell under a law of contact, to be stored as ``name`` in ``module``."""
+
+    def push_on(
+        i: int, rows: Rows, others: NDArray[np.int32], first: int, last: int, p: Any
+    ) -> tuple[float, float, float, float, int]:
+        """What the cells ``others[first:last]`` do to cell i.
+
+        returns  sum of push times direction (x, y, z; µm), sum of overlaps (µm), cells within the contact radius (i
+        counted)
+
+        Coincident cells have no direction and do not push, but count as neighbours.
+        """
+        push_x, push_y, push_z, overlap, neighbours = 0.0, 0.0, 0.0, 0.0, 1
+        for k in range(first, last):
+            j = others[k]
+            dx, dy, dz = rows[i, 0] - rows[j, 0], rows[i, 1] - rows[j, 1], rows[i, 2] - rows[j, 2]
+            distance = math.sqrt(dx * dx + dy * dy + dz * dz)
+            if distance < p.R_neighbours:
+                neighbours += 1
+            if distance > 0.0:
+                push = law(distance, rows[i, 3] + rows[j, 3], p)
+                if push != 0.0:
+                    overlap += max(push, 0.0)
+                    push_x += push * (dx / distance)
+                    push_y += push * (dy / distance)
+                    push_z += push * (dz / distance)
+        return push_x, push_y, push_z, overlap, neighbours
+
+    return compiled(at_home(push_on, module, name))
+
+
 @compiled
-def push_on(
-    i: int,
-    rows: Rows,
-    others: NDArray[np.int32],
-    first: int,
-    last: int,
-    contact: float,
-    search: float,
-    least_overlap: float,
-) -> tuple[float, float, float, float, int]:
-    """What the cells ``others[first:last]`` do to cell i.
+def spring(distance: float, touching: float, p: Any) -> float:
+    """Overlapping spheres push in proportion to their overlap, no farther than ``R_search``; none attract."""
+    overlap = touching - distance
+    if distance <= p.R_search and overlap >= p.min_overlap:
+        return overlap
+    return 0.0
 
-    returns  sum of overlap times direction (x, y, z; µm), sum of overlaps (µm), cells within ``contact`` (i counted)
 
-    Coincident cells have no direction and do not push, but count as neighbours.
-    """
-    push_x, push_y, push_z, overlap, neighbours = 0.0, 0.0, 0.0, 0.0, 1
-    for k in range(first, last):
-        j = others[k]
-        dx, dy, dz = rows[i, 0] - rows[j, 0], rows[i, 1] - rows[j, 1], rows[i, 2] - rows[j, 2]
-        distance = math.sqrt(dx * dx + dy * dy + dz * dz)
-        if distance < contact:
-            neighbours += 1
-        overlapping = rows[i, 3] + rows[j, 3] - distance
-        if 0.0 < distance <= search and overlapping >= least_overlap:
-            overlap += overlapping
-            push_x += overlapping * (dx / distance)
-            push_y += overlapping * (dy / distance)
-            push_z += overlapping * (dz / distance)
-    return push_x, push_y, push_z, overlap, neighbours
+push_on = pushes(spring, __name__, "push_on")
 
 
 @compiled

@@ -7,6 +7,7 @@ the same time: all read the counts made before any of them acts.
 
 from __future__ import annotations
 
+from . import ground
 from .behaviours.crosstalk import differentiate
 from .behaviours.cycle import cycle_neuroblast, cycle_schwann
 from .behaviours.damage import damage_neuroblast_dna, damage_schwann_dna
@@ -29,7 +30,11 @@ from .behaviours.species import (
 )
 from .behaviours.stress import feel_oxygen, spend_energy
 from .behaviours.telomeres import lengthen_telomeres
-from .rule import Behaviour
+from .cell_type import CellType
+from .mechanics import push_on
+from .neuroblast import STATE
+from .parameters import parameter_set
+from .rule import Behaviour, by_kind
 
 NEUROBLAST_HOUR: tuple[Behaviour, ...] = (
     turn_necrotic,
@@ -66,3 +71,18 @@ SCHWANN_HOUR: tuple[Behaviour, ...] = (
 
 each_hour = (NEUROBLAST_HOUR, SCHWANN_HOUR)
 """By the cell's kind: neuroblasts, Schwann cells."""
+
+live = by_kind(each_hour, __name__, "live")
+
+CELLS = CellType(
+    name="neuroblastoma",
+    state=STATE,
+    each_hour=each_hour,
+    live=live,
+    push_on=push_on,
+    parameters=lambda values: parameter_set(values=values),
+    settle=ground.settle,
+    prepare=ground.prepare,
+    outcome=ground.outcome_of,
+)
+"""Neuroblasts (kind 0) and Schwann cells (kind 1) in one element of a tumour."""

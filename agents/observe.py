@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from .cell import NEUROBLAST, SCHWANN, Cells
+from .cell import Cells
+from .neuroblast import NEUROBLAST, SCHWANN
 from .start import MOMENTS
 from .voxels import VOXEL_VOLUME
 

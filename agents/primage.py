@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..core.errors import ConfigurationRejected
-from .cell import MUTATIONS
 from .colony import CLASSES, TARGETS, Colony, ColonyOutcome, DrugWindow, Surroundings
 from .engine import Checkpoints, Engine, Progress, Watch, engine
 from .modes import Mode, Switches, switches
+from .neuroblast import MUTATIONS
 from .parameters import ParameterSet, parameter_set, with_calibration
 from .start import MOMENTS
 

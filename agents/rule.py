@@ -94,6 +94,28 @@ def in_order(behaviours: tuple[Behaviour, ...]) -> Behaviour:
     return chained
 
 
+def at_home(function: F, module: str, name: str) -> F:
+    """The function, known as ``module.name``, where it must be stored: stored machine code finds it there again."""
+    function.__module__, function.__qualname__, function.__name__ = module, name, name
+    return function
+
+
+def by_kind(each_hour: tuple[tuple[Behaviour, ...], ...], module: str, name: str) -> Behaviour:
+    """The rules of one or two kinds of cell as one behaviour, to be stored as ``name`` in ``module``."""
+    first = in_order(each_hour[0])
+    if len(each_hour) == 1:
+        return compiled(at_home(first, module, name))
+    second = in_order(each_hour[1])
+
+    def live(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
+        if cell.kind == 0:
+            first(cell, luck, near, colony, p)
+        else:
+            second(cell, luck, near, colony, p)
+
+    return compiled(at_home(live, module, name))
+
+
 def draws(*names: str) -> tuple[np.uint64, ...]:
     """Codes of these draws, each to be used at one place.
 

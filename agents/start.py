@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ..core import chance
 from ..core.errors import ConfigurationRejected
-from .cell import ACTIVITIES, MUTATIONS, NEUROBLAST, SCHWANN, Cells, new_cells
+from .cell import Cells
 from .colony import TARGETS, Surroundings
 from .modes import Switches
+from .neuroblast import ACTIVITIES, MUTATIONS, NEUROBLAST, SCHWANN, STATE
 from .parameters import ParameterSet, gene_activities
 from .phases import steady_shares
 from .rule import draws
@@ -140,8 +141,8 @@ def found(founding: Founding) -> tuple[Cells, Traits]:
     """The first cells of a colony, neuroblasts before Schwann cells, identities from 1."""
     traits = traits_of(founding)
     neuroblasts, schwann, all_schwann_live = counts_of(founding, traits.schwann_fraction)
-    nb = new_cells(neuroblasts, 1, NEUROBLAST)
-    sc = new_cells(schwann, 1 + neuroblasts, SCHWANN)
+    nb = STATE.new(neuroblasts, 1, NEUROBLAST)
+    sc = STATE.new(schwann, 1 + neuroblasts, SCHWANN)
     inherit_mutations(nb, founding)
     for cells in (nb, sc):
         place(cells, founding)

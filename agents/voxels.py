@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cell import NEUROBLAST, SCHWANN, Cells, class_of, living
+from .cell import Cells, class_of, living
 from .rule import compiled
 
 VOXEL = 30.0
@@ -56,26 +56,21 @@ def matrix_at(x: float, y: float, z: float, matrix: Grid, elsewhere: float) -> A
 
 
 @compiled
-def count_cells(cells: Cells, counts: NDArray[np.int32], uncrowded: NDArray[np.int32]) -> int:
+def count_cells(cells: Cells, counts: NDArray[np.int32], uncrowded: NDArray[np.int32]) -> None:
     """Count each cell into its voxel.
 
     counts     (6, x, y, z) zeros on entry: cells of each class
-    uncrowded  (x, y, z) zeros on entry: living Schwann cells with nobody beside them
-    returns    neuroblasts that express VEGF
+    uncrowded  (x, y, z) zeros on entry: living cells of the second kind with nobody beside them
     """
     _, nx, ny, nz = counts.shape
-    vegf = 0
     for i in range(len(cells)):
         cell = cells[i]
         a = clamped(index_of(cell.x, nx), nx)
         b = clamped(index_of(cell.y, ny), ny)
         c = clamped(index_of(cell.z, nz), nz)
         counts[class_of(cell), a, b, c] += 1
-        if cell.kind == SCHWANN and living(cell) and cell.neighbours < 2:
+        if cell.kind == 1 and living(cell) and cell.neighbours < 2:
             uncrowded[a, b, c] += 1
-        if cell.kind == NEUROBLAST and cell.VEGF:
-            vegf += 1
-    return vegf
 
 
 @compiled

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..cell import NEUROBLAST, REMOVED, living
+from ..cell import REMOVED, living
+from ..neuroblast import NEUROBLAST
 from ..parameters import RELEASE
 from ..rule import Cell, Hour, Luck, Near, Numbers, chance, compiled, draws, rule, twin_draws
 from .crosstalk import share

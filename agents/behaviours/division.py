@@ -18,14 +18,19 @@ DIV_X, DIV_Y, DIV_Z = twin_draws("div_x", "div_y", "div_z")
 def divide(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
     """At the end of M the cycle starts anew, a telomere unit is lost, and a daughter inherits the state."""
     if living(cell) and cell.cycle >= p.stage_M:
-        cell.cycle = 0
         cell.telo_count = max(0, cell.telo_count - 1)
-        cell.fate = DIVIDES
         if p.division_in_cube != 0.0:
-            x, y, z = direction_in_cube(luck, cell.kind)
+            lay_daughter(cell, direction_in_cube(luck, cell.kind))
         else:
-            x, y, z = direction_on_sphere(luck, cell.kind)
-        cell.axis_x, cell.axis_y, cell.axis_z = x, y, z
+            lay_daughter(cell, direction_on_sphere(luck, cell.kind))
+
+
+@compiled
+def lay_daughter(cell: Cell, direction: tuple[float, float, float]) -> None:
+    """The cell divides: its cycle starts anew, its daughter comes to lie in this direction."""
+    cell.cycle = 0
+    cell.fate = DIVIDES
+    cell.axis_x, cell.axis_y, cell.axis_z = direction
 
 
 @compiled

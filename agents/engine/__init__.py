@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from ...core import registry
+from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
 from ..modes import Mode, Switches
 from ..parameters import ParameterSet
@@ -41,6 +42,7 @@ class Engine(Protocol):
         self,
         colonies: Sequence[Colony],
         *,
+        cells: CellType | str = "neuroblastoma",
         hours: int = 336,
         seed: int,
         mode: Mode | Switches = "corrected",
@@ -52,6 +54,7 @@ class Engine(Protocol):
     ) -> tuple[ColonyOutcome, ...]:
         """What the colonies do in ``hours``, in their order.
 
+        cells       their type
         seed        of the named draws, in the domain of each colony; names must differ
         mode        corrected, parity, or single switches
         parameters  a parameter set, or values that replace those of version 13.9.4

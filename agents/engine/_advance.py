@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event, Lock
+from typing import Any
 
 from ...core.errors import ConfigurationRejected
+from ..cell_type import CellType, cell_type
 from ..colony import Colony, ColonyOutcome
+from ..living import Kernels, live_one_hour
 from ..modes import Mode, Switches, switches
-from ..parameters import ParameterSet, parameter_set
+from ..parameters import ParameterSet
 from . import Checkpoints, Progress, Watch
-from ._living import Kernels, live_one_hour, outcome_of, settle
 
 
 def advance_all(
     kernels: Kernels,
     colonies: Sequence[Colony],
     *,
+    cells: CellType | str,
     hours: int,
     seed: int,
     mode: Mode | Switches,
@@ -30,13 +34,13 @@ def advance_all(
 ) -> tuple[ColonyOutcome, ...]:
     """The body of ``Engine.advance`` for an engine's kernels."""
     _check(colonies, hours, threads)
-    chosen = switches(mode)
-    numbers = parameters if isinstance(parameters, ParameterSet) else parameter_set(values=parameters)
+    chosen, kind = switches(mode), cell_type(cells) if isinstance(cells, str) else cells
+    numbers = parameters if isinstance(parameters, ParameterSet) else kind.parameters(parameters)
     stopped = Event()
     tell = _Tally(progress, hours * len(colonies))
 
-    def live(colony: Colony) -> ColonyOutcome:
-        living = settle(colony, seed=seed, switches=chosen, parameters=numbers)
+    def live(colony: Colony, parts: Parts) -> ColonyOutcome:
+        living = kind.settled(colony, seed=seed, switches=chosen, parameters=numbers)
         if checkpoints is not None:
             checkpoints.resume(living)
         if watch is not None:
@@ -44,26 +48,32 @@ def advance_all(
         while living.hour < hours:
             if stopped.is_set():
                 raise CancelledError
-            live_one_hour(living, kernels)
+            live_one_hour(living, kernels, parts)
             if watch is not None:
                 watch(living)
             if checkpoints is not None:
                 checkpoints.note(living)
             tell.one_more()
-        return outcome_of(living)
+        return kind.outcome(living)
 
     if threads == 1 or len(colonies) < 2:
-        return tuple(live(colony) for colony in colonies)
+        with parts_of(threads) as parts:
+            return tuple(live(colony, parts) for colony in colonies)
     return _in_threads(live, colonies, threads, stopped)
 
 
 def _in_threads(
-    live: Callable[[Colony], ColonyOutcome], colonies: Sequence[Colony], threads: int, stopped: Event
+    live: Callable[[Colony, Parts], ColonyOutcome], colonies: Sequence[Colony], threads: int, stopped: Event
 ) -> tuple[ColonyOutcome, ...]:
-    """Large colonies first, so that no thread is left alone with one at the end."""
+    """Large colonies first, so that no thread is left alone with one at the end; spare threads share colonies."""
+
+    def with_own_parts(colony: Colony) -> ColonyOutcome:
+        with parts_of(threads // len(colonies)) as parts:
+            return live(colony, parts)
+
     order = sorted(range(len(colonies)), key=lambda place: (-_size(colonies[place]), place))
     with ThreadPoolExecutor(min(threads, len(colonies))) as pool:
-        futures = {place: pool.submit(live, colonies[place]) for place in order}
+        futures = {place: pool.submit(with_own_parts, colonies[place]) for place in order}
         try:
             return tuple(futures[place].result() for place in range(len(colonies)))
         except BaseException:
@@ -84,6 +94,38 @@ def _check(colonies: Sequence[Colony], hours: int, threads: int) -> None:
     if hours < 1 or threads < 1:
         raise ConfigurationRejected(f"{hours} hours on {threads} threads", "at least one of each",
                                     "correct the numbers")  # fmt: skip
+
+
+class Parts:
+    """Splits the cells of one colony over threads."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None = None, threads: int = 1) -> None:
+        self._pool, self._threads = pool, threads
+
+    def over(self, cells: int, work: Callable[[int, int], Any]) -> list[Any]:
+        """``work(start, stop)`` over all cells, in parts of at least LEAST_PART cells; results in their order."""
+        count = max(1, min(self._threads, cells // LEAST_PART))
+        edges = [cells * part // count for part in range(count + 1)]
+        if count == 1 or self._pool is None:
+            return [work(0, cells)]
+        return list(self._pool.map(work, edges[:-1], edges[1:]))
+
+
+LEAST_PART = 4096
+"""Cells that are worth a thread."""
+
+ALONE = Parts()
+"""One thread."""
+
+
+@contextmanager
+def parts_of(threads: int) -> Iterator[Parts]:
+    """Parts on so many threads."""
+    if threads < 2:
+        yield ALONE
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield Parts(pool, threads)
 
 
 def available_threads() -> int:

@@ -1,13 +1,15 @@
-"""The compiled engine: the same rules through numba, neighbour lists, one colony to a thread.
+"""The compiled engine: the same rules through numba, and neighbour lists.
 
-Kernels hold no lock, so colonies run side by side on a pool of threads: whoever is free takes the next colony. Nothing
-is shared between colonies and nothing is summed across threads, so any number of threads gives the same bits.
-Compiled once, kept on disk, compiled anew when any source of this package changes.
+Kernels hold no lock. Colonies run side by side on a pool of threads; where there are more threads than colonies, the
+cells of a colony are split among them. Every cell gathers from others and writes only itself, and nothing is summed
+across threads, so any number of threads gives the same bits. Compiled once, kept on disk, compiled anew when any
+source of this package changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -19,22 +21,36 @@ from numpy.typing import NDArray
 
 from ...core import chance
 from ..cell import Cells
+from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
-from ..mechanics import Rows, moved, push_on, settled, strength_of
+from ..living import Census, LivingColony, empty_census, lost_cell
+from ..mechanics import Rows, moved, settled, strength_of
 from ..modes import Mode, Switches
 from ..neighbours import needs_rebuild, neighbour_lists
-from ..neuroblastoma import NEUROBLAST_HOUR, SCHWANN_HOUR
 from ..parameters import ParameterSet
-from ..rule import compiled, in_order
 from ..voxels import Grid, count_cells, histograms, look_around
 from . import Checkpoints, Progress, Watch
-from ._advance import advance_all, available_threads
-from ._living import Census, LivingColony, empty_census, lost_cell
+from ._advance import ALONE, Parts, advance_all, available_threads
 
-neuroblast_hour = in_order(NEUROBLAST_HOUR)
-schwann_hour = in_order(SCHWANN_HOUR)
 
-NOT_FINITE = -1
+@dataclass(frozen=True)
+class Loops:
+    """The compiled loops over cells of one type.
+
+    places    (cells, 4) place and radius, in the order of identity
+    lists     neighbour lists of all cells
+    step      one Jacobi step of some slots
+    put_back  places, neighbours and overlaps of the slots to their cells
+    count     cells into voxels
+    act       the hour of some cells
+    """
+
+    places: Callable[..., Rows]
+    lists: Callable[..., Any]
+    step: Callable[..., tuple[int, float, float]]
+    put_back: Callable[..., None]
+    count: Callable[..., None]
+    act: Callable[..., None]
 
 
 @cache
@@ -52,126 +68,81 @@ def _kernel(function: Callable[..., Any]) -> Any:
     return njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function)
 
 
-@compiled
-def rows_of(cells: Cells, radii: NDArray[np.float64]) -> Rows:
-    """Places and radii, in the order of identity."""
-    rows = np.empty((len(cells), 4))
-    for i in range(len(cells)):
-        rows[i, 0], rows[i, 1], rows[i, 2] = cells[i].x, cells[i].y, cells[i].z
-        rows[i, 3] = radii[cells[i].cycle]
-    return rows
+@cache
+def loops_of(cell_type: CellType) -> Loops:
+    """The loops for cells of a type."""
+    return _loops(_sources(), cell_type.live, cell_type.push_on)
 
 
-@compiled
-def step_all(
-    cells: Cells,
-    order: NDArray[np.int32],
-    first: NDArray[np.int64],
-    others: NDArray[np.int32],
-    here: Rows,
-    there: Rows,
-    neighbours: NDArray[np.int32],
-    overlaps: NDArray[np.float64],
-    matrix: Grid,
-    elsewhere: float,
-    wall: float,
-    p: Any,
-) -> None:
-    """One Jacobi step of all slots, from ``here`` to ``there``."""
-    contact, search, least, displace = p.R_neighbours, p.R_search, p.min_overlap, p.displace
-    for slot in range(len(order)):
-        x, y, z, overlaps[slot], neighbours[slot] = push_on(
-            slot, here, others, first[slot], first[slot + 1], contact, search, least
-        )
-        strength = strength_of(neighbours[slot], cells[order[slot]].mobile, p)
-        x, y, z = moved(slot, here, (x, y, z), strength, matrix, elsewhere, wall, displace)
-        there[slot, 0], there[slot, 1], there[slot, 2] = x, y, z
-
-
-@compiled
-def farthest_move(rows: Rows, listed: Rows) -> float:
-    """Square of the farthest that a cell is from where it was listed; infinite if a place is no number."""
-    farthest = 0.0
-    for slot in range(len(rows)):
-        dx, dy, dz = rows[slot, 0] - listed[slot, 0], rows[slot, 1] - listed[slot, 1], rows[slot, 2] - listed[slot, 2]
-        squared = dx * dx + dy * dy + dz * dz
-        if not np.isfinite(squared):
-            return np.inf
-        farthest = max(farthest, squared)
-    return farthest
-
-
-@compiled
-def put_back(
-    cells: Cells, order: NDArray[np.int32], rows: Rows, neighbours: NDArray[np.int32], overlaps: NDArray[np.float64]
-) -> None:
-    """Write places, neighbours and overlaps of the slots to their cells."""
-    for slot in range(len(order)):
-        cell = cells[order[slot]]
-        cell.x, cell.y, cell.z = rows[slot, 0], rows[slot, 1], rows[slot, 2]
-        cell.neighbours, cell.overlap = neighbours[slot], overlaps[slot]
-
-
-def _kernels(sources: str) -> tuple[Any, Any, Any]:
-    """The three loops over cells. ``sources`` is their closure, hence part of the key of the stored code."""
+def _loops(sources: str, live: Any, push_on: Any) -> Loops:
+    """What is passed is the closure of the loops, hence part of the key of their stored code."""
 
     @_kernel
-    def relax(
-        cells: Cells, radii: NDArray[np.float64], matrix: Grid, elsewhere: float, wall: float, numbers: Any, skin: float
-    ) -> int:
+    def places(cells: Cells, radii: NDArray[np.float64]) -> Rows:
+        made_from = sources  # noqa: F841
+        rows = np.empty((len(cells), 4))
+        for i in range(len(cells)):
+            rows[i, 0], rows[i, 1], rows[i, 2] = cells[i].x, cells[i].y, cells[i].z
+            rows[i, 3] = radii[cells[i].cycle]
+        return rows
+
+    @_kernel
+    def lists(rows: Rows, contact: float, search: float, skin: float) -> Any:
+        made_from = sources  # noqa: F841
+        return neighbour_lists(rows, contact, search, skin)
+
+    @_kernel
+    def step(
+        start: int, stop: int, here: Rows, there: Rows, listed: Rows, mobile: Any, first: Any, others: Any,
+        neighbours: Any, overlaps: Any, matrix: Grid, elsewhere: float, wall: float, numbers: Any,
+    ) -> tuple[int, float, float]:  # fmt: skip
+        """Slots ``start`` to ``stop`` go from ``here`` to ``there``.
+
+        returns  most neighbours, largest overlap, square of the farthest move since the lists were made (infinite if
+        a place is no number)
+        """
         made_from = sources  # noqa: F841
         p = numbers[0]
-        rows = rows_of(cells, radii)
-        order, first, others = neighbour_lists(rows, p.R_neighbours, p.R_search, skin)
-        here, there, listed = rows[order], rows[order], rows[order]
-        neighbours, overlaps = np.zeros(len(cells), np.int32), np.zeros(len(cells))
-        farthest, iteration = 0.0, 0
-        while True:
-            if needs_rebuild(farthest, skin):
-                rows[order] = here
-                order, first, others = neighbour_lists(rows, p.R_neighbours, p.R_search, skin)
-                here, there, listed = rows[order], rows[order], rows[order]
-            step_all(cells, order, first, others, here, there, neighbours, overlaps, matrix, elsewhere, wall, p)
-            farthest = farthest_move(there, listed)
-            if not np.isfinite(farthest):
-                return NOT_FINITE
-            here, there = there, here
-            if settled(iteration, len(cells), neighbours.max(), overlaps.max(), p):
-                break
-            iteration += 1
-        put_back(cells, order, here, neighbours, overlaps)
-        return iteration + 1
+        most_neighbours, most_overlap, farthest = 0, 0.0, 0.0
+        for slot in range(start, stop):
+            x, y, z, overlap, near = push_on(slot, here, others, first[slot], first[slot + 1], p)
+            strength = strength_of(near, mobile[slot], p)
+            x, y, z = moved(slot, here, (x, y, z), strength, matrix, elsewhere, wall, p.displace)
+            there[slot, 0], there[slot, 1], there[slot, 2] = x, y, z
+            neighbours[slot], overlaps[slot] = near, overlap
+            most_neighbours, most_overlap = max(most_neighbours, near), max(most_overlap, overlap)
+            dx, dy, dz = x - listed[slot, 0], y - listed[slot, 1], z - listed[slot, 2]
+            squared = dx * dx + dy * dy + dz * dz
+            farthest = max(farthest, squared if np.isfinite(squared) else np.inf)
+        return most_neighbours, most_overlap, farthest
 
     @_kernel
-    def count(cells: Cells, by_voxel: Any, uncrowded: Any, total: Any, by_class: Any) -> int:
+    def put_back(cells: Cells, order: Any, rows: Rows, neighbours: Any, overlaps: Any) -> None:
         made_from = sources  # noqa: F841
-        vegf = count_cells(cells, by_voxel, uncrowded)
+        for slot in range(len(order)):
+            cell = cells[order[slot]]
+            cell.x, cell.y, cell.z = rows[slot, 0], rows[slot, 1], rows[slot, 2]
+            cell.neighbours, cell.overlap = neighbours[slot], overlaps[slot]
+
+    @_kernel
+    def count(cells: Cells, by_voxel: Any, uncrowded: Any, total: Any, by_class: Any) -> None:
+        made_from = sources  # noqa: F841
+        count_cells(cells, by_voxel, uncrowded)
         histograms(by_voxel, total, by_class)
-        return vegf
 
     @_kernel
     def act(
-        cells: Cells,
-        by_voxel: Any,
-        oxygen: Grid,
-        shared: Any,
-        numbers: Any,
-        k0: np.uint64,
-        k1: np.uint64,
-        time: np.uint64,
-    ) -> None:
+        start: int, stop: int, cells: Cells, by_voxel: Any, oxygen: Grid, shared: Any, numbers: Any, k0: np.uint64,
+        k1: np.uint64, time: np.uint64,
+    ) -> None:  # fmt: skip
         made_from = sources  # noqa: F841
         p, hour = numbers[0], shared[0]
-        for i in range(len(cells)):
+        for i in range(start, stop):
             cell = cells[i]
             luck = (k0, k1, np.uint64(cell.identity), time)
-            near = look_around(cell, by_voxel, oxygen)
-            if cell.kind == 0:
-                neuroblast_hour(cell, luck, near, hour, p)
-            else:
-                schwann_hour(cell, luck, near, hour, p)
+            live(cell, luck, look_around(cell, by_voxel, oxygen), hour, p)
 
-    return relax, count, act
+    return Loops(places, lists, step, put_back, count, act)
 
 
 class CpuEngine:
@@ -184,12 +155,12 @@ class CpuEngine:
 
     def __init__(self, skin: float = 3.0) -> None:
         self.skin = skin
-        self._relax, self._count, self._act = _compiled()
 
     def advance(
         self,
         colonies: Sequence[Colony],
         *,
+        cells: CellType | str = "neuroblastoma",
         hours: int = 336,
         seed: int,
         mode: Mode | Switches = "corrected",
@@ -200,40 +171,54 @@ class CpuEngine:
         checkpoints: Checkpoints | None = None,
     ) -> tuple[ColonyOutcome, ...]:
         """See ``Engine.advance``."""
-        return advance_all(self, colonies, hours=hours, seed=seed, mode=mode, parameters=parameters,
+        return advance_all(self, colonies, cells=cells, hours=hours, seed=seed, mode=mode, parameters=parameters,
                            progress=progress, threads=threads or available_threads(),
                            watch=watch, checkpoints=checkpoints)  # fmt: skip
 
-    def relax(self, colony: LivingColony) -> int:
-        """Jacobi steps until the colony has settled."""
-        if len(colony.cells) == 0:
+    def relax(self, colony: LivingColony, parts: Parts = ALONE) -> int:
+        """Jacobi steps until the colony has settled; lists are made anew when a cell may have crossed their skin."""
+        cells, p = colony.cells, colony.numbers.view(np.recarray)[0]
+        if len(cells) == 0:
             return 0
-        if not all(np.isfinite(colony.cells[axis]).all() for axis in ("x", "y", "z")):
+        loops = loops_of(colony.cell_type)
+        rows = loops.places(cells, colony.radii)
+        if not np.isfinite(rows).all():
             raise lost_cell(colony)
-        iterations = int(
-            self._relax(
-                colony.cells, colony.radii, colony.matrix, colony.elsewhere, colony.wall, colony.numbers, self.skin
-            )
-        )
-        if iterations == NOT_FINITE:
-            raise lost_cell(colony)
-        return iterations
+        neighbours, overlaps = np.zeros(len(cells), np.int32), np.zeros(len(cells))
+        order, here = np.arange(len(cells)), rows
+        farthest, iteration = np.inf, 0
+        while True:
+            if needs_rebuild(farthest, self.skin):
+                rows[order] = here
+                order, first, others = loops.lists(rows, p.R_neighbours, p.R_search, self.skin)
+                here, there, listed, mobile = rows[order], rows[order], rows[order, :3], cells["mobile"][order]
+            moves = parts.over(len(cells), lambda start, stop: loops.step(
+                start, stop, here, there, listed, mobile, first, others, neighbours, overlaps,  # noqa: B023
+                colony.matrix, colony.elsewhere, colony.wall, colony.numbers))  # fmt: skip
+            most_neighbours, most_overlap, farthest = (max(column) for column in zip(*moves, strict=True))
+            if not np.isfinite(farthest):
+                raise lost_cell(colony)
+            here, there = there, here
+            if settled(iteration, len(cells), most_neighbours, most_overlap, p):
+                break
+            iteration += 1
+        loops.put_back(cells, order, here, neighbours, overlaps)
+        return iteration + 1
 
     def count(self, colony: LivingColony) -> Census:
         """Cells into voxels."""
         census = empty_census(colony.matrix.shape)
-        vegf = self._count(colony.cells, census.by_voxel, census.uncrowded, census.total, census.by_class)
-        return Census(census.by_voxel, census.uncrowded, census.total, census.by_class, int(vegf))
+        loops_of(colony.cell_type).count(colony.cells, census.by_voxel, census.uncrowded, census.total, census.by_class)
+        return census
 
-    def act(self, colony: LivingColony, shared: NDArray[Any], census: Census, oxygen: Grid) -> None:
+    def act(
+        self, colony: LivingColony, shared: NDArray[Any], census: Census, oxygen: Grid, parts: Parts = ALONE
+    ) -> None:
         """Every cell lives its hour."""
-        k0, k1 = colony.key
-        self._act(colony.cells, census.by_voxel, oxygen, shared, colony.numbers, k0, k1, np.uint64(colony.time))
-
-
-@cache
-def _compiled() -> tuple[Any, Any, Any]:
-    return _kernels(_sources())
+        act, (k0, k1) = loops_of(colony.cell_type).act, colony.key
+        parts.over(len(colony.cells), lambda start, stop: act(
+            start, stop, colony.cells, census.by_voxel, oxygen, shared, colony.numbers, k0, k1, np.uint64(colony.time)
+        ))  # fmt: skip
 
 
 def make() -> CpuEngine:

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
-from ..mechanics import Rows, moved, push_on, settled, strength_of
+from ..living import Census, LivingColony, empty_census, lost_cell
+from ..mechanics import Rows, moved, settled, strength_of
 from ..modes import Mode, Switches
-from ..neuroblastoma import each_hour
 from ..parameters import ParameterSet
 from ..voxels import Grid, count_cells, histograms, look_around
 from . import Checkpoints, Progress, Watch
-from ._advance import advance_all
-from ._living import Census, LivingColony, empty_census, lost_cell
+from ._advance import ALONE, Parts, advance_all
 
 
 class PythonEngine:
@@ -32,6 +32,7 @@ class PythonEngine:
         self,
         colonies: Sequence[Colony],
         *,
+        cells: CellType | str = "neuroblastoma",
         hours: int = 336,
         seed: int,
         mode: Mode | Switches = "corrected",
@@ -42,11 +43,11 @@ class PythonEngine:
         checkpoints: Checkpoints | None = None,
     ) -> tuple[ColonyOutcome, ...]:
         """See ``Engine.advance``; one thread whatever is asked for."""
-        return advance_all(self, colonies, hours=hours, seed=seed, mode=mode, parameters=parameters,
+        return advance_all(self, colonies, cells=cells, hours=hours, seed=seed, mode=mode, parameters=parameters,
                            progress=progress, threads=1, watch=watch,
                            checkpoints=checkpoints)  # fmt: skip
 
-    def relax(self, colony: LivingColony) -> int:
+    def relax(self, colony: LivingColony, parts: Parts = ALONE) -> int:
         """Jacobi steps until the colony has settled: all cells feel, then all move."""
         if len(colony.cells) == 0:
             return 0
@@ -68,9 +69,7 @@ class PythonEngine:
         neighbours, overlaps, after = np.zeros(len(rows), np.int32), np.zeros(len(rows)), rows.copy()
         for i in range(len(rows)):
             others = np.delete(np.arange(len(rows), dtype=np.int32), i)
-            x, y, z, overlaps[i], neighbours[i] = push_on(
-                i, rows, others, 0, len(others), p.R_neighbours, p.R_search, p.min_overlap
-            )
+            x, y, z, overlaps[i], neighbours[i] = colony.cell_type.push_on(i, rows, others, 0, len(others), p)
             strength = strength_of(neighbours[i], mobile[i], p)
             after[i, :3] = moved(i, rows, (x, y, z), strength, colony.matrix, colony.elsewhere, colony.wall, p.displace)
         return neighbours, overlaps, after
@@ -78,17 +77,19 @@ class PythonEngine:
     def count(self, colony: LivingColony) -> Census:
         """Cells into voxels."""
         census = empty_census(colony.matrix.shape)
-        vegf = count_cells(colony.cells.view(np.recarray), census.by_voxel, census.uncrowded)
+        count_cells(colony.cells.view(np.recarray), census.by_voxel, census.uncrowded)
         histograms(census.by_voxel, census.total, census.by_class)
-        return Census(census.by_voxel, census.uncrowded, census.total, census.by_class, vegf)
+        return census
 
-    def act(self, colony: LivingColony, shared: NDArray[Any], census: Census, oxygen: Grid) -> None:
+    def act(
+        self, colony: LivingColony, shared: NDArray[Any], census: Census, oxygen: Grid, parts: Parts = ALONE
+    ) -> None:
         """Every cell runs its hour, rule by rule."""
         p, hour = colony.numbers.view(np.recarray)[0], shared.view(np.recarray)[0]
         for cell in colony.cells.view(np.recarray):
             luck = (*colony.key, np.uint64(cell.identity), np.uint64(colony.time))
             near = look_around(cell, census.by_voxel, oxygen)
-            for behaviour in each_hour[cell.kind]:
+            for behaviour in colony.cell_type.each_hour[cell.kind]:
                 behaviour(cell, luck, near, hour, p)
 
 

@@ -29,10 +29,11 @@ import numpy as np
 
 from oncoscale.agents.colony import Colony, Surroundings
 from oncoscale.agents.engine import engine
-from oncoscale.agents.engine._living import LivingColony, live_one_hour, settle
 from oncoscale.agents.engine.cpu import CpuEngine
 from oncoscale.agents.engine.python import PythonEngine
+from oncoscale.agents.living import LivingColony, live_one_hour
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblastoma import CELLS
 from oncoscale.agents.parameters import parameter_set
 
 CELLULARITY = 0.6
@@ -76,7 +77,7 @@ def given_colony(cells: int) -> Colony:
 
 def settled_colony(cells: int) -> LivingColony:
     """The colony before its first hour: cells at random, many overlaps."""
-    return settle(
+    return CELLS.settled(
         given_colony(cells), seed=1, switches=switches("corrected", o2_model="qss"), parameters=parameter_set()
     )
 

@@ -10,9 +10,9 @@ import pytest
 
 from oncoscale.agents import rule
 from oncoscale.agents.behaviours import division
-from oncoscale.agents.cell import HOUR, new_cells
 from oncoscale.agents.colony import TARGETS
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblast import HOUR, STATE
 from oncoscale.agents.neuroblastoma import each_hour
 from oncoscale.agents.parameters import numbers_of, parameter_set
 from oncoscale.agents.voxels import Near
@@ -24,7 +24,7 @@ class Bench:
     """One cell on the bench: its state, its surroundings, and draws that are set by name."""
 
     def __init__(self, kind: int, **state: float) -> None:
-        self.cell = new_cells(1, 1, kind).view(np.recarray)[0]
+        self.cell = STATE.new(1, 1, kind).view(np.recarray)[0]
         for name, value in state.items():
             setattr(self.cell, name, value)
         self.parameters: dict[str, float] = {}

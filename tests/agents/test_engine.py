@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oncoscale.agents.cell import CELL
 from oncoscale.agents.colony import Colony, ColonyOutcome, DrugWindow, Surroundings
 from oncoscale.agents.engine import engine
-from oncoscale.agents.engine._living import drug_at
 from oncoscale.agents.engine.cpu import CpuEngine
+from oncoscale.agents.ground import drug_at
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblast import STATE
 from oncoscale.core import registry
 from oncoscale.core.errors import CellFault, ConfigurationRejected
 
@@ -39,7 +39,7 @@ def same(one: ColonyOutcome, other: ColonyOutcome) -> None:
     """Every number of two outcomes is equal, bit for bit."""
     assert one.name == other.name
     assert np.array_equal(one.counts, other.counts)
-    for name in CELL.names or ():
+    for name in STATE.record.names or ():
         assert np.array_equal(one.state.cells[name], other.state.cells[name]), name
     assert one.state.matrix.tobytes() == other.state.matrix.tobytes()
     assert one.extra == other.extra
@@ -182,10 +182,10 @@ def test_a_fault_in_one_colony_stops_the_others(monkeypatch: pytest.MonkeyPatch)
     runner = CpuEngine()
     relax = runner.relax
 
-    def failing(living: Any) -> int:
+    def failing(living: Any, *parts: Any) -> int:
         if living.name == "element-3" and living.hour == 2:
             living.cells["x"][0] = np.nan
-        return relax(living)
+        return relax(living, *parts)
 
     monkeypatch.setattr(runner, "relax", failing)
     with pytest.raises(CellFault, match=r"cell 1 in colony 'element-3' is not finite in hour 2"):

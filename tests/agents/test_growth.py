@@ -9,19 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oncoscale.agents.cell import NEUROBLAST, SCHWANN
 from oncoscale.agents.colony import Colony, Surroundings
-from oncoscale.agents.engine._living import (
-    LivingColony,
-    drug_at,
-    empty_census,
-    lay_down_matrix,
-    renew,
-    settle,
-    shared_hour,
-)
 from oncoscale.agents.engine.cpu import CpuEngine
+from oncoscale.agents.ground import drug_at, lay_down_matrix, shared_hour
+from oncoscale.agents.living import LivingColony, empty_census, renew
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblast import NEUROBLAST, SCHWANN
+from oncoscale.agents.neuroblastoma import CELLS
 from oncoscale.agents.observe import composition_of, counts_of, moments_of, observed_volume
 from oncoscale.agents.parameters import parameter_set
 from oncoscale.agents.primage import run_elements, write_element
@@ -35,7 +29,7 @@ def crowd(kind: int, cells: int, values: dict[str, float], oxygen: float = 1.0, 
         histology=6 if kind == SCHWANN else 0,
     )  # fmt: skip
     parameters = parameter_set(values={"N_neighbours": 1e9, "N_neighbours_sc": 1e9, **values})
-    living = settle(Colony("crowd", given), seed=11, switches=switches("corrected"), parameters=parameters)
+    living = CELLS.settled(Colony("crowd", given), seed=11, switches=switches("corrected"), parameters=parameters)
     living.cells = living.cells[living.cells["kind"] == kind][:cells].copy()
     living.next_identity = int(living.cells["identity"].max()) + 1
     return living
@@ -144,7 +138,7 @@ def test_volume_of_cells_placed_at_random(cpu: CpuEngine) -> None:
     """Cells at random fill e^-T + 1 - e^-T (1 + T) of their cube by the observable (T cells a voxel)."""
     c = 0.520755
     given = Surroundings(volume=0.99**3, oxygen=0.3, composition=(c, 0, 0, 0, 0, 0))
-    living = settle(Colony("cube", given), seed=1, switches=switches(), parameters=parameter_set())
+    living = CELLS.settled(Colony("cube", given), seed=1, switches=switches(), parameters=parameter_set())
     living.matrix = np.full((33, 33, 33), 1 - c)
     found = observed_volume(cpu.count(living).total, c, 9.39e-5) / given.volume
     assert found == pytest.approx(0.647405, abs=0.006)

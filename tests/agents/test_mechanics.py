@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oncoscale.agents.cell import NEUROBLAST, SCHWANN, new_cells
 from oncoscale.agents.colony import Colony, Surroundings
 from oncoscale.agents.engine import engine
-from oncoscale.agents.engine._living import LivingColony, settle
 from oncoscale.agents.engine.cpu import CpuEngine
+from oncoscale.agents.living import LivingColony
 from oncoscale.agents.mechanics import moved, push_on, reflected
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblast import NEUROBLAST, SCHWANN, STATE
+from oncoscale.agents.neuroblastoma import CELLS
 from oncoscale.agents.parameters import parameter_set, radii_of
 from oncoscale.core.errors import CellFault
 
@@ -30,18 +32,21 @@ def any_engine(request: pytest.FixtureRequest) -> Any:
 
 def colony_of(rows: list[list[Any]], *, wall: float = 135.729385, matrix: float = 0.0, **values: float) -> LivingColony:
     """A colony of given cells: rows of type, x, y, z, cycle, mobile."""
-    parameters = parameter_set(values={"boundary_max": 1.0, **values})
+    parameters = parameter_set(values=values)
     empty = Colony("given", Surroundings(volume=0.01, oxygen=0.3, composition=(0.5, 0, 0, 0, 0, 0)))
-    living = settle(empty, seed=1, switches=switches("parity"), parameters=parameters)
-    cells = new_cells(len(rows), 1, NEUROBLAST)
+    living = CELLS.settled(empty, seed=1, switches=switches("parity"), parameters=parameters)
+    cells = STATE.new(len(rows), 1, NEUROBLAST)
     for place, (kind, x, y, z, cycle, mobile) in enumerate(rows):
         cells[place]["kind"] = KINDS[kind]
         cells[place]["x"], cells[place]["y"], cells[place]["z"] = x, y, z
         cells[place]["cycle"], cells[place]["mobile"] = cycle, mobile
-    living.cells, living.half_edge = cells, wall
+    living.cells, living.wall = cells, wall
     living.matrix = np.full_like(living.matrix, matrix)
     living.elsewhere = matrix
     return living
+
+
+Reach = namedtuple("Reach", "R_neighbours R_search min_overlap")
 
 
 def positions(living: LivingColony) -> np.ndarray:
@@ -54,7 +59,7 @@ def one_step(rows: np.ndarray, strength: float, *, contact: float = 1e-9, search
     nothing = np.zeros((1, 1, 1))
     for i in range(len(rows)):
         others = np.delete(np.arange(len(rows), dtype=np.int32), i)
-        x, y, z, _, _ = push_on(i, rows, others, 0, len(others), contact, search, 0.0)
+        x, y, z, _, _ = push_on(i, rows, others, 0, len(others), Reach(contact, search, 0.0))
         after[i, :3] = moved(i, rows, (x, y, z), strength, nothing, 0.0, 1e9, 2.0)
     return after
 
@@ -80,7 +85,9 @@ def test_three_in_a_line_crowd_each_other() -> None:
     """Three cells within the contact radius count themselves: all are crowded and push twice as hard, if mobile."""
     rows = np.array([[0, 0, 0, 5.5], [9, 0, 0, 5.5], [17, 0, 0, 5.5]], float)
     strength = 36 * 2.2e-3 / 0.4
-    pushes = [push_on(i, rows, np.delete(np.arange(3, dtype=np.int32), i), 0, 2, 17.325, 25.0, 0.0) for i in range(3)]
+    pushes = [
+        push_on(i, rows, np.delete(np.arange(3, dtype=np.int32), i), 0, 2, Reach(17.325, 25.0, 0.0)) for i in range(3)
+    ]
     assert [push[4] for push in pushes] == [3, 3, 3]
     assert [push[3] for push in pushes] == [2, 5, 3]
     after = one_step(rows, 2 * strength)
@@ -143,8 +150,9 @@ def test_pushes_of_a_crowd_cancel(any_engine: Any) -> None:
     """Every push has its counterpart: the sum over all cells is zero to rounding."""
     rng = np.random.default_rng(5)
     rows = np.column_stack([rng.uniform(-30, 30, (60, 3)), rng.uniform(5.5, 11, 60)])
+    near = Reach(17.3, 25.0, 0.0)
     pushes = np.array(
-        [push_on(i, rows, np.delete(np.arange(60, dtype=np.int32), i), 0, 59, 17.3, 25.0, 0.0)[:3] for i in range(60)]
+        [push_on(i, rows, np.delete(np.arange(60, dtype=np.int32), i), 0, 59, near)[:3] for i in range(60)]
     )
     assert np.abs(pushes.sum(axis=0)).max() <= 1e-12 * np.abs(pushes).sum()
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from oncoscale.agents.cell import DIVIDES, HOUR, NEUROBLAST, REMOVED, SCHWANN, new_cells
+from oncoscale.agents.cell import DIVIDES, REMOVED
 from oncoscale.agents.colony import TARGETS
-from oncoscale.agents.engine.cpu import CpuEngine
+from oncoscale.agents.engine.cpu import loops_of
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblast import HOUR, NEUROBLAST, SCHWANN, STATE
+from oncoscale.agents.neuroblastoma import CELLS as NEUROBLASTOMA
 from oncoscale.agents.parameters import numbers_of, parameter_set
 from oncoscale.core import chance
 
@@ -21,18 +22,13 @@ RENAMED = {"Bcl2_Bclxl": "Bcl2", "BAK_BAX": "BAK", "Bcl2_Bclxl_fn": "Bcl2_fn", "
 KINDS = {"NB": NEUROBLAST, "SC": SCHWANN}
 
 
-@pytest.fixture(scope="module")
-def cpu() -> CpuEngine:
-    return CpuEngine()
-
-
 def pairs(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in (pair.split("=") for pair in text.split(",") if pair)}
 
 
-def live(cpu: CpuEngine, case: dict[str, Any], count: int = CELLS) -> np.ndarray:
+def live(case: dict[str, Any], count: int = CELLS) -> np.ndarray:
     """Equal cells in one voxel with the case's counts, after one hour."""
-    cells = new_cells(count, 1, KINDS[case["type"]])
+    cells = STATE.new(count, 1, KINDS[case["type"]])
     for name in ("ATP", "nutrient", "mobile"):
         cells[name] = 0
     for name, value in pairs(case["state"]).items():
@@ -51,7 +47,9 @@ def live(cpu: CpuEngine, case: dict[str, Any], count: int = CELLS) -> np.ndarray
         by_voxel[place] = grid.get(name, 0)
     numbers = numbers_of(parameter_set(values=overrides), switches("parity"))
     oxygen = np.full((1, 1, 1), environment["O2"])
-    cpu._act(cells, by_voxel, oxygen, shared, numbers, *chance.key(1, case["name"]), np.uint64(5))
+    loops_of(NEUROBLASTOMA).act(
+        0, count, cells, by_voxel, oxygen, shared, numbers, *chance.key(1, case["name"]), np.uint64(5)
+    )
     return cells
 
 
@@ -68,7 +66,7 @@ def quantities(cells: np.ndarray, case: dict[str, Any]) -> dict[str, tuple[float
     return found
 
 
-def test_every_one_hour_case_of_the_released_program(cpu: CpuEngine, shared: Path) -> None:
+def test_every_one_hour_case_of_the_released_program(shared: Path) -> None:
     """59 states, each lived for an hour by 200,000 cells in the released program: every mean of every species, signal
     and fate lies within 5 standard errors of ours.
     """
@@ -76,7 +74,7 @@ def test_every_one_hour_case_of_the_released_program(cpu: CpuEngine, shared: Pat
     assert len(cases) == 59
     wrong = []
     for case in cases:
-        for name, (value, reference, spread) in quantities(live(cpu, case), case).items():
+        for name, (value, reference, spread) in quantities(live(case), case).items():
             error = spread * np.sqrt(1 / CELLS + 1 / case["n"])
             if abs(value - reference) > 5 * error + 1e-6:
                 wrong.append((case["name"], name, value, reference))

@@ -18,9 +18,10 @@ from oncoscale.agents.behaviours.crosstalk import differentiate
 from oncoscale.agents.behaviours.cycle import cycle_schwann
 from oncoscale.agents.behaviours.death import signal_neuroblast_apoptosis
 from oncoscale.agents.behaviours.stress import feel_oxygen
-from oncoscale.agents.cell import CELL, NEUROBLAST, REMOVED, SCHWANN, SPECIES, STATE, daughters_of, new_cells
+from oncoscale.agents.cell import REMOVED
 from oncoscale.agents.explain import differences, explain, rules
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblast import NEUROBLAST, SCHWANN, SPECIES, STATE
 from oncoscale.agents.neuroblastoma import each_hour
 from oncoscale.agents.parameters import (
     CALIBRATION_KEYS,
@@ -221,17 +222,17 @@ def test_compiled_philox_gives_the_known_answers() -> None:
 def test_daughters_inherit_all_but_the_listed() -> None:
     """Every variable declared as inherited is the mother's; the others are as new."""
     rng = np.random.default_rng(2)
-    mothers = new_cells(4, 1, SCHWANN)
-    for variable in STATE:
+    mothers = STATE.new(4, 1, SCHWANN)
+    for variable in STATE.variables:
         mothers[variable.name] = rng.integers(0, 2, 4) if variable.kind is np.bool_ else rng.integers(1, 60, 4)
-    daughters = daughters_of(mothers, 77)
-    for variable in STATE:
+    daughters = STATE.daughters(mothers, 77)
+    for variable in STATE.variables:
         if variable.inherited:
             assert np.array_equal(daughters[variable.name], mothers[variable.name]), variable.name
         elif variable.name != "identity":
             assert np.all(daughters[variable.name] == variable.start), variable.name
     assert daughters["identity"].tolist() == [77, 78, 79, 80]
-    assert CELL.itemsize <= 400
+    assert STATE.record.itemsize <= 400
 
 
 def test_explanation_is_made_from_the_rules() -> None:

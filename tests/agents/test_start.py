@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oncoscale.agents.cell import NEUROBLAST, SCHWANN, Cells
+from oncoscale.agents.cell import Cells
 from oncoscale.agents.colony import Surroundings
 from oncoscale.agents.modes import switches
+from oncoscale.agents.neuroblast import NEUROBLAST, SCHWANN
 from oncoscale.agents.parameters import numbers_of, parameter_set, radii_of
 from oncoscale.agents.phases import steady_growth, steady_shares
 from oncoscale.agents.start import Founding, Traits, checked, counts_of, found, traits_of
