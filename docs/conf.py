@@ -1,10 +1,12 @@
 """Sphinx configuration: guide, gallery made from runnable examples, architecture."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import oncoscale
+from oncoscale.agents.explain import differences_text, explain
 
 project = "oncoscale"
 author = "The oncoscale developers"
@@ -12,7 +14,7 @@ copyright = "2026, the oncoscale developers"
 release = oncoscale.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_gallery.gen_gallery"]
 html_theme = "furo"
-exclude_patterns = ["_build", "gallery", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "_generated", "gallery", "sg_execution_times.rst"]
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "examples",
@@ -23,3 +25,8 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
 }
 autodoc_typehints = "description"
+
+generated = Path(__file__).parent / "_generated"
+generated.mkdir(exist_ok=True)
+(generated / "neuroblastoma.txt").write_text(explain(), encoding="utf-8")
+(generated / "differences.txt").write_text(differences_text(), encoding="utf-8")
