@@ -25,9 +25,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" -q
 
 bench: $(VENV)/.installed-dev
-	mkdir -p benchmarks/results
-	for script in benchmarks/speed/*.py benchmarks/validation/*.py; do \
-	    $(BIN)/python $$script > benchmarks/results/$$(basename $$script .py).json || exit 1; done
+	$(BIN)/oncoscale bench --out benchmarks/results
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -12,7 +12,7 @@ from typing import Any
 from ...core.errors import ConfigurationRejected
 from ..cell_type import CellType, cell_type
 from ..colony import Colony, ColonyOutcome
-from ..living import Kernels, live_one_hour
+from ..living import Kernels, LivingColony, live_one_hour
 from ..modes import Mode, Switches, switches
 from ..parameters import ParameterSet
 from . import Checkpoints, Progress, Watch
@@ -43,6 +43,7 @@ def advance_all(
         living = kind.settled(colony, seed=seed, switches=chosen, parameters=numbers)
         if checkpoints is not None:
             checkpoints.resume(living)
+            _check_not_beyond(living, hours)
         if watch is not None:
             watch(living)
         while living.hour < hours:
@@ -60,6 +61,12 @@ def advance_all(
         with parts_of(threads) as parts:
             return tuple(live(colony, parts) for colony in colonies)
     return _in_threads(live, colonies, threads, stopped)
+
+
+def _check_not_beyond(living: LivingColony, hours: int) -> None:
+    if living.hour > hours:
+        raise ConfigurationRejected(f"colony {living.name!r} was kept at hour {living.hour}",
+                                    f"at most {hours} hours", "choose another folder for the checkpoints")  # fmt: skip
 
 
 def _in_threads(

@@ -340,32 +340,72 @@ def cells(
     ],
     out: Annotated[Path, typer.Option("--out", help="PRIMAGE's element output.")],
     mode: Annotated[str, typer.Option("--mode", help="corrected, or parity with the released program.")] = "corrected",
+    switch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--switch",
+            metavar="NAME=VALUE",
+            help="One switch set otherwise than the mode has it: o2_model=qss (see `oncoscale explain neuroblastoma "
+            "--differences`). Repeat for more.",
+        ),
+    ] = None,
     version: Annotated[str, typer.Option("--version", help="Parameters and conventions of that version.")] = "13.9.4",
     engine: Annotated[str, typer.Option("--engine", help="auto, cpu or python.")] = "auto",
     observe: Annotated[
         int | None,
-        typer.Option("--observe", min=1, metavar="HOURS", help="Also write a CSV of counts every HOURS hours."),
+        typer.Option(
+            "--observe",
+            min=1,
+            metavar="HOURS",
+            help="Also write counts and means every HOURS hours and at the end: OUT.csv, its columns explained in "
+            "OUT.columns.json.",
+        ),
     ] = None,
+    trajectory: Annotated[
+        Path | None,
+        typer.Option(
+            "--trajectory",
+            metavar="FILE.vtkhdf",
+            help="Also write the cells over time (h, µm) for ParaView, at the hours of --observe, else every 24; "
+            "for a list FILE-0.vtkhdf, FILE-1.vtkhdf, …",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="DIR",
+            help="Keep the colonies in this folder; the same command goes on from there after it was stopped, and "
+            "ends in the same results.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option("--checkpoint-every", min=1, metavar="HOURS", help="Hours of the cells between keepings.")
+    ] = 24,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="In place of the input's seed.")] = None,
     threads: Threads = None,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the cells of an element from PRIMAGE's own input, as the original program does."""
     with Session(json, quiet, threads) as session:
+        from .commands import CellOutputs
         from .commands import cells as run
 
         session.finish(
             run(
                 document,
-                out=out,
+                CellOutputs(out, observe, trajectory, checkpoint, checkpoint_every),
                 mode=mode,
                 version=version,
                 engine=engine,
-                observe=observe,
+                changes=switch or [],
                 seed=seed,
                 threads=threads,
+                dry_run=dry_run,
                 progress=session.progress,
+                say=session.say,
             )
         )
 
@@ -581,6 +621,57 @@ def schema(
         from .commands import schema as tell
 
         session.finish(tell(name))
+
+
+@app.command(
+    rich_help_panel=REFERENCE, epilog="Example: oncoscale bench --suite speed --only cells --json -- --pairs 3"
+)
+def bench(
+    further: Annotated[
+        list[str] | None, typer.Argument(metavar="-- [OPTIONS]", help="Further options for the benchmarks themselves.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="speed, verification, validation or gpu; without it, all there are.")
+    ] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="NAME", help="One benchmark: openvt-relax11.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="RESULT.json",
+            help="Compare ratios with those of an earlier record, or of a folder of them.",
+        ),
+    ] = None,
+    factor: Annotated[
+        float, typer.Option("--factor", min=1.0, help="A ratio this many times smaller than before has fallen.")
+    ] = 1.25,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder that also gets each benchmark's record: NAME.json.")
+    ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Name the benchmarks and run none.")] = False,
+    seed: NoSeed = None,
+    threads: Threads = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run benchmarks of the source tree: one record each, ratios and checks. Exit 3: one failed or has fallen."""
+    with Session(json, quiet, threads) as session:
+        from .bench import bench as run
+
+        session.finish(
+            run(
+                suite=suite,
+                only=only,
+                against=against,
+                factor=factor,
+                out=out,
+                further=further or [],
+                dry_run=list_only or dry_run,
+                progress=session.progress,
+                say=session.say,
+            )
+        )
 
 
 @consent_app.command("template", epilog="Example: oncoscale consent template > consent.toml")
