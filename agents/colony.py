@@ -47,6 +47,9 @@ class Surroundings:
     histology    0..6, gradiff 0..2: see the neuroblastoma specification
     moments      mean and sd of the carried state variables, from the step before (empty at the first)
     cell_count   cells of a later step; 0: as many as the volume and the composition hold
+    schwann_fraction  of the expected cells, 0..1; None: drawn by histology
+    differentiation   degree of all neuroblasts at diagnosis, 0..1; None: drawn by histology
+    clones       shares of the 24 clones of the heterogeneity study among the neuroblasts, in place of ``genetics``
     confinement  for stored cells: the volume that the tissue leaves them over the one they took freely. Their cube is
                  then theirs times this number, and ``volume`` is not read
     """
@@ -61,6 +64,9 @@ class Surroundings:
     gradiff: int = 0
     moments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     cell_count: int = 0
+    schwann_fraction: float | None = None
+    differentiation: float | None = None
+    clones: tuple[float, ...] = ()
     confinement: float = 1.0
 
 

@@ -2,12 +2,16 @@
 
 The first step of a forecast draws histology, Schwann fraction and telomere class; later steps start from the moments
 that the step before left, or from its stored cells (``engine``). Source: PRIMAGE neuroblastoma model 13.9.4.
+
+Version 13.4, the heterogeneity study, starts otherwise: telomeres by the mutations of each cell, in intervals of its
+own; neuroblasts in clones, where their shares are given; else mutations, Schwann fraction and differentiation are as
+in every version. Source: project specification, cells §16.4.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +49,21 @@ NODULAR_BRANCHES = (0.33, 0.66)
 
 TELOMERES_BY_CLASS = {1: (47, 60), 2: (21, 33), 3: (34, 46)}
 SCHWANN_TELOMERES = (35, 45)
+
+STUDY = "13.4"
+"""Version of the rules of the heterogeneity study."""
+
+TELOMERES_BY_CLASS_STUDY = {1: (41, 60), 2: (1, 20), 3: (21, 40)}
+SCHWANN_TELOMERES_STUDY = (25, 35)
+
+CLONES = 24
+CLONE_TOLERANCE = 1e-6
+"""Shares of clones may miss a sum of 1 by this: the study's table holds them in single precision."""
+
 NECROTIC_LIMITS = (3, 168)
+
+ROUNDING = 1e-9
+"""Cells: what a product of exact shares may miss of a whole number."""
 
 MOMENTS = {
     "nb_telomere_length": (NEUROBLAST, "telo_count"),
@@ -79,6 +97,15 @@ class Founding:
     @property
     def is_first(self) -> bool:
         return self.surroundings.clock == 0
+
+    @property
+    def is_study(self) -> bool:
+        return self.parameters.version == STUDY
+
+    @property
+    def class_by_cell(self) -> bool:
+        """Whether telomeres and ALT follow the mutations of each cell (else of the run's input)."""
+        return self.is_study or bool(self.surroundings.clones) or self.switches.unknown_mutations == "cell_level"
 
     @property
     def cellularity(self) -> float:
@@ -121,8 +148,12 @@ def checked(surroundings: Surroundings, name: str) -> Surroundings:
         f"gradiff {s.gradiff}": s.gradiff in range(3),
         f"genetics {dict(s.genetics)}": _known_genetics(s.genetics),
         "an effect of a drug outside 0..1": bool(np.all((effects >= 0) & (effects <= 1))),
+        "a window of treatment that ends before it starts": all(window.start <= window.end for window in s.drugs),
         f"unknown moments among {sorted(s.moments)}": set(s.moments) <= set(MOMENTS),
         f"{s.cell_count} cells": 0 <= s.cell_count < 2**31,
+        f"a Schwann fraction of {s.schwann_fraction}": s.schwann_fraction is None or 0 <= s.schwann_fraction <= 1,
+        f"a differentiation of {s.differentiation}": s.differentiation is None or 0 <= s.differentiation <= 1,
+        f"{len(s.clones)} shares of clones with a sum of {sum(s.clones)}": not s.clones or shares_of_clones(s.clones),
         f"a confinement of {s.confinement}": s.confinement > 0 and math.isfinite(s.confinement),
     }
     for found, holds in problems.items():
@@ -137,13 +168,20 @@ def _known_genetics(genetics: Mapping[str, int]) -> bool:
     return all(name in allowed and value in allowed[name] for name, value in genetics.items())
 
 
+def shares_of_clones(shares: Sequence[float]) -> bool:
+    """Whether these are the shares of 24 clones: none negative, their sum 1."""
+    return len(shares) == CLONES and min(shares) >= 0 and abs(sum(shares) - 1) <= CLONE_TOLERANCE
+
+
 def found(founding: Founding) -> tuple[Cells, Traits]:
-    """The first cells of a colony, neuroblasts before Schwann cells, identities from 1."""
+    """The first cells of a colony, neuroblasts before Schwann cells, identities from 1; clone by clone."""
     traits = traits_of(founding)
     neuroblasts, schwann, all_schwann_live = counts_of(founding, traits.schwann_fraction)
+    clones = clones_of(founding, neuroblasts)
+    neuroblasts = len(clones)
     nb = STATE.new(neuroblasts, 1, NEUROBLAST)
     sc = STATE.new(schwann, 1 + neuroblasts, SCHWANN)
-    inherit_mutations(nb, founding)
+    inherit_mutations(nb, founding, clones)
     for cells in (nb, sc):
         place(cells, founding)
         start_cycle(cells, founding)
@@ -165,7 +203,9 @@ def traits_of(founding: Founding) -> Traits:
         histology, founding.surroundings.gradiff, founding.run_draw("init.theta_branch"),
         (SCHWANN_BY_GRADE, SCHWANN_NODULAR, SCHWANN_BY_HISTOLOGY),
     )  # fmt: skip
-    fraction = low + (high - low) * founding.run_draw("init.theta")
+    fraction = founding.surroundings.schwann_fraction
+    if fraction is None:
+        fraction = low + (high - low) * founding.run_draw("init.theta")
     known = {name: founding.surroundings.genetics.get(name, 0) == 1 for name in MUTATIONS}
     telomeres = _telomere_class(
         known["ALT"] or known["ATRX_inact"],
@@ -210,16 +250,63 @@ def counts_of(founding: Founding, schwann_fraction: float) -> tuple[int, int, bo
     return math.ceil(cells * sum(fractions[:3]) / c), max(by_fraction, least), by_fraction <= least
 
 
-def inherit_mutations(cells: Cells, founding: Founding) -> None:
-    """Mutations of each neuroblast (unknown ones drawn), and what follows: activities, telomerase, ALT."""
-    genetics, switches = founding.surroundings.genetics, founding.switches
+def clones_of(founding: Founding, neuroblasts: int) -> NDArray[np.int64]:
+    """The clone of each neuroblast, 1..24, or 0 without clones.
+
+    The study rounds the cells of each clone down, so that a few are lost; all other versions lose none.
+    """
+    shares = np.array(founding.surroundings.clones)
+    if not len(shares):
+        return np.zeros(neuroblasts, np.int64)
+    if founding.is_study:
+        counts = np.floor(neuroblasts * shares + ROUNDING).astype(int)
+    else:
+        ends = np.rint(neuroblasts * np.cumsum(shares) / shares.sum()).astype(int)
+        counts = np.diff(ends, prepend=0)
+    return np.repeat(np.arange(1, CLONES + 1), counts)
+
+
+def inherit_mutations(cells: Cells, founding: Founding, clones: NDArray[np.int64]) -> None:
+    """Mutations of each neuroblast, and what follows: activities, telomerase, ALT (which the study's clones lack)."""
+    by_clone = bool(founding.surroundings.clones)
+    if by_clone:
+        mutate_clones(cells, clones)
+    else:
+        mutate_as_stated(cells, founding)
+    express(cells, founding)
+    if by_clone:
+        cells["p53_fn"][(clones // 3) % 2 == 0] = 0.0
+    cells["telo"] = cells["MYCN_amp"] | cells["TERT_rarngm"]
+    if by_clone and founding.is_study:
+        return
+    if founding.class_by_cell:
+        cells["ALT"] |= cells["ATRX_inact"]
+    elif founding.surroundings.genetics.get("ATRX_inact", 0) == 1:
+        cells["ALT"] = True
+
+
+def mutate_clones(cells: Cells, clones: NDArray[np.int64]) -> None:
+    """Clones 7 to 12 have MYCN amplified, 13 to 18 TERT rearranged, 19 to 24 ATRX inactivated; of each three in a row,
+    one has ALK amplified or activated and one another RAS mutation.
+    """
+    for place, name in enumerate(("MYCN_amp", "TERT_rarngm", "ATRX_inact"), start=1):
+        cells[name] = (clones - 1) // 6 == place
+    cells["ALK"] = np.array([2, 0, 1])[clones % 3]
+
+
+def mutate_as_stated(cells: Cells, founding: Founding) -> None:
+    """The mutations of the input; an unknown one is drawn for each cell."""
     for name in MUTATIONS:
-        stated = genetics.get(name, 0)
+        stated = founding.surroundings.genetics.get(name, 0)
         if stated < 0:
             drawn = founding.cell_draws(f"init.mut.{name}", cells)
             cells[name] = _integers(drawn, 0, 2) if name == "ALK" else drawn < 0.5
         else:
             cells[name] = stated
+
+
+def express(cells: Cells, founding: Founding) -> None:
+    """Activities by genotype; a negative one is drawn for each cell."""
     amplified, alk = cells["MYCN_amp"].astype(int), cells["ALK"].astype(int)
     for name in ACTIVITIES:
         if name in founding.gene_table:
@@ -229,11 +316,6 @@ def inherit_mutations(cells: Cells, founding: Founding) -> None:
                 len(cells), founding.parameters.table[name].value if name in founding.parameters.table else 1.0
             )
         cells[name] = np.where(activity < 0, founding.cell_draws(f"init.fn.{name}", cells), activity)
-    cells["telo"] = cells["MYCN_amp"] | cells["TERT_rarngm"]
-    if switches.unknown_mutations == "cell_level":
-        cells["ALT"] |= cells["ATRX_inact"]
-    elif genetics.get("ATRX_inact", 0) == 1:
-        cells["ALT"] = True
 
 
 def place(cells: Cells, founding: Founding) -> None:
@@ -313,7 +395,8 @@ def _exchanged(name: str, swap: Mapping[str, str]) -> str:
 
 def _draw_fresh(name: str, cells: Cells, founding: Founding, traits: Traits) -> None:
     if name == "sc_telomere_length":
-        cells["telo_count"] = _integers(founding.cell_draws("init.telo", cells), *SCHWANN_TELOMERES)
+        limits = SCHWANN_TELOMERES_STUDY if founding.is_study else SCHWANN_TELOMERES
+        cells["telo_count"] = _integers(founding.cell_draws("init.telo", cells), *limits)
     elif name == "nb_telomere_length":
         _draw_telomeres(cells, founding, traits)
     elif name == "extent_of_differentiation":
@@ -322,15 +405,19 @@ def _draw_fresh(name: str, cells: Cells, founding: Founding, traits: Traits) -> 
 
 def _draw_telomeres(cells: Cells, founding: Founding, traits: Traits) -> None:
     classes = np.full(len(cells), traits.telomere_class)
-    if founding.switches.unknown_mutations == "cell_level":
+    if founding.class_by_cell:
         alternative = cells["ALT"] | cells["ATRX_inact"]
         telomerase = cells["MYCN_amp"] | cells["TERT_rarngm"]
         classes = _telomere_class(alternative, telomerase, founding.run_draw("init.telo_class"))
-    limits = np.array([(0, 0), *(TELOMERES_BY_CLASS[number] for number in (1, 2, 3))])[classes]
+    by_class = TELOMERES_BY_CLASS_STUDY if founding.is_study else TELOMERES_BY_CLASS
+    limits = np.array([(0, 0), *(by_class[number] for number in (1, 2, 3))])[classes]
     cells["telo_count"] = _integers(founding.cell_draws("init.telo", cells), limits[:, 0], limits[:, 1])
 
 
 def _draw_differentiation(cells: Cells, founding: Founding, traits: Traits) -> None:
+    if founding.surroundings.differentiation is not None:
+        cells["degdiff"] = founding.surroundings.differentiation
+        return
     tables = (DIFFERENTIATION_BY_GRADE, DIFFERENTIATION_NODULAR, DIFFERENTIATION_BY_HISTOLOGY)
     branches = np.digitize(founding.cell_draws("init.degdiff_branch", cells), NODULAR_BRANCHES)
     representative = (0.0, NODULAR_BRANCHES[0], NODULAR_BRANCHES[1])

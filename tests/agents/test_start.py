@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from oncoscale.agents.cell import Cells
-from oncoscale.agents.colony import Surroundings
+from oncoscale.agents.colony import DrugWindow, Surroundings
 from oncoscale.agents.modes import switches
 from oncoscale.agents.neuroblast import NEUROBLAST, SCHWANN
 from oncoscale.agents.parameters import numbers_of, parameter_set, radii_of
@@ -181,6 +181,9 @@ def test_same_seed_same_cells_other_seed_others() -> None:
         {"volume": 0.0}, {"oxygen": 1.2}, {"oxygen": float("nan")}, {"composition": (0.7, 0.4, 0, 0, 0, 0)},
         {"composition": (0.0,) * 6}, {"histology": 7}, {"gradiff": 3}, {"genetics": {"MYCN": 1}},
         {"genetics": {"ALK": 3}}, {"moments": {"telomeres": (1, 1)}}, {"confinement": 0.0}, {"clock": -1},
+        {"schwann_fraction": 1.1}, {"schwann_fraction": float("nan")}, {"differentiation": -0.1},
+        {"clones": (0.5, 0.5)}, {"clones": (1 / 23,) * 24}, {"clones": (-0.1, 1.1, *(0.0,) * 22)},
+        {"drugs": (DrugWindow(3, 2, (0, 0, 0, 0, 0, 0)),)}, {"drugs": (DrugWindow(0, 2, (0, 0, 0, 2, 0, 0)),)},
     ],
 )  # fmt: skip
 def test_impossible_surroundings_are_refused(change: dict[str, Any]) -> None:
