@@ -35,13 +35,17 @@ from .voxels import VOXEL_VOLUME, Grid, span_of
 
 @dataclass(frozen=True)
 class StoredColony:
-    """Cells between two loops: everything that a later loop needs and nothing that depends on the engine."""
+    """Cells between two loops: everything that a later loop needs and nothing that depends on the engine.
+
+    radii  µm by completed hours of the cycle
+    """
 
     cells: Cells
     next_identity: int
     volume: float
     matrix: Grid
     traits: Traits
+    radii: NDArray[np.float64]
 
 
 def settle(
@@ -206,7 +210,9 @@ def _stored(colony: LivingColony, ratio: float) -> StoredColony:
     """
     grown = ratio if np.isfinite(ratio) and ratio > 0 else 1.0
     volume = (2 * colony.half_edge) ** 3 * 1e-9 * grown
-    return StoredColony(colony.cells.copy(), colony.next_identity, volume, colony.matrix.copy(), colony.traits)
+    return StoredColony(
+        colony.cells.copy(), colony.next_identity, volume, colony.matrix.copy(), colony.traits, colony.radii
+    )
 
 
 def _extra(colony: LivingColony, ratios: tuple[float, float]) -> dict[str, Any]:

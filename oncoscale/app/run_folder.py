@@ -6,6 +6,7 @@
     tissue.vtkhdf                     the tissue at every day: moving mesh, oxygen, cells, stress, who stands for whom
     mesh.vtkhdf                       the mesh of day 0, with the means of the maps that its elements see
     cells/populations.csv             cells of each class in the chosen elements, hour by hour
+    cells/element-N.vtkhdf            the cells themselves, at the end of each step in which the element was chosen
     maps/                             the quantitative maps as NIfTI, with the tumour's label image
     images/background.nii.gz          the patient's own image around the tumour
     contours/contour-day-NNN.nii.gz   the predicted tumour on the images' grid (and .dcm where the images are DICOM)
@@ -42,6 +43,7 @@ from ..sim.start import element_maps
 from ..sim.state import TissueState
 from .background import Background
 from .report import Provenance
+from .trajectory import write_stored_cells
 
 NOBODY = -1
 """Stands for an element without cells of its own, and for every element on the last day."""
@@ -81,6 +83,7 @@ def write_run(
     write_mesh(folder / "mesh.vtkhdf", mesh, means)
     write_tissue(folder / "tissue.vtkhdf", forecast)
     write_populations(folder / "cells" / "populations.csv", forecast.steps)
+    write_stored_cells(folder / "cells", forecast.states)
     write_maps(quantified, folder / "maps")
     if background is not None:
         write_nifti(folder / "images" / "background.nii.gz", background.grid, background.values)

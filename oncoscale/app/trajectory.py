@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ..agents.cell import Cells
 from ..agents.checkpoint import FolderCheckpoints, file_name, read_sealed, write_sealed
 from ..agents.colony import CLASSES
+from ..agents.ground import StoredColony
 from ..agents.living import LivingColony
 from ..agents.neuroblast import NEUROBLAST, SCHWANN
 from ..agents.observe import counts_of, moments_of
@@ -29,6 +32,7 @@ from ..agents.start import MOMENTS
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..core.files import written_whole
 from ..meshing.write import VERSION
+from ..sim.state import TissueState
 
 KINDS = {"NB": NEUROBLAST, "SC": SCHWANN}
 MOMENT_UNITS = {"telo_count": "telomere units", "degdiff": "1", "necro_signal": "signals", "apop_signal": "signals"}
@@ -91,16 +95,18 @@ def _means(colony: LivingColony, cells: NDArray[Any]) -> Iterator[float]:
         yield float(values.mean()) if len(cells) else np.nan
 
 
-def snapshot(colony: LivingColony) -> dict[str, NDArray[Any]]:
-    """Places of the cells in µm from the colony's centre, and what is shown of each."""
-    cells = colony.cells
+def snapshot(cells: Cells, radii: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Places of the cells in µm from their colony's centre, and what is shown of each.
+
+    radii  µm by completed hours of the cycle
+    """
     shown = {name: _slim(cells[name]) for name in SHOWN if name in (cells.dtype.names or ())}
     return {
         "points": np.column_stack([cells["x"], cells["y"], cells["z"]]).astype(np.float32),
         "identity": cells["identity"].astype(np.uint32),
         "kind": cells["kind"].astype(np.uint8),
         "class": np.where(cells["apop"], 1, np.where(cells["necro"], 2, 0)).astype(np.uint8),
-        "radius": colony.radii[cells["cycle"]].astype(np.float32),
+        "radius": radii[cells["cycle"]].astype(np.float32),
         **shown,
     }
 
@@ -142,7 +148,7 @@ class Recorder:
         if self.is_due(name, hour) and hour not in self._rows[name]:
             self._rows[name][hour] = row_of(colony)
             if self.parts is not None:
-                write_sealed(self._part(colony, hour), snapshot(colony))
+                write_sealed(self._part(colony, hour), snapshot(colony.cells, colony.radii))
                 self._parts[name][hour] = self._part(colony, hour)
         if self.kept and hour and hour % self.kept.every == 0:
             hours = sorted(self._rows[name])
@@ -218,6 +224,25 @@ def write_trajectory(path: Path, parts: Mapping[int, Path]) -> None:
             for start, part in zip(starts, parts.values(), strict=True):
                 for name, values in read_sealed(part).items():
                     _put(file, places[name] + start * values.strides[0], values)
+
+
+def write_stored_cells(folder: Path, states: Sequence[TissueState]) -> list[Path]:
+    """The stored cells of each element of a forecast, one file an element, one step each day that it had cells."""
+    written = []
+    with TemporaryDirectory(prefix=".cells.part-", dir=folder) as beside:
+        for element in sorted({element for state in states for element in state.colonies}):
+            parts = {}
+            for state in states:
+                stored = state.colonies.get(element)
+                if isinstance(stored, StoredColony):
+                    hour = round(24 * state.day)
+                    parts[hour] = Path(beside) / f"{element}-{hour}"
+                    write_sealed(parts[hour], snapshot(stored.cells, stored.radii))
+            if not parts:
+                continue
+            written.append(folder / f"element-{element}.vtkhdf")
+            write_trajectory(written[-1], parts)
+    return written
 
 
 def _put(file: Any, place: int, values: NDArray[Any]) -> None:
