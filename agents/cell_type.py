@@ -28,7 +28,7 @@ NAMES = ("neuroblastoma", "spheroid")
 """Modules of this package that declare a type of cell as CELLS."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CellType:
     """A model of cells.
 
