@@ -7,6 +7,7 @@ its own variables (``neuroblast.STATE``, ``spheroid.STATE``).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,7 +80,7 @@ class State:
 
     def new(self, count: int, first_identity: int, kind: int) -> Cells:
         """``count`` cells with the declared start values and ascending identities."""
-        cells = np.zeros(count, self.record)
+        cells = np.zeros(ROOM * count, self.record)[:count]
         self._start(cells, self.variables, first_identity)
         cells["kind"] = kind
         return cells
@@ -90,16 +91,48 @@ class State:
         self._start(daughters, (v for v in self.variables if not v.inherited), first_identity)
         return daughters
 
-    def joined(self, cells: Cells, kept: NDArray[np.bool_], daughters: Cells) -> Cells:
-        """The kept cells and then the daughters (moved as whole records)."""
-        whole = np.dtype((np.void, self.record.itemsize))
-        return np.concatenate([cells.view(whole)[kept], daughters.view(whole)]).view(self.record)
-
     @staticmethod
     def _start(cells: Cells, variables: Iterable[Variable], first_identity: int) -> None:
         for variable in variables:
             cells[variable.name] = variable.start
         cells["identity"] = np.arange(first_identity, first_identity + len(cells))
+
+
+ROOM = 2
+"""Cells that an array has room for, per cell. Memory that was never written takes no room itself."""
+
+AT_ONCE = 1 << 14
+"""Cells that are moved at once."""
+
+OUR_OWN = 3
+"""References to an array that only one view looks at: the view's, and two while they are counted."""
+
+
+def close_up(cells: Cells, kept: NDArray[np.bool_]) -> int:
+    """Move the kept cells to the front of their own array, in their order; returns how many they are."""
+    whole, filled = cells.view(np.dtype((np.void, cells.dtype.itemsize))), 0
+    for start in range(0, len(cells), AT_ONCE):
+        chosen = whole[start : start + AT_ONCE][kept[start : start + AT_ONCE]]
+        whole[filled : filled + len(chosen)] = chosen
+        filled += len(chosen)
+    return filled
+
+
+def lengthened(cells: Cells, count: int) -> Cells:
+    """The cells and room behind them, or fewer of them, ``count`` in all: in their own memory if it is large enough
+    and no other view looks at it, so that there are no two copies of a large colony.
+    """
+    if count <= len(cells):
+        return cells[:count]
+    memory = cells.base
+    if isinstance(memory, np.ndarray) and memory.dtype == cells.dtype:
+        begins_there = memory.ctypes.data == cells.ctypes.data
+        if begins_there and len(memory) >= count and sys.getrefcount(memory) <= OUR_OWN:
+            return memory[:count]
+    del memory
+    larger = np.zeros(ROOM * count, cells.dtype)
+    larger[: len(cells)] = cells
+    return larger[:count]
 
 
 @compiled

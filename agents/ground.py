@@ -210,9 +210,7 @@ def _stored(colony: LivingColony, ratio: float) -> StoredColony:
     """
     grown = ratio if np.isfinite(ratio) and ratio > 0 else 1.0
     volume = (2 * colony.half_edge) ** 3 * 1e-9 * grown
-    return StoredColony(
-        colony.cells.copy(), colony.next_identity, volume, colony.matrix.copy(), colony.traits, colony.radii
-    )
+    return StoredColony(colony.cells, colony.next_identity, volume, colony.matrix.copy(), colony.traits, colony.radii)
 
 
 def _extra(colony: LivingColony, ratios: tuple[float, float]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import CellFault
-from .cell import DIVIDES, REMOVED, STAYS, Cells
+from .cell import DIVIDES, REMOVED, STAYS, Cells, close_up, lengthened
 from .colony import DrugWindow
 from .modes import Switches
 from .observe import counts_of
@@ -176,4 +176,6 @@ def renew(colony: LivingColony) -> None:
         daughters[axis] = mothers[axis] + distance * mothers[f"axis_{axis}"]
     colony.births += np.bincount(mothers["kind"], minlength=2)
     colony.cleared += counts_of(cells[removed])
-    colony.cells = colony.cell_type.state.joined(cells, ~removed, daughters)
+    held = close_up(cells, ~removed)
+    colony.cells = lengthened(cells, held + len(daughters))
+    colony.cells[held:] = daughters

@@ -108,7 +108,9 @@ def moved(
 
 @compiled
 def strength_of(neighbours: int, mobile: Any, p: Any) -> Any:
-    """How far a push moves a cell, in µm per µm of overlap, before matrix slows it."""
+    """How far a push moves a cell, in µm per µm of overlap, before matrix slows it: dt k1 / mu, and k_locom times as
+    far for a mobile cell with more than N_neighbours cells (itself counted) in its contact radius.
+    """
     free = p.dt * p.k1 / p.mu
     if mobile and neighbours > p.N_neighbours:
         return free * p.k_locom
@@ -117,7 +119,9 @@ def strength_of(neighbours: int, mobile: Any, p: Any) -> Any:
 
 @compiled
 def settled(iteration: int, cells: int, most_neighbours: int, most_overlap: float, p: Any) -> Any:
-    """Whether relaxation stops after this iteration (the first one never stops it)."""
+    """Whether relaxation stops after this iteration, the first one excepted: when no cell has more than N_neighbours
+    in its contact radius, or no sum of overlaps reaches overlap_enough R_cell, or after iterations_enough iterations.
+    """
     if iteration < 1:
         return False
     if cells < 2 or most_neighbours <= p.N_neighbours or iteration > p.iterations_enough:

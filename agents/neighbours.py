@@ -16,15 +16,24 @@ from numpy.typing import NDArray
 from .mechanics import Rows
 from .rule import compiled
 
-Lists = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]
-"""order: (cells,) place in identity order of the cell in each slot; first: (cells + 1,) start of each slot's list;
-others: slots of the neighbours."""
+Lists = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+"""first: start of each slot's list, and the end of the last; others: slots of the neighbours. Unsigned, because
+compiled code asks of every signed place whether it counts from the end."""
 
-MOST_BINS_PER_CELL = 8
+MOST_BINS_PER_CELL = 2
+
+SHARE_WITHIN_REACH = 0.2
+"""Room for lists, of the cells in 27 bins: a ball of their edge fills 0.155 of them; more room is made if needed."""
 
 
 @compiled
-def bins_of(rows: Rows, edge: float) -> tuple[float, Any, Any, Any]:
+def reach_of(rows: Rows, contact: float, search: float, skin: float) -> Any:
+    """The largest distance between two cells of a list, µm."""
+    return max(contact, min(2.0 * rows[:, 3].max(), search)) + skin
+
+
+@compiled
+def bins_of(rows: Rows, edge: float) -> tuple[float, Any, Any]:
     """Bin edge (at least ``edge``), least corner and number of bins on each axis; few bins for cells far apart."""
     low = np.empty(3)
     size = np.empty(3)
@@ -36,125 +45,174 @@ def bins_of(rows: Rows, edge: float) -> tuple[float, Any, Any, Any]:
         for axis in range(3):
             bins[axis] = int(min(size[axis] / edge, 1e6)) + 1
         if bins[0] * bins[1] * bins[2] <= MOST_BINS_PER_CELL * len(rows) + 27:
-            return edge, low, size, bins
+            return edge, low, bins
         edge *= 1.5
 
 
 @compiled
-def neighbour_lists(rows: Rows, contact: float, search: float, skin: float) -> Lists:
-    """Neighbour lists of all cells; rows are in the order of identity.
+def sort_into_bins(rows: Rows, slots: Rows, edge: float, low: Any, bins: Any) -> tuple[Any, Any]:
+    """Slots run over the cells in the order of their bins (x fastest), then of identity: neighbours lie near each
+    other in memory.
 
-    Slots run over the cells in the order of their bins, so that neighbours lie near each other in memory. Two cells
-    are listed when they are closer than the larger of ``contact`` and the sum of their radii (at most ``search``),
-    plus ``skin``.
+    rows     of all cells, in the order of identity
+    slots    receives them in the order of slots
+    returns  first slot of each bin and the end of the last; place in the order of identity of the cell in each slot
     """
-    n = len(rows)
-    reach = max(contact, min(2.0 * rows[:, 3].max(), search)) + skin
-    edge, low, _, bins = bins_of(rows, reach)
-    start, order = sort_into_bins(rows, edge, low, bins)
-    slots = rows[order]
-    first = np.empty(n + 1, np.int64)
-    others = np.empty(16 * n + 64, np.int32)
-    ranges = np.empty((9, 2), np.int64)
-    filled = 0
-    for bin_number in range(len(start) - 1):
-        if start[bin_number] == start[bin_number + 1]:
-            continue
-        candidates = slots_around(bin_number, start, bins, ranges)
-        for slot in range(start[bin_number], start[bin_number + 1]):
-            first[slot] = filled
-            others = with_room(others, filled, candidates)
-            filled = list_neighbours(slot, slots, ranges, reach, contact, search, skin, others, filled)
-            sort_by_identity(others, first[slot], filled, order)
-    first[n] = filled
-    return order, first, others
-
-
-@compiled
-def sort_into_bins(rows: Rows, edge: float, low: Any, bins: Any) -> tuple[Any, Any]:
-    """First slot of each bin (x fastest), and the cells in the order of bins, then identity."""
-    n = len(rows)
-    bin_of = np.empty(n, np.int64)
-    start = np.zeros(bins[0] * bins[1] * bins[2] + 1, np.int64)
+    n, count = len(rows), bins[0] * bins[1] * bins[2]
+    bin_of = np.empty(n, np.int32)
+    start = np.zeros(count + 2, np.int32)
     for i in range(n):
         a = min(int((rows[i, 0] - low[0]) / edge), bins[0] - 1)
         b = min(int((rows[i, 1] - low[1]) / edge), bins[1] - 1)
         c = min(int((rows[i, 2] - low[2]) / edge), bins[2] - 1)
         bin_of[i] = a + bins[0] * (b + bins[1] * c)
-        start[bin_of[i] + 1] += 1
-    for k in range(len(start) - 1):
-        start[k + 1] += start[k]
-    order = np.empty(n, np.int32)
-    filled = start[:-1].copy()
+        start[bin_of[i] + 2] += 1
+    for k in range(count):
+        start[k + 2] += start[k + 1]
+    order = np.empty(n, np.uint32)
     for i in range(n):
-        order[filled[bin_of[i]]] = i
-        filled[bin_of[i]] += 1
-    return start, order
+        slot = start[bin_of[i] + 1]
+        start[bin_of[i] + 1] += 1
+        order[slot] = i
+        for column in range(4):
+            slots[slot, column] = rows[i, column]
+    return start[: count + 1], order
 
 
 @compiled
-def slots_around(bin_number: int, start: Any, bins: Any, ranges: NDArray[np.int64]) -> int:
+def put_home(rows: Rows, order: Any, slots: Rows) -> None:
+    """Rows back into the order of identity."""
+    for slot in range(len(order)):
+        for column in range(4):
+            rows[order[slot], column] = slots[slot, column]
+
+
+@compiled
+def neighbour_lists(
+    begin: int, end: int, slots: Rows, order: Any, start: Any, bins: Any, contact: float, search: float, skin: float
+) -> Lists:  # fmt: skip
+    """Neighbour lists of the slots ``begin`` to ``end``.
+
+    Two cells are listed when they are closer than the larger of ``contact`` and the sum of their radii (at most
+    ``search``), plus ``skin``.
+    """
+    ranges = np.empty((9, 2), np.uint64)
+    first_bin, last_bin = bins_between(begin, end, start)
+    most, total = candidates_of(begin, end, first_bin, last_bin, start, bins, ranges)
+    first = np.empty(end - begin + 1, np.uint32)
+    others = np.empty(int(SHARE_WITHIN_REACH * total) + most, np.uint32)
+    near, keys = np.empty(most + 1, np.uint32), np.empty(most + 1, np.uint32)
+    filled = np.uint64(0)
+    for number in range(first_bin, last_bin):
+        if start[number] < start[number + 1]:
+            slots_around(number, start, bins, ranges)
+        for slot in range(max(start[number], begin), min(start[number + 1], end)):
+            first[slot - begin] = filled
+            found = find_neighbours(slot, slots, ranges, contact, search, skin, near)
+            others = with_room(others, filled, found)
+            list_by_identity(near, found, order, keys, others, filled)
+            filled += found
+    first[end - begin] = filled
+    return first, others
+
+
+@compiled
+def bins_between(begin: int, end: int, start: Any) -> tuple[Any, Any]:
+    """The bins that hold the slots ``begin`` to ``end``."""
+    return np.searchsorted(start, begin, side="right") - 1, np.searchsorted(start, end, side="left")
+
+
+@compiled
+def candidates_of(
+    begin: int, end: int, first_bin: Any, last_bin: Any, start: Any, bins: Any, ranges: NDArray[np.uint64]
+) -> tuple[int, int]:
+    """Cells in the bins around a slot: the most, and the sum over the slots ``begin`` to ``end``."""
+    most, total = 0, 0
+    for number in range(first_bin, last_bin):
+        here = min(start[number + 1], end) - max(start[number], begin)
+        if here > 0:
+            around = slots_around(number, start, bins, ranges)
+            most, total = max(most, around), total + here * around
+    return most, total
+
+
+@compiled
+def slots_around(number: int, start: Any, bins: Any, ranges: NDArray[np.uint64]) -> int:
     """Fill ``ranges`` with first and last slot of each of the nine rows of three bins along x around a bin.
 
     returns  cells in them
     """
-    a = bin_number % bins[0]
-    b = (bin_number // bins[0]) % bins[1]
-    c = bin_number // (bins[0] * bins[1])
+    a = number % bins[0]
+    b = (number // bins[0]) % bins[1]
+    c = number // (bins[0] * bins[1])
     total = 0
     for side in range(9):
         y, z = b + side % 3 - 1, c + side // 3 - 1
         ranges[side, 0] = ranges[side, 1] = 0
         if 0 <= y < bins[1] and 0 <= z < bins[2]:
             row = bins[0] * (y + bins[1] * z)
-            ranges[side, 0] = start[row + max(a - 1, 0)]
-            ranges[side, 1] = start[row + min(a + 1, bins[0] - 1) + 1]
-        total += ranges[side, 1] - ranges[side, 0]
+            left, right = start[row + max(a - 1, 0)], start[row + min(a + 1, bins[0] - 1) + 1]
+            ranges[side, 0], ranges[side, 1] = left, right
+            total += right - left
     return total
 
 
 @compiled
-def with_room(others: NDArray[np.int32], filled: int, wanted: int) -> NDArray[np.int32]:
+def find_neighbours(
+    slot: int, slots: Rows, ranges: NDArray[np.uint64], contact: float, search: float, skin: float,
+    near: NDArray[np.uint32],
+) -> Any:  # fmt: skip
+    """Write the neighbours of one slot to ``near``; returns how many. Every candidate is written, and the next one
+    over it if it is too far: that is faster than to ask.
+    """
+    x, y, z, radius = slots[slot, 0], slots[slot, 1], slots[slot, 2], slots[slot, 3]
+    found = np.uint64(0)
+    for side in range(9):
+        for other in range(ranges[side, 0], ranges[side, 1]):
+            dx, dy, dz = x - slots[other, 0], y - slots[other, 1], z - slots[other, 2]
+            within = max(contact, min(radius + slots[other, 3], search)) + skin
+            near[found] = other
+            found += np.uint64((dx * dx + dy * dy + dz * dz < within * within) & (other != slot))
+    return found
+
+
+@compiled
+def list_by_identity(
+    near: NDArray[np.uint32], found: Any, order: Any, keys: NDArray[np.uint32], others: NDArray[np.uint32], filled: Any
+) -> None:
+    """Write neighbours to a list in the order of their identity: each at the place that counts those before it."""
+    for k in range(found):
+        keys[k] = order[near[k]]
+    for k in range(found):
+        before = 0
+        for m in range(found):
+            before += keys[m] < keys[k]
+        others[filled + np.uint64(before)] = near[k]
+
+
+@compiled
+def with_room(others: NDArray[np.uint32], filled: Any, wanted: Any) -> NDArray[np.uint32]:
     """The array, larger by half if ``wanted`` more entries do not fit."""
     if filled + wanted <= len(others):
         return others
-    larger = np.empty(max(len(others) + len(others) // 2, filled + wanted), np.int32)
+    larger = np.empty(len(others) + len(others) // 2 + int(wanted), np.uint32)
     larger[:filled] = others[:filled]
     return larger
 
 
 @compiled
-def list_neighbours(
-    slot: int, slots: Rows, ranges: NDArray[np.int64], reach: float, contact: float, search: float, skin: float,
-    others: NDArray[np.int32], filled: int,
-) -> int:  # fmt: skip
-    """Append the neighbours of one slot; the caller made room."""
-    x, y, z, radius = slots[slot, 0], slots[slot, 1], slots[slot, 2], slots[slot, 3]
-    for side in range(9):
-        for other in range(ranges[side, 0], ranges[side, 1]):
-            dx, dy, dz = x - slots[other, 0], y - slots[other, 1], z - slots[other, 2]
-            squared = dx * dx + dy * dy + dz * dz
-            if squared < reach * reach and other != slot:
-                near = max(contact, min(radius + slots[other, 3], search)) + skin
-                if squared < near * near:
-                    others[filled] = other
-                    filled += 1
-    return filled
+def needs_rebuild(farthest_squared: float, slack: float, skin: float) -> bool:
+    """Whether two cells may have crossed the skin: the farthest has moved half of it since the lists were made.
+
+    slack  µm by which places at that time are known too badly
+    """
+    return 2.0 * (math.sqrt(farthest_squared) + slack) >= skin
 
 
-@compiled
-def sort_by_identity(others: NDArray[np.int32], first: int, last: int, order: Any) -> None:
-    """Insertion sort of one list by the identity order of its cells."""
-    for k in range(first + 1, last):
-        other = others[k]
-        place = k
-        while place > first and order[others[place - 1]] > order[other]:
-            others[place] = others[place - 1]
-            place -= 1
-        others[place] = other
+WIDEST = 6.0
+"""µm, of a skin."""
 
 
-@compiled
-def needs_rebuild(farthest_squared: float, skin: float) -> bool:
-    """Whether two cells may have crossed the skin: the farthest has moved half of it since the lists were made."""
-    return 2.0 * math.sqrt(farthest_squared) >= skin
+def next_skin(skin: float, lasted: int, lasted_before: int) -> float:
+    """A wider skin where two lists in a row lasted for one step only (crowded cells that swing to and fro)."""
+    return min(1.5 * skin, WIDEST) if max(lasted, lasted_before) < 2 and skin < WIDEST else skin

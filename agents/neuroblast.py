@@ -19,6 +19,11 @@ ACTIVITIES = (
 )  # fmt: skip
 """Probability that a gene's product is active when its regulators ask for it; constant in a cell's life."""
 
+BY_PARAMETER = ("MYCN_fn", "MAPK_RAS_fn", "p53_fn", "p73_fn", "HIF_fn")
+"""Activities that follow from parameters, genotype or a draw; all others are 1 in every cell, which single precision
+holds exactly.
+"""
+
 SPECIES = (
     "MYCN", "MAPK_RAS", "JAB1", "CHK1", "ID2", "IAP2", "HIF", "BNIP3", "VEGF", "p53", "p73", "p21", "p27", "Bcl2",
     "BAK", "CAS", "CDS1", "CDC25C",
@@ -31,11 +36,14 @@ STATE = State(
     (
         *BODY,
         Variable("degdiff", np.float64, "1", "degree of differentiation"),
-        *(Variable(name, np.float64, "1", f"activity of {name[:-3]}", 1.0) for name in ACTIVITIES),
-        Variable("telo_count", np.int32, "1", "telomere units, 0 to 60"),
-        Variable("apop_signal", np.int32, "1", "apoptotic signals gathered"),
-        Variable("necro_signal", np.int32, "1", "necrotic signals gathered"),
-        Variable("necro_critical", np.int32, "1", "necrotic signals that kill this cell"),
+        *(
+            Variable(name, np.float64 if name in BY_PARAMETER else np.float32, "1", f"activity of {name[:-3]}", 1.0)
+            for name in ACTIVITIES
+        ),
+        Variable("telo_count", np.int16, "1", "telomere units, 0 to 60"),
+        Variable("apop_signal", np.int16, "1", "apoptotic signals gathered"),
+        Variable("necro_signal", np.int16, "1", "necrotic signals gathered"),
+        Variable("necro_critical", np.int16, "1", "necrotic signals that kill this cell"),
         Variable("ALK", np.int8, "1", "0 wild type, 1 amplified or activated, 2 other RAS mutation"),
         Variable("ATP", np.bool_, "1", "whether energy suffices", 1),
         Variable("nutrient", np.bool_, "1", "whether nutrients suffice", 1),

@@ -81,6 +81,8 @@ class Key:
 
 LAST_HOUR = 2**31 - 1
 MOST_WINDOWS = 200
+LARGEST_MOMENT = 3000.0
+"""Of means and deviations: what is drawn around them must fit the cells' 16 bits."""
 
 KEYS: Mapping[str, Key] = {
     "V_tumour": Key(high=1e9, open_below=True),
@@ -90,7 +92,7 @@ KEYS: Mapping[str, Key] = {
     "gradiff": Key(high=2, whole=True),
     "histology_init": Key(high=6, whole=True),
     **{name: Key(-1, 2 if name == "ALK" else 1, whole=True) for name in MUTATIONS},
-    **{f"{name}_{moment}": Key(high=1e6) for name in MOMENTS for moment in ("mean", "sd")},
+    **{f"{name}_{moment}": Key(high=LARGEST_MOMENT) for name in MOMENTS for moment in ("mean", "sd")},
     "drug_effects": Key(high=1, length=-1),
     "start_effects": Key(high=LAST_HOUR, length=-1),
     "end_effects": Key(high=LAST_HOUR, length=-1),
@@ -115,9 +117,9 @@ CONFIG: Mapping[str, Key] = {
     "steps": Key(1, LAST_HOUR, whole=True),
 }
 
-BYTES_PER_CELL = 900
-"""Of memory at the peak of a run: the cells twice, their neighbour lists, and what one hour needs beside them. Measured
-with BYTES_PER_VOXEL: 0.52 GB for 513 thousand cells in 8 mm³."""
+BYTES_PER_CELL = 600
+"""Of memory at the peak of a run: about 400 as measured for a million cells (``benchmarks/speed/mechanics.py``), and
+half as much again for colonies that grow."""
 
 BYTES_PER_VOXEL = 200
 """Of memory at the peak of a run: counts, matrix, and oxygen with what its balance is solved in."""

@@ -62,6 +62,9 @@ CLONE_TOLERANCE = 1e-6
 
 NECROTIC_LIMITS = (3, 168)
 
+LARGEST_SIGNAL = 2**15
+"""What counters of a cell hold."""
+
 ROUNDING = 1e-9
 """Cells: what a product of exact shares may miss of a whole number."""
 
@@ -150,6 +153,7 @@ def checked(surroundings: Surroundings, name: str) -> Surroundings:
         "an effect of a drug outside 0..1": bool(np.all((effects >= 0) & (effects <= 1))),
         "a window of treatment that ends before it starts": all(window.start <= window.end for window in s.drugs),
         f"unknown moments among {sorted(s.moments)}": set(s.moments) <= set(MOMENTS),
+        "moments too large for a cell": all(abs(mean) + 8 * sd < LARGEST_SIGNAL for mean, sd in s.moments.values()),
         f"{s.cell_count} cells": 0 <= s.cell_count < 2**31,
         f"a Schwann fraction of {s.schwann_fraction}": s.schwann_fraction is None or 0 <= s.schwann_fraction <= 1,
         f"a differentiation of {s.differentiation}": s.differentiation is None or 0 <= s.differentiation <= 1,
@@ -179,19 +183,20 @@ def found(founding: Founding) -> tuple[Cells, Traits]:
     neuroblasts, schwann, all_schwann_live = counts_of(founding, traits.schwann_fraction)
     clones = clones_of(founding, neuroblasts)
     neuroblasts = len(clones)
-    nb = STATE.new(neuroblasts, 1, NEUROBLAST)
-    sc = STATE.new(schwann, 1 + neuroblasts, SCHWANN)
+    cells = STATE.new(neuroblasts + schwann, 1, NEUROBLAST)
+    nb, sc = cells[:neuroblasts], cells[neuroblasts:]
+    sc["kind"] = SCHWANN
     inherit_mutations(nb, founding, clones)
-    for cells in (nb, sc):
-        place(cells, founding)
-        start_cycle(cells, founding)
-        cells["necro_critical"] = _integers(founding.cell_draws("init.necro_critical", cells), *NECROTIC_LIMITS)
+    for some in (nb, sc):
+        place(some, founding)
+        start_cycle(some, founding)
+        some["necro_critical"] = _integers(founding.cell_draws("init.necro_critical", some), *NECROTIC_LIMITS)
     if founding.is_first:
         start_fresh(nb, sc, founding, traits)
     else:
         start_from_moments(nb, sc, founding, traits)
     decide_life(nb, sc, founding, all_schwann_live)
-    return np.concatenate([nb, sc]), traits
+    return cells, traits
 
 
 def traits_of(founding: Founding) -> Traits:

@@ -19,8 +19,8 @@ Progress = Callable[[int, int], None]
 """Called with colony-hours done and colony-hours in all."""
 
 Watch = Callable[[Any], None]
-"""Called with a living colony before its first hour and after each: look, do not touch. Colonies that run side by side
-are watched from their own threads."""
+"""Called with a living colony before its first hour and after each: look, do not touch, and copy what you keep, since
+its cells live on in the same memory. Colonies that run side by side are watched from their own threads."""
 
 
 class Checkpoints(Protocol):

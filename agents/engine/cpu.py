@@ -8,6 +8,7 @@ source of this package changes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,13 +21,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ...core import chance
+from ...core.errors import CellFault
 from ..cell import Cells
 from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
 from ..living import Census, LivingColony, empty_census, lost_cell
 from ..mechanics import Rows, moved, settled, strength_of
 from ..modes import Mode, Switches
-from ..neighbours import needs_rebuild, neighbour_lists
+from ..neighbours import Lists, bins_of, needs_rebuild, neighbour_lists, next_skin, put_home, reach_of, sort_into_bins
 from ..parameters import ParameterSet
 from ..voxels import Grid, count_cells, histograms, look_around
 from . import Checkpoints, Progress, Watch
@@ -37,28 +39,62 @@ from ._advance import ALONE, Parts, advance_all, available_threads
 class Loops:
     """The compiled loops over cells of one type.
 
-    places    (cells, 4) place and radius, in the order of identity
-    lists     neighbour lists of all cells
+    places    place and radius into rows, in the order of identity
+    sort      cells into slots
+    lists     neighbour lists of some slots
+    home      rows of the slots back into the order of identity
     step      one Jacobi step of some slots
     put_back  places, neighbours and overlaps of the slots to their cells
     count     cells into voxels
     act       the hour of some cells
     """
 
-    places: Callable[..., Rows]
+    places: Callable[..., None]
+    sort: Callable[..., Any]
     lists: Callable[..., Any]
+    home: Callable[..., None]
     step: Callable[..., tuple[int, float, float]]
     put_back: Callable[..., None]
     count: Callable[..., None]
     act: Callable[..., None]
 
 
+MOST_ENTRIES = 2**32 - 1
+"""Of the neighbour lists of one part."""
+
+WHOLE_HOUR = 1000
+"""More steps than an hour has."""
+
+ROUNDING = 2.0**-23
+"""Of a place in single precision, in its largest coordinate: half a unit in the last place on each of three axes, and
+some more.
+"""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Neighbour lists, and where the cells were when they were made.
+
+    order   (cells,) place in the order of identity of the cell in each slot
+    lists   by the first slot of each part: start of each slot's list, and the neighbours' slots
+    places  (cells, 3) µm, in single precision; ``slack`` µm is the most that this misses
+    mobile  (cells,) whether a crowded cell pushes harder
+    """
+
+    order: NDArray[np.uint32]
+    lists: Mapping[int, Lists]
+    places: NDArray[np.float32]
+    slack: float
+    mobile: NDArray[np.bool_]
+
+
 @cache
-def _sources() -> str:
-    """A digest of this package's sources and of the draws' one."""
+def _sources(modules: tuple[str, ...]) -> str:
+    """A digest of this package's sources, of the draws' one, and of the modules in which rules and laws stand."""
     package = Path(__file__).parents[1]
+    own = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
     digest = blake2b(digest_size=8)
-    for path in sorted([*package.rglob("*.py"), Path(chance.__file__)]):
+    for path in sorted({*package.rglob("*.py"), Path(chance.__file__), *(Path(file) for file in own if file)}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -71,32 +107,46 @@ def _kernel(function: Callable[..., Any]) -> Any:
 @cache
 def loops_of(cell_type: CellType) -> Loops:
     """The loops for cells of a type."""
-    return _loops(_sources(), cell_type.live, cell_type.push_on)
+    functions = (cell_type.live, cell_type.push_on, *(rule for hour in cell_type.each_hour for rule in hour))
+    modules = tuple(sorted({function.__module__ for function in functions}))
+    return _loops(_sources(modules), cell_type.live, cell_type.push_on)
 
 
 def _loops(sources: str, live: Any, push_on: Any) -> Loops:
     """What is passed is the closure of the loops, hence part of the key of their stored code."""
 
     @_kernel
-    def places(cells: Cells, radii: NDArray[np.float64]) -> Rows:
+    def places(cells: Cells, radii: NDArray[np.float64], rows: Rows) -> None:
         made_from = sources  # noqa: F841
-        rows = np.empty((len(cells), 4))
         for i in range(len(cells)):
             rows[i, 0], rows[i, 1], rows[i, 2] = cells[i].x, cells[i].y, cells[i].z
             rows[i, 3] = radii[cells[i].cycle]
-        return rows
 
     @_kernel
-    def lists(rows: Rows, contact: float, search: float, skin: float) -> Any:
+    def sort(rows: Rows, slots: Rows, contact: float, search: float, skin: float) -> Any:
         made_from = sources  # noqa: F841
-        return neighbour_lists(rows, contact, search, skin)
+        edge, low, bins = bins_of(rows, reach_of(rows, contact, search, skin))
+        start, order = sort_into_bins(rows, slots, edge, low, bins)
+        return order, start, bins
+
+    @_kernel
+    def lists(
+        begin: int, end: int, slots: Rows, order: Any, start: Any, bins: Any, contact: float, search: float, skin: float
+    ) -> Any:
+        made_from = sources  # noqa: F841
+        return neighbour_lists(begin, end, slots, order, start, bins, contact, search, skin)
+
+    @_kernel
+    def home(rows: Rows, order: Any, slots: Rows) -> None:
+        made_from = sources  # noqa: F841
+        put_home(rows, order, slots)
 
     @_kernel
     def step(
-        start: int, stop: int, here: Rows, there: Rows, listed: Rows, mobile: Any, first: Any, others: Any,
+        begin: int, end: int, here: Rows, there: Rows, listed: Any, mobile: Any, first: Any, others: Any,
         neighbours: Any, overlaps: Any, matrix: Grid, elsewhere: float, wall: float, numbers: Any,
     ) -> tuple[int, float, float]:  # fmt: skip
-        """Slots ``start`` to ``stop`` go from ``here`` to ``there``.
+        """Slots ``begin`` to ``end``, whose lists these are, go from ``here`` to ``there``.
 
         returns  most neighbours, largest overlap, square of the farthest move since the lists were made (infinite if
         a place is no number)
@@ -104,11 +154,11 @@ def _loops(sources: str, live: Any, push_on: Any) -> Loops:
         made_from = sources  # noqa: F841
         p = numbers[0]
         most_neighbours, most_overlap, farthest = 0, 0.0, 0.0
-        for slot in range(start, stop):
-            x, y, z, overlap, near = push_on(slot, here, others, first[slot], first[slot + 1], p)
+        for slot in range(begin, end):
+            x, y, z, overlap, near = push_on(slot, here, others, first[slot - begin], first[slot - begin + 1], p)
             strength = strength_of(near, mobile[slot], p)
             x, y, z = moved(slot, here, (x, y, z), strength, matrix, elsewhere, wall, p.displace)
-            there[slot, 0], there[slot, 1], there[slot, 2] = x, y, z
+            there[slot, 0], there[slot, 1], there[slot, 2], there[slot, 3] = x, y, z, here[slot, 3]
             neighbours[slot], overlaps[slot] = near, overlap
             most_neighbours, most_overlap = max(most_neighbours, near), max(most_overlap, overlap)
             dx, dy, dz = x - listed[slot, 0], y - listed[slot, 1], z - listed[slot, 2]
@@ -142,13 +192,13 @@ def _loops(sources: str, live: Any, push_on: Any) -> Loops:
             luck = (k0, k1, np.uint64(cell.identity), time)
             live(cell, luck, look_around(cell, by_voxel, oxygen), hour, p)
 
-    return Loops(places, lists, step, put_back, count, act)
+    return Loops(places, sort, lists, home, step, put_back, count, act)
 
 
 class CpuEngine:
     """Compiled for this processor.
 
-    skin  µm, of the neighbour lists; results do not depend on it
+    skin  µm, of the neighbour lists, wider where they do not last; results do not depend on it
     """
 
     name = "cpu"
@@ -181,29 +231,48 @@ class CpuEngine:
         if len(cells) == 0:
             return 0
         loops = loops_of(colony.cell_type)
-        rows = loops.places(cells, colony.radii)
-        if not np.isfinite(rows).all():
+        here, there = np.empty((len(cells), 4)), np.empty((len(cells), 4))
+        loops.places(cells, colony.radii, here)
+        if not np.isfinite(here).all():
             raise lost_cell(colony)
-        neighbours, overlaps = np.zeros(len(cells), np.int32), np.zeros(len(cells))
-        order, here = np.arange(len(cells)), rows
-        farthest, iteration = np.inf, 0
+        neighbours, overlaps = np.empty(len(cells), np.int32), np.empty(len(cells))
+        skin, lasted, lasted_before, iteration = self.skin, 0, WHOLE_HOUR, 0
+        listed = self._listed(colony, here, there, skin, parts)
+        here, there = there, here
         while True:
-            if needs_rebuild(farthest, self.skin):
-                rows[order] = here
-                order, first, others = loops.lists(rows, p.R_neighbours, p.R_search, self.skin)
-                here, there, listed, mobile = rows[order], rows[order], rows[order, :3], cells["mobile"][order]
-            moves = parts.over(len(cells), lambda start, stop: loops.step(
-                start, stop, here, there, listed, mobile, first, others, neighbours, overlaps,  # noqa: B023
-                colony.matrix, colony.elsewhere, colony.wall, colony.numbers))  # fmt: skip
+            moves = parts.over(len(cells), lambda begin, end: loops.step(
+                begin, end, here, there, listed.places, listed.mobile, *listed.lists[begin],  # noqa: B023
+                neighbours, overlaps, colony.matrix, colony.elsewhere, colony.wall, colony.numbers))  # fmt: skip
             most_neighbours, most_overlap, farthest = (max(column) for column in zip(*moves, strict=True))
             if not np.isfinite(farthest):
                 raise lost_cell(colony)
             here, there = there, here
             if settled(iteration, len(cells), most_neighbours, most_overlap, p):
                 break
-            iteration += 1
-        loops.put_back(cells, order, here, neighbours, overlaps)
+            iteration, lasted = iteration + 1, lasted + 1
+            if needs_rebuild(farthest, listed.slack, skin):
+                loops.home(there, listed.order, here)
+                del listed
+                skin, lasted, lasted_before = next_skin(skin, lasted, lasted_before), 0, lasted
+                listed = self._listed(colony, there, here, skin, parts)
+        loops.put_back(cells, listed.order, here, neighbours, overlaps)
         return iteration + 1
+
+    def _listed(self, colony: LivingColony, rows: Rows, slots: Rows, skin: float, parts: Parts) -> Listed:
+        """Lists of these rows, which ``slots`` receives in the order of slots."""
+        loops, p = loops_of(colony.cell_type), colony.numbers.view(np.recarray)[0]
+        order, start, bins = loops.sort(rows, slots, p.R_neighbours, p.R_search, skin)
+
+        def some(begin: int, end: int) -> tuple[int, Lists]:
+            return begin, loops.lists(begin, end, slots, order, start, bins, p.R_neighbours, p.R_search, skin)
+
+        lists = dict(parts.over(len(rows), some))
+        if max(len(others) for _, others in lists.values()) > MOST_ENTRIES:
+            raise CellFault(f"colony {colony.name!r} has too many neighbours in hour {colony.time}",
+                            f"lists of at most {MOST_ENTRIES} entries", "choose a smaller volume")  # fmt: skip
+        places = slots[:, :3].astype(np.float32)
+        slack = ROUNDING * float(max(places.max(), -places.min()))
+        return Listed(order, lists, places, slack, colony.cells["mobile"][order])
 
     def count(self, colony: LivingColony) -> Census:
         """Cells into voxels."""

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,9 +157,14 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--hours", type=int, default=336)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    json.dump(measure(chosen.cells, chosen.hours, chosen.pairs), sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    record = measure(chosen.cells, chosen.hours, chosen.pairs)
+    text = json.dumps(record, indent=1) + "\n"
+    sys.stdout.write(text)
+    if chosen.out:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        (chosen.out / f"{record['name']}.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

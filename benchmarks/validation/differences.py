@@ -1,12 +1,14 @@
 """How much each difference between the modes matters: every switch set otherwise, alone, on reference cases.
 
-    python benchmarks/validation/differences.py [--seeds 4] [--out FOLDER] [--effects agents/effects.json]
+    python benchmarks/validation/differences.py [--seeds 4] [--only SWITCH …] [--out FOLDER]
+        [--effects agents/effects.json]
 
 Each run is made twice with the same seed and the same named draws, in mode ``corrected`` and with one switch set
 otherwise, so what differs is due to the switch. Cases are inputs of the reference runs in which the switch can act, and
-made from them: two steps one after the other (``twice``), unknown mutations (``unknown``), overridden parameters
-(``recalibrated``). One JSON record goes to standard output; ``--effects`` also writes what ``oncoscale explain
-neuroblastoma --differences`` prints. Means over seeds, standard error of the paired difference.
+made from them (``HOW``): two steps one after the other, unknown mutations, overridden parameters, few cells. One JSON
+record goes to standard output; ``--effects`` also writes what ``oncoscale explain neuroblastoma --differences`` prints.
+Means over seeds, standard error of the paired difference. ``--only`` measures some switches anew and keeps the others
+as they stand in that file.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from oncoscale.agents.colony import Colony, ColonyOutcome
 from oncoscale.agents.engine import engine
 from oncoscale.agents.modes import Switches, switches
 from oncoscale.agents.neuroblast import MUTATIONS
-from oncoscale.agents.primage import Element, read_element
+from oncoscale.agents.parameters import parameter_set
+from oncoscale.agents.primage import WIRE, Element, read_element
 
 QUANTITIES = {
     "living neuroblasts": lambda outcome: float(outcome.counts[-1][0]),
@@ -38,13 +41,31 @@ QUANTITIES = {
 
 RECALIBRATED = {"MYCN_fn11": 0.6, "MAPK_RAS_fn01": 0.5, "nbapop_jux": 0.06, "nbdiff_jux": 0.01}
 
+HOW: Mapping[str, str] = {
+    "twice": "two steps, the second from what the first left",
+    "unknown": "all mutations unknown",
+    "recalibrated": "with " + ", ".join(f"{name} = {value:g}" for name, value in RECALIBRATED.items()),
+    "sparse": "but 0.6 mm³ of cellularity 0.04",
+    "differentiated": "extent of differentiation 0.8 ± 0.3",
+    "short": "telomeres of neuroblasts 20 ± 5 units",
+}
+"""How a reference case may be changed, in words."""
+
+CHANGED: Mapping[str, Mapping[str, Any]] = {
+    "unknown": dict.fromkeys(MUTATIONS, -1),
+    "sparse": {"V_tumour": 0.6, "cellularity": [0.04, 0, 0, 0, 0, 0]},
+    "differentiated": {"extent_of_differentiation_mean": 0.8, "extent_of_differentiation_sd": 0.3},
+    "short": {"nb_telomere_length_mean": 20, "nb_telomere_length_sd": 5},
+}
+"""What that changes in the input."""
+
 
 @dataclass(frozen=True)
 class Case:
     """One reference case, and how it is changed.
 
     base   beginning of the input's name
-    how    "" as it is, or twice, unknown, recalibrated
+    how    words of HOW, none where it is run as it is
     given  switches set in both runs (a switch that another one hides)
     """
 
@@ -66,18 +87,18 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "initial_counts": (Case("F01"), Case("F06"), Case("L06")),
     "signal_carryover": (Case("F01", "twice", MOMENTS), Case("F04", "twice", MOMENTS)),
     "chemo_clock": (Case("L07"), Case("P00")),
-    "ecm_expand": (Case("F01"), Case("F13")),
-    "ecm_cap": (Case("F01"), Case("F13")),
+    "ecm_expand": (Case("F01"), Case("L09")),
+    "ecm_cap": (Case("F01"), Case("F13"), Case("F01", "sparse")),
     "volume_observable": (Case("F01"), Case("F04"), Case("L06")),
     "derived_params": (Case("F01"), Case("F01", "recalibrated")),
     "vasc_counts": (Case("F01"), Case("F04")),
     "ang_trigger": (Case("F01"), Case("F04")),
     "time_scaling": (Case("F01"),),
     "division_direction": (Case("F01"), Case("L05")),
-    "degdiff_range": (Case("F13", "twice", MOMENTS), Case("L05")),
+    "degdiff_range": (Case("F13", "twice", MOMENTS), Case("L05", "differentiated twice", MOMENTS)),
     "dead_at_start": (Case("L06"), Case("P00")),
     "histology_scope": (Case("F16", "twice", MOMENTS),),
-    "unknown_mutations": (Case("F01", "unknown"),),
+    "unknown_mutations": (Case("F01", "unknown"), Case("L05", "unknown short")),
     "loop_state": (Case("F01", "twice"), Case("F15", "twice")),
     "radius_law": (Case("F01"), Case("L05")),
     "initial_cycle": (Case("F01"), Case("L05")),
@@ -102,7 +123,7 @@ class Runner:
         """What the case does at the end of its last step."""
         element = self._element(base, how, chosen, seed)
         first = _advance(element, element.colony, chosen)
-        if how != "twice":
+        if "twice" not in how.split():
             return first
         before = element.colony.surroundings
         then = replace(
@@ -120,10 +141,10 @@ class Runner:
         (path,) = self.inputs.glob(f"{base}*.json")
         document = json.loads(path.read_text(encoding="utf-8"))
         document["config"]["seed"] = seed
-        if how == "unknown":
-            document["config"]["environment"].update(dict.fromkeys(MUTATIONS, -1))
+        for word in how.split():
+            document["config"]["environment"].update(CHANGED.get(word, {}))
         element = read_element(document, base, chosen)
-        if how == "recalibrated":
+        if "recalibrated" in how.split():
             return replace(element, parameters=element.parameters.with_values(RECALIBRATED))
         return element
 
@@ -171,25 +192,64 @@ def _relative(before: np.ndarray, after: np.ndarray) -> dict[str, float] | None:
     }
 
 
-def measure(inputs: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """The record."""
+def measure(inputs: Path, seeds: Sequence[int], only: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The record.
+
+    only   switches to measure (none: all, and all at once)
+    known  an earlier record of the same seeds, for the others
+    """
     runner = Runner(inputs)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {name: {} for name, _ in alternatives()}
     for name, value in alternatives():
+        if only and name not in only:
+            found[name][value] = known["switches"][name][value]
+            continue
         print(f"{name}={value}", file=sys.stderr)
-        rows = [effect(runner, case, switches("corrected", **{**case.given, name: value}), seeds)
-                for case in CASES[name]]  # fmt: skip
-        found.setdefault(name, {})[value] = rows
-    together = [effect(runner, case, switches("parity"), seeds) for case in TOGETHER]
+        found[name][value] = [
+            effect(runner, case, switches("corrected", **{**case.given, name: value}), seeds) for case in CASES[name]
+        ]
+    together = known["parity"] if only else [effect(runner, case, switches("parity"), seeds) for case in TOGETHER]
     return {
         "name": "differences",
         "unit": "relative change at the end of the run (336 h, or two such steps) by one switch set otherwise",
-        "parameters_version": "13.9.4",
+        "parameters_version": parameter_set().version,
+        "parameters": {name: parameter.value for name, parameter in parameter_set().table.items()},
         "seeds": list(seeds),
+        "cases": described(inputs),
         "switches": found,
         "parity": together,
         "versions": {name: version(name) for name in ("oncoscale", "numpy", "numba")},
     }
+
+
+def described(inputs: Path) -> dict[str, str]:
+    """Every case in words."""
+    cases = sorted({case.name: case for case in (*TOGETHER, *sum(CASES.values(), ()))}.items())
+    return {name: words_of(case, environment_of(inputs, case.base)) for name, case in cases}
+
+
+def environment_of(inputs: Path, base: str) -> dict[str, Any]:
+    """The input of a case, as given."""
+    (path,) = inputs.glob(f"{base}*.json")
+    environment: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["config"]["environment"]
+    return environment
+
+
+def words_of(case: Case, given: Mapping[str, Any]) -> str:
+    """What is particular to a case."""
+    cellularity = ", ".join(f"{name} {value:g}" for name, value in zip(WIRE, given["cellularity"]) if value)
+    words = [
+        "at diagnosis" if given["orchestrator_time"] == 0 else f"from hour {given['orchestrator_time']} on",
+        f"{given['V_tumour']:g} mm³", f"oxygen {given['O2']:g}", cellularity,
+        *(f"{name} {given[name]}" for name in MUTATIONS if given[name]),
+        *(f"{name} {given[name]}" for name in ("histology_init", "gradiff") if given[name]),
+    ]  # fmt: skip
+    if any(given["drug_effects"]):
+        windows = zip(given["start_effects"], given["end_effects"])
+        words.append("drug in hours " + " and ".join(f"{start} to {end}" for start, end in windows))
+    words += [HOW[word] for word in case.how.split()]
+    words += [f"both runs with {name}={value}" for name, value in case.given.items()]
+    return "; ".join(words)
 
 
 def draw(path: Path, made: Mapping[str, Any]) -> None:
@@ -230,13 +290,22 @@ def main() -> int:
     data = Path(__file__).parents[2].parent / "shared" / "data"
     parser.add_argument("--data", type=Path, default=data, help="folder of reference data")
     parser.add_argument("--seeds", type=int, default=4, help="pairs of runs")
+    parser.add_argument("--only", nargs="+", default=(), choices=sorted(CASES), help="measure only these switches anew")
     parser.add_argument("--out", type=Path, help="folder for differences.json and .png")
     parser.add_argument("--effects", type=Path, help="file that `explain --differences` reads")
     arguments = parser.parse_args()
     inputs = arguments.data / "primage-abm" / "reference" / "inputs"
     if not inputs.is_dir():
         sys.exit(f"no reference inputs at {inputs}: name the folder of reference data with --data")
-    made = measure(inputs, range(1, arguments.seeds + 1))
+    seeds = list(range(1, arguments.seeds + 1))
+    known: Mapping[str, Any] = {}
+    if arguments.only:
+        if arguments.effects is None or not arguments.effects.is_file():
+            parser.error("--only needs the earlier record: name it with --effects")
+        known = json.loads(arguments.effects.read_text(encoding="utf-8"))
+        if known["seeds"] != seeds:
+            parser.error(f"the earlier record has seeds {known['seeds']}: ask for as many with --seeds")
+    made = measure(inputs, seeds, arguments.only, known)
     text = json.dumps(made, indent=1) + "\n"
     if arguments.effects is not None:
         arguments.effects.write_text(text, encoding="utf-8")

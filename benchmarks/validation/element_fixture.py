@@ -67,11 +67,10 @@ def run(document: Mapping[str, Any], volume: float, seed: int, threads: int) -> 
         [given], mode="parity", version="13.9.0", threads=threads, progress=progress if volume > 10 else None
     )
     return {
-        "volume_mm3": volume,
         "seed": seed,
         "output": output,
         "counts": outcome.counts.tolist(),
-        "cell_iterations": outcome.extra["cell_iterations"],
+        "extra": {name: value for name, value in outcome.extra.items() if not name.startswith("hourly")},
         "wall_s": time.time() - wall,
         "cpu_s": time.process_time() - cpu,
         "peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
@@ -129,7 +128,8 @@ def record_of(raws: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
             {
                 "cells_at_start": int(np.sum(raw["counts"][0])),
                 "cells_at_end": int(np.sum(raw["counts"][-1])),
-                **{name: raw[name] for name in ("cpu_s", "wall_s", "peak_rss_bytes", "cell_iterations")},
+                **{name: raw[name] for name in ("cpu_s", "wall_s", "peak_rss_bytes")},
+                "cell_iterations": raw["extra"]["cell_iterations"],
             }
             for raw in raws
         ],
@@ -188,9 +188,9 @@ def main() -> int:
         if given.keep is not None:
             given.keep.mkdir(parents=True, exist_ok=True)
             for raw in raws:
-                name = f"element_fixture_{raw['volume_mm3']:g}_{raw['seed']}.json"
+                name = f"element_fixture_{given.volume:g}_{raw['seed']}.json"
                 (given.keep / name).write_text(json.dumps(raw), encoding="utf-8")
-    volume = float(raws[0]["volume_mm3"])
+    volume = float(raws[0]["extra"]["cube_edge_mm"] ** 3)
     record = record_of(raws, compare(raws, shipped, volume), volume)
     text = json.dumps(record, indent=1) + "\n"
     if given.out is not None:

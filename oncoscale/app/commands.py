@@ -135,6 +135,7 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> None:
 def explain(tumour: str | None, *, differences: bool = False) -> Result:
     """What a disease model rests on, tissue and cells, or the names of those there are."""
     from ..agents import explain as cells
+    from ..agents.parameters import TABLE
     from ..core.assumptions import assumptions_of
     from ..sim.forecasting import assumptions
     from ..sim.treatments.chemotherapy import PARAMETERS
@@ -155,9 +156,11 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         "maps_mean": meaning,
         "parameters": [_parameter(parameter) for parameter in parameters],
         "rules": [asdict(rule) for rule in cells.rules()],
+        "around_the_rules": cells.chapters_as_data(),
+        "parameters_of_cells": {name: _parameter(parameter) for name, parameter in TABLE.items()},
         "assumed_of_cells": list(cells.assumptions()),
         "assumed_elsewhere": elsewhere,
-        **({"differences": [asdict(one) for one in cells.differences()]} if differences else {}),
+        **(cells.differences_as_data() if differences else {}),
     }
     lines = [
         f"{disease.name}: {disease.disease} of the {disease.species}",
@@ -173,7 +176,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         "",
         cells.explain(with_differences=differences),
     ]
-    return Result(content, "\n".join(lines))
+    return Result(content, "\n".join(cells.wrapped_all("\n".join(lines).split("\n"))))
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oncoscale.agents import cell
+from oncoscale.agents import living as agents_living
+from oncoscale.agents.cell import DIVIDES, REMOVED
 from oncoscale.agents.colony import Colony, ColonyOutcome, DrugWindow, Surroundings
-from oncoscale.agents.engine import engine
+from oncoscale.agents.engine import _advance, cpu, engine
 from oncoscale.agents.engine.cpu import CpuEngine
 from oncoscale.agents.ground import drug_at
+from oncoscale.agents.living import LivingColony, renew
 from oncoscale.agents.modes import switches
 from oncoscale.agents.neuroblast import STATE
+from oncoscale.agents.neuroblastoma import CELLS
+from oncoscale.agents.parameters import parameter_set
 from oncoscale.core import registry
 from oncoscale.core.errors import CellFault, ConfigurationRejected
 
@@ -190,3 +196,78 @@ def test_a_fault_in_one_colony_stops_the_others(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(runner, "relax", failing)
     with pytest.raises(CellFault, match=r"cell 1 in colony 'element-3' is not finite in hour 2"):
         runner.advance(several(), hours=5, seed=1, threads=2)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_threads_that_share_a_colony_change_nothing(threads: int) -> None:
+    """A colony of several parts: its lists, steps and hours in 2, 3 or 8 of them give the bits of one."""
+    large = colony(volume=0.16, composition=(0.6, 0, 0, 0, 0, 0))
+    one, shared = (
+        engine("cpu").advance([large], hours=2, seed=7, threads=number, parameters=BUSY)[0] for number in (1, threads)
+    )
+    assert one.cell_count > 2 * _advance.LEAST_PART
+    same(one, shared)
+
+
+@pytest.mark.parametrize("skin", [0.4, 3.0, 8.0])
+def test_small_parts_skins_order_and_batch_change_nothing(skin: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of a few cells, of which some lie alone and some share a bin: the same bits for any skin and batch."""
+    colonies = several()
+    by_name = {outcome.name: outcome for outcome in engine("cpu").advance(colonies, hours=20, seed=5, threads=1,
+                                                                          parameters=BUSY)}  # fmt: skip
+    monkeypatch.setattr(_advance, "LEAST_PART", 7)
+    for threads, chosen in ((2, colonies[4:5]), (3, colonies[:1]), (8, [colonies[n] for n in (5, 1)])):
+        for outcome in CpuEngine(skin).advance(chosen, hours=20, seed=5, threads=threads, parameters=BUSY):
+            same(outcome, by_name[outcome.name])
+
+
+def settled(**changes: Any) -> LivingColony:
+    given = colony(**changes)
+    return CELLS.settled(given, seed=1, switches=switches("corrected"), parameters=parameter_set())
+
+
+def test_kept_cells_close_up_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moved a few at a time, the kept cells are those that a mask chooses, for any pattern of gaps."""
+    monkeypatch.setattr(cell, "AT_ONCE", 4)
+    rng = np.random.default_rng(1)
+    for count, share in ((0, 0.5), (1, 0.0), (4, 1.0), (9, 0.5), (50, 0.1), (50, 0.9)):
+        cells = STATE.new(count, 1, 0)
+        cells["x"], kept = rng.normal(size=count), rng.random(count) < share
+        expected = cells[kept]
+        held = cell.close_up(cells, kept)
+        assert held == len(expected)
+        assert np.array_equal(cells[:held], expected)
+
+
+def test_a_growing_colony_stays_in_its_memory_unless_somebody_looks() -> None:
+    """Births and removals move no large array while there is room; memory that another view looks at is
+    left.
+    """
+    living = settled()
+    living.cells = STATE.new(40, 1, 0)
+    address = living.cells.ctypes.data
+    for looked_at in (False, True):
+        living.cells["fate"][::8] = DIVIDES
+        living.cells["fate"][1::16] = REMOVED
+        kept = living.cells[living.cells["fate"] != REMOVED]["identity"]
+        onlooker = living.cells[:3] if looked_at else None
+        first_daughter = living.next_identity
+        renew(living)
+        born = living.next_identity - first_daughter
+        assert (living.cells.ctypes.data == address) is not looked_at
+        assert living.cells["identity"].tolist() == [*kept, *range(first_daughter, living.next_identity)]
+        assert len(kept) + born == len(living.cells)
+        assert onlooker is None or onlooker.base is not living.cells.base
+
+
+def test_limits_are_named_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identities and entries of lists are counted in 32 bits: beyond that the colony is refused, never wrapped."""
+    living = settled()
+    living.cells["fate"][:3] = DIVIDES
+    with monkeypatch.context() as patch:
+        patch.setattr(agents_living, "LARGEST_IDENTITY", len(living.cells) + 2)
+        with pytest.raises(CellFault, match="identities"):
+            renew(living)
+    monkeypatch.setattr(cpu, "MOST_ENTRIES", 10)
+    with pytest.raises(CellFault, match="too many neighbours in hour 0"):
+        CpuEngine().relax(settled())

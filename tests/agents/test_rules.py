@@ -19,7 +19,6 @@ from oncoscale.agents.behaviours.cycle import cycle_schwann
 from oncoscale.agents.behaviours.death import signal_neuroblast_apoptosis
 from oncoscale.agents.behaviours.stress import feel_oxygen
 from oncoscale.agents.cell import REMOVED
-from oncoscale.agents.explain import differences, explain, rules
 from oncoscale.agents.modes import switches
 from oncoscale.agents.neuroblast import NEUROBLAST, SCHWANN, SPECIES, STATE
 from oncoscale.agents.neuroblastoma import each_hour
@@ -233,19 +232,3 @@ def test_daughters_inherit_all_but_the_listed() -> None:
             assert np.all(daughters[variable.name] == variable.start), variable.name
     assert daughters["identity"].tolist() == [77, 78, 79, 80]
     assert STATE.record.itemsize <= 400
-
-
-def test_explanation_is_made_from_the_rules() -> None:
-    """Every rule of both hours, every switch and every parameter with its source is in the text."""
-    text = explain(with_differences=True)
-    for behaviour in {*each_hour[0], *each_hour[1]}:
-        assert behaviour.__name__ in text
-    for name, parameter in TABLE.items():
-        assert name in text
-        assert parameter.source in text
-    assert all(difference.wrong in text for difference in differences())
-    by_name = {explained.name: explained for explained in rules()}
-    assert by_name["feel_oxygen"].parameters == ("C50_necro", "Cs_O2")
-    assert by_name["signal_schwann_apoptosis"].draws == ("sc.apop_pathway", "sc.apop_decay")
-    used = {name for explained in rules() for name in explained.draws}
-    assert used == {name for name in rule.DRAWS.values() if not name.startswith("init.")}
