@@ -6,7 +6,8 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import oncoscale
-from oncoscale.agents.explain import differences_text, explain
+from oncoscale.agents.effects import differences_lines
+from oncoscale.agents.explain import explain, wrapped_all
 
 project = "oncoscale"
 author = "The oncoscale developers"
@@ -29,4 +30,4 @@ autodoc_typehints = "description"
 generated = Path(__file__).parent / "_generated"
 generated.mkdir(exist_ok=True)
 (generated / "neuroblastoma.txt").write_text(explain(), encoding="utf-8")
-(generated / "differences.txt").write_text(differences_text(), encoding="utf-8")
+(generated / "differences.txt").write_text("\n".join(wrapped_all(differences_lines())) + "\n", encoding="utf-8")
