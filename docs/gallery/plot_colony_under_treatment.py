@@ -9,6 +9,8 @@ is treated for four days. What the treatment does can then be read cell by cell:
 # %%
 # Surroundings are plain numbers: what an element of the tumour hands to its cells. The drug switches off CHK1, JAB1,
 # MYCN and telomerase with the probabilities of a first course of rapid COJEC, here from day 2 to day 6.
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -19,15 +21,7 @@ course = DrugWindow(start=48, end=144, effects=(0.6027, 0.6027, 0.0, 0.6027, 0.6
 plain = Surroundings(
     volume=0.02, oxygen=0.3, composition=(0.6, 0, 0, 0, 0, 0), genetics={"MYCN_amp": 1}, histology=0, gradiff=1
 )
-treated = Surroundings(
-    volume=0.02,
-    oxygen=0.3,
-    composition=(0.6, 0, 0, 0, 0, 0),
-    genetics={"MYCN_amp": 1},
-    histology=0,
-    gradiff=1,
-    drugs=(course,),
-)
+treated = replace(plain, drugs=(course,))
 colonies = [Colony("left alone", plain, domain="twins"), Colony("treated", treated, domain="twins")]
 
 # %%
