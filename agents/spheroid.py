@@ -2,7 +2,7 @@
 
 The second type of cell, simpler than neuroblasts, made of the same parts: a declared state, rules, a law of contact and
 a ground. Cells cycle where there is nutrient enough, are arrested where there is less, die where there is too little
-for too long, and their remains vanish slowly. Nutrient diffuses in from the medium, which the living cells use up.
+for too long, and their remains shrink to nothing. Nutrient diffuses in from the medium, which living cells use up.
 
 The layers (cycling rim, arrested shell, necrotic core) are those of Greenspan 1972, doi 10.1002/sapm1972514317, and of
 the spheroids measured by Browning et al. 2021, doi 10.7554/eLife.73020; the balance of nutrient is that of Grimes et
@@ -23,9 +23,8 @@ from scipy.linalg import solve_banded
 from ..core import chance as named
 from ..core.errors import CellFault, ConfigurationRejected
 from ..core.quantity import Parameter
-from .behaviours.death import be_cleared
 from .behaviours.division import direction_on_sphere, lay_daughter
-from .cell import BODY, Cells, State, Variable, flags, living
+from .cell import BODY, REMOVED, Cells, State, Variable, flags, living
 from .cell_type import CellType
 from .colony import Colony, ColonyOutcome
 from .living import Census, LivingColony
@@ -62,9 +61,10 @@ TABLE: Mapping[str, Parameter] = {
     "diffusivity": Parameter(2000.0, "micrometer^2/second", "of nutrient in tissue", GRIMES, (1500.0, 2500.0)),
     "half": Parameter(0.01, "1", "nutrient at which uptake is half its maximum", SHAPE, (0.001, 0.05), True),
     "arrest": Parameter(0.5, "1", "nutrient below which a cell is arrested", MODEL, (0.05, 0.9)),
-    "death": Parameter(0.05, "1", "nutrient below which a cell starves", MODEL, (0.005, 0.5)),
-    "endurance": Parameter(24.0, "hour", "of starving that kills", SHAPE, (6.0, 72.0), True),
-    "P_lysis": Parameter(0.005, "1/hour", "chance of a dead cell's remains to vanish", MODEL, (0.0005, 0.05)),
+    "death": Parameter(0.05, "1", "nutrient below which a cell starves", MODEL, (0.005, 0.6)),
+    "endurance": Parameter(24.0, "hour", "of starving that kills", MODEL, (6.0, 96.0)),
+    "P_lysis": Parameter(
+        0.08, "1/hour", "chance of a dead cell's remains to lose a tenth of a full cell's volume", MODEL, (0.01, 0.5)),
     "depletion": Parameter(
         4e5, "day", "cell-days of living cells that bring the medium's nutrient to 1/e",
         "ASSUMED: medium is used up in proportion to what is left", (5e4, 1e7), True),
@@ -73,8 +73,9 @@ TABLE: Mapping[str, Parameter] = {
     "R_cell": Parameter(9.0, "micrometer", "radius of a cell at the start of its cycle", SHAPE, (6.0, 10.0), True),
     "adhesion": Parameter(1.0, "1", "pull across a gap, per push of as much overlap", SHAPE, (0.0, 2.0), True),
     "adhesion_reach": Parameter(0.35, "1", "gap at which pull ends, per sum of radii", SHAPE, (0.0, 0.4), True),
+    "closing": Parameter(0.2, "1/hour", "of the room below a cell that is closed in an hour", SHAPE, (0.05, 1.0), True),
     "R_neighbours": Parameter(30.0, "micrometer", "reach of contacts", SHAPE),
-    "N_neighbours": Parameter(1000.0, "1", "no cell is crowded", SHAPE),
+    "N_neighbours": Parameter(0.0, "1", "every cell is crowded: mechanics goes on until cells are at rest", SHAPE),
     "R_search": Parameter(30.0, "micrometer", "distance beyond which cells do not touch", SHAPE),
     "displace": Parameter(2.0, "1", "reflection at a wall (there is none)", SHAPE),
     "k1": Parameter(2.2e-3, "newton/meter", "stiffness of a contact", "Pathmanathan 2009", (1e-3, 5e-3)),
@@ -87,12 +88,15 @@ TABLE: Mapping[str, Parameter] = {
 
 NUMBERS = np.dtype([(name, np.float64) for name in (*TABLE, "daughter_distance")], align=True)
 
-(ADVANCE,) = draws("spheroid.advance")
+ADVANCE, LYSIS = draws("spheroid.advance", "spheroid.lysis")
 PLACES = ("spheroid.x", "spheroid.y", "spheroid.z", "spheroid.phase")
 draws(*PLACES)
 
 SHELL = 10.0
 """µm: thickness of the shells on which nutrient is balanced."""
+
+REMAINS = 10
+"""Steps in which a full cell's remains shrink to nothing: so the room that they leave is closed as it opens."""
 
 
 @rule(source=MODEL)
@@ -100,7 +104,19 @@ def starve(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None
     """Hours with too little nutrient add up and kill; hours with enough undo them one by one."""
     if living(cell):
         cell.starved = cell.starved + 1 if cell.nutrient < p.death else max(0, cell.starved - 1)
-        cell.necro = cell.starved >= p.endurance
+        if cell.starved >= p.endurance:
+            cell.necro = True
+            cell.cycle = int(p.stage_M) + 1 + int(0.5 * REMAINS * (1.0 - cell.cycle / p.stage_M))
+
+
+@rule(source=MODEL)
+def shrink(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
+    """The remains of a dead cell shrink step by step, from the volume with which it died, and vanish."""
+    if cell.necro and chance(luck, LYSIS, p.P_lysis):
+        if cell.cycle < p.stage_M + REMAINS:
+            cell.cycle += 1
+        else:
+            cell.fate = REMOVED
 
 
 @rule(source=MODEL)
@@ -119,7 +135,7 @@ def divide(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None
         lay_daughter(cell, direction_on_sphere(luck, cell.kind))
 
 
-SPHEROID_HOUR: tuple[Behaviour, ...] = (starve, cycle, be_cleared, divide)
+SPHEROID_HOUR: tuple[Behaviour, ...] = (starve, shrink, cycle, divide)
 each_hour = (SPHEROID_HOUR,)
 live = by_kind(each_hour, __name__, "live")
 
@@ -146,13 +162,16 @@ def parameters(values: Mapping[str, float] | None = None) -> ParameterSet:
 
 
 def radii_of(numbers: ParameterSet) -> Profile:
-    """(stage_M + 1,) radius in µm by completed hours of the cycle: volume grows evenly to twice."""
-    hour = np.arange(int(numbers["stage_M"]) + 1)
-    return np.asarray(numbers["R_cell"] * np.cbrt(numbers["grain"] * (1.0 + hour / numbers["stage_M"])))
+    """(stage_M + 1 + REMAINS,) radius in µm: by completed hours of the cycle, in which volume grows evenly to twice;
+    then that of remains, step by step.
+    """
+    grown = 1.0 + np.arange(int(numbers["stage_M"]) + 1) / numbers["stage_M"]
+    remains = 2.0 * (1.0 - np.arange(REMAINS) / REMAINS)
+    return np.asarray(numbers["R_cell"] * np.cbrt(numbers["grain"] * np.append(grown, remains)))
 
 
 PACKING = 0.74
-"""Share of a formed ball that its cells fill; decides only where they are laid before the first hour."""
+"""Share of a ball that its cells fill: where they are laid before the first hour, and below which room is closed."""
 
 
 def settle(
@@ -284,6 +303,7 @@ def prepare(colony: LivingColony, census: Census) -> tuple[NDArray[Any], Grid]:
     shared = np.zeros(1, HOUR)
     shared["medium"] = medium
     if len(cells):
+        close_room(cells, colony.radii, colony.parameters["closing"])
         r, radius = distances_of(cells), layers_of(cells, colony.radii).radius
         shells = max(4, round(radius / SHELL))
         place = np.minimum((r / radius * shells).astype(int), shells - 1)
@@ -296,6 +316,24 @@ def prepare(colony: LivingColony, census: Census) -> tuple[NDArray[Any], Grid]:
         colony.volumes.append((_ball(radius), _ball(radius)))
         colony.oxygens.append(float(cells["nutrient"].mean()))
     return shared, np.full(colony.matrix.shape, medium)
+
+
+def close_room(cells: Cells, radii: Profile, closing: float) -> None:
+    """Cells above an empty place sink towards the middle, by a part of what is missing below them.
+
+    ASSUMED: the tension of a spheroid's surface closes the room that remains leave; contacts alone leave a hollow.
+    """
+    axes = ("x", "y", "z")
+    where = np.column_stack([cells[axis] for axis in axes])
+    middle = where.mean(axis=0)
+    r = distances_of(cells)
+    order = np.argsort(r, kind="stable")
+    cubes = radii[cells["cycle"][order]] ** 3
+    filled = np.empty_like(r)
+    filled[order] = np.cbrt((np.cumsum(cubes) - 0.5 * cubes) / PACKING)
+    sunk = 1.0 - closing * np.maximum(r - filled, 0.0) / np.maximum(r, 1e-9)
+    for column, axis in enumerate(axes):
+        cells[axis] = middle[column] + sunk * (where[:, column] - middle[column])
 
 
 def _ball(radius: float) -> float:

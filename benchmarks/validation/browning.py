@@ -1,7 +1,7 @@
 """Spheroids of Browning et al. 2021: calibrated on one seeding, ready to predict others blind.
 
     python benchmarks/validation/browning.py                     check the stored posterior against its own seeding
-    python benchmarks/validation/browning.py calibrate [--runs 48 --more 24 --threads 1 --work FOLDER]
+    python benchmarks/validation/browning.py calibrate [--runs 56 --more 20 --waves 3 --threads 1 --work FOLDER]
     python benchmarks/validation/browning.py predict --seeding 2500 --out FOLDER [--samples 12]
     python benchmarks/validation/browning.py score --seeding 2500 --data AllConfocalData.csv --predicted FOLDER
     python benchmarks/validation/browning.py register
@@ -10,9 +10,10 @@ Melanoma line 983b, 5000 cells seeded [doi 10.7554/eLife.73020; data CC-BY 4.0].
 the radii of the arrested and of the necrotic region over it (phi, eta). Protocol and criteria: project specification,
 validation §1.4.
 
-``calibrate`` runs the ``spheroid`` cell type at points spread over the priors, then at points of a first posterior,
-fits a thin-plate spline through all of them, and samples the posterior under it (affine-invariant ensemble, Goodman and
-Weare 2010, doi 10.2140/camcos.2010.5.65). The error of the spline is part of the likelihood. The posterior is stored in
+``calibrate`` runs the ``spheroid`` cell type at points spread over the priors, then three times at points of the
+posterior so far, fits a thin-plate spline through all of them, and samples the posterior under it (affine-invariant
+ensemble, Goodman and Weare 2010, doi 10.2140/camcos.2010.5.65). The error of the spline is part of the likelihood. Runs
+that grow past all that was measured are given up and left out. The posterior is stored in
 benchmarks/results/browning_posterior.json with the hash of the data. ``predict`` changes the number of seeded cells and
 nothing else, runs the cells themselves (not the spline) at samples of the posterior, and writes days 3 to 24 with 90 %
 bands beside two free baselines. ``register`` prints the hash to be written down before the data of other seedings are
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 from scipy.stats import qmc
 
+from oncoscale.agents import spheroid
 from oncoscale.agents.colony import Colony, Surroundings
 from oncoscale.agents.engine import engine
 from oncoscale.agents.living import LivingColony
@@ -55,11 +57,12 @@ OBSERVABLES = ("R", "phi", "eta")
 
 PRIORS: Mapping[str, tuple[float, float, bool]] = {
     "P_cycle": (0.35, 0.75, False),
-    "uptake": (14.0, 40.0, True),
+    "uptake": (8.0, 35.0, True),
     "arrest": (0.20, 0.80, False),
-    "death": (0.01, 0.30, False),
-    "P_lysis": (0.002, 0.03, True),
-    "depletion": (1.5e5, 3e6, True),
+    "death": (0.02, 0.60, False),
+    "endurance": (12.0, 96.0, True),
+    "P_lysis": (0.01, 0.15, True),
+    "depletion": (2e5, 4e6, True),
     "seeded": (0.50, 0.90, False),
 }
 """Uniform between two values; where marked, in the logarithm. The other parameters keep their declared values."""
@@ -113,7 +116,7 @@ def simulate(values: Mapping[str, float], seeding: int, seed: int = 1) -> Array:
     hours = {round(24 * (day - FORMED)): place for place, day in enumerate(DAYS)}
 
     def watch(colony: LivingColony) -> None:
-        if len(colony.cells) * GRAIN > MOST_CELLS * seeding:
+        if len(colony.cells) * GRAIN > MOST_CELLS * max(seeding, SEEDING):
             raise Overgrown
         if colony.hour in hours and len(colony.cells):
             layers = layers_of(colony.cells, colony.radii)
@@ -129,8 +132,8 @@ def simulate(values: Mapping[str, float], seeding: int, seed: int = 1) -> Array:
 GRAIN = 4.0
 """Cells that one simulated cell stands for: makes a run four times as fast."""
 
-MOST_CELLS = 8
-"""Cells at which a run is given up, per seeded cell: several times the largest that were measured."""
+MOST_CELLS = 16
+"""Cells at which a run is given up, per seeded cell (at least as for SEEDING): past all that was measured."""
 
 
 class Overgrown(Exception):
@@ -166,7 +169,7 @@ def from_unit(points: Array) -> list[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Emulator:
-    """A spline through runs, at the days of the data, and its error at runs that it has not seen."""
+    """A spline through runs, at the days of the data, and its error at runs like the data that it has not seen."""
 
     spline: Any
     error: Array
@@ -179,15 +182,20 @@ class Emulator:
 SMOOTHING = 1e-3
 
 
-def emulator_of(points: Array, runs: Array, days: NDArray[np.int64]) -> Emulator:
-    """Fitted to runs (points, DAYS, 3); error by leaving out a fifth at a time."""
-    seen = runs[:, np.searchsorted(DAYS, days)].reshape(len(points), -1)
+def emulator_of(points: Array, runs: Array, daily: Daily) -> Emulator:
+    """Fitted to runs (points, DAYS, 3). Error by leaving out a fifth at a time, over the half of the runs that lies
+    nearest to the data: far from it runs differ much and the spline need not be good.
+    """
+    near = runs[:, np.searchsorted(DAYS, daily.days)]
+    misfit = (((near - daily.means) / spread_of(daily)) ** 2).sum(axis=(1, 2))
+    nearest = misfit <= np.median(misfit)
+    seen = near.reshape(len(points), -1)
     folds, missed = np.arange(len(points)) % 5, np.zeros_like(seen)
     for fold in range(5):
         rest = folds != fold
         missed[~rest] = RBFInterpolator(points[rest], seen[rest], smoothing=SMOOTHING)(points[~rest]) - seen[~rest]
-    error = np.sqrt((missed**2).mean(axis=0)).reshape(len(days), 3)
-    return Emulator(RBFInterpolator(points, seen, smoothing=SMOOTHING), error, days)
+    error = np.sqrt((missed[nearest] ** 2).mean(axis=0)).reshape(len(daily.days), 3)
+    return Emulator(RBFInterpolator(points, seen, smoothing=SMOOTHING), error, daily.days)
 
 
 def spread_of(daily: Daily, emulator: Emulator | None = None) -> Array:
@@ -224,16 +232,16 @@ def sample(emulator: Emulator, daily: Daily, seed: int) -> Array:
     return every[rng.choice(len(every), KEPT, replace=False)]
 
 
-def calibrate(daily: Daily, runs: int, more: int, threads: int, work: Path | None) -> dict[str, Any]:
+def calibrate(daily: Daily, runs: int, more: int, waves: int, threads: int, work: Path | None) -> dict[str, Any]:
     """The posterior's record."""
     kept = None if work is None else work / "browning_runs.json"
     points = qmc.LatinHypercube(len(PRIORS), rng=1).random(runs)
     seen = many(from_unit(points), SEEDING, threads, kept)
-    for wave in range(2):
+    for wave in range(waves + 1):
         whole = np.isfinite(seen).all(axis=(1, 2))
-        emulator = emulator_of(points[whole], seen[whole], daily.days)
-        if wave == 0:
-            further = sample(emulator, daily, 2)[:more]
+        emulator = emulator_of(points[whole], seen[whole], daily)
+        if wave < waves:
+            further = sample(emulator, daily, 10 + wave)[:more]
             points = np.concatenate([points, further])
             seen = np.concatenate([seen, many(from_unit(further), SEEDING, threads, kept)])
     posterior = sample(emulator, daily, 3)
@@ -244,7 +252,11 @@ def calibrate(daily: Daily, runs: int, more: int, threads: int, work: Path | Non
         "seeding": SEEDING,
         "data_sha256": daily.digest,
         "priors": {name: {"low": low, "high": high, "logarithmic": log} for name, (low, high, log) in PRIORS.items()},
-        "runs": {"spread over the priors": runs, "at the first posterior": more},
+        "runs": {
+            "spread over the priors": runs,
+            "at earlier posteriors": waves * more,
+            "given up, left out": int(len(whole) - whole.sum()),
+        },
         "error_of_the_spline": dict(zip(OBSERVABLES, emulator.error.mean(axis=0).tolist(), strict=True)),
         "quantiles": {
             name: dict(
@@ -282,8 +294,12 @@ def posterior_samples() -> list[dict[str, float]]:
 
 
 def registration() -> str:
-    """SHA-256 of priors and posterior samples: what must not change before a blind prediction is scored."""
-    return sha256(json.dumps([dict(PRIORS), posterior_samples()], sort_keys=True).encode()).hexdigest()
+    """SHA-256 of priors, posterior samples, declared parameters and the model's rules: what must not change before a
+    blind prediction is scored.
+    """
+    fixed = [GRAIN, FORMED, {name: parameter.value for name, parameter in spheroid.TABLE.items()}]
+    numbers = json.dumps([dict(PRIORS), posterior_samples(), fixed], sort_keys=True).encode()
+    return sha256(numbers + Path(spheroid.__file__).read_bytes()).hexdigest()
 
 
 def predict(seeding: int, samples: int, threads: int, daily: Daily) -> dict[str, Any]:
@@ -424,8 +440,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=shared / "AllConfocalData.csv", help="the authors' confocal table")
     parser.add_argument("--seeding", type=int, default=SEEDING, help="cells seeded")
     parser.add_argument("--samples", type=int, default=12, help="samples of the posterior that are run")
-    parser.add_argument("--runs", type=int, default=48, help="runs spread over the priors")
-    parser.add_argument("--more", type=int, default=24, help="runs at the first posterior")
+    parser.add_argument("--runs", type=int, default=56, help="runs spread over the priors")
+    parser.add_argument("--more", type=int, default=20, help="runs at the posterior, each time")
+    parser.add_argument("--waves", type=int, default=3, help="times that runs are added at the posterior so far")
     parser.add_argument("--threads", type=int, default=1, help="runs side by side")
     parser.add_argument("--work", type=Path, help="folder in which runs are kept")
     parser.add_argument("--predicted", type=Path, help="folder that predict wrote")
@@ -446,7 +463,7 @@ def main() -> int:
     if given.what == "calibrate":
         if given.work is not None:
             given.work.mkdir(parents=True, exist_ok=True)
-        record = calibrate(daily, given.runs, given.more, given.threads, given.work)
+        record = calibrate(daily, given.runs, given.more, given.waves, given.threads, given.work)
         (POSTERIOR if given.out is None else given.out / POSTERIOR.name).write_text(json.dumps(record, indent=1) + "\n")
         return _hand_over({name: value for name, value in record.items() if name != "samples"})
     if given.what == "predict":

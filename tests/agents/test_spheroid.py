@@ -12,7 +12,7 @@ from oncoscale.agents.colony import Colony, ColonyOutcome, Surroundings
 from oncoscale.agents.engine import engine
 from oncoscale.agents.engine.cpu import CpuEngine
 from oncoscale.agents.modes import switches
-from oncoscale.agents.spheroid import CELLS, STATE, layers_of, nutrient_profile, parameters, radii_of
+from oncoscale.agents.spheroid import CELLS, STATE, distances_of, layers_of, nutrient_profile, parameters, radii_of
 from oncoscale.core.errors import ConfigurationRejected
 
 PLENTY = {"uptake": 1e-9, "death": 0.0}
@@ -71,6 +71,32 @@ def test_layers_lie_in_their_order() -> None:
     assert np.median(r[cells["necro"]]) < np.median(r[alive & cells["arrested"]]) < np.median(r[~cells["arrested"]])
     assert outcome.extra["cleared"] > 0
     assert outcome.counts[-1].sum() == outcome.counts[0].sum() + outcome.extra["births"] - outcome.extra["cleared"]
+
+
+def test_no_hollow_is_left_where_remains_vanish() -> None:
+    """Cells and remains fill the core as densely as the ball was laid, also when most remains have vanished."""
+    kept: list[Any] = []
+    values = {"uptake": 40.0, "grain": 4.0, "P_lysis": 0.3, "endurance": 12.0}
+    (outcome,) = grown([ball(seeded=6000)], 192, values=values, watch=lambda living: kept.append(living.cells.copy()))
+    radii, cells = radii_of(parameters({"grain": 4.0})), kept[-1]
+    assert outcome.extra["cleared"] > 0.5 * len(cells)
+    inside = 0.6 * layers_of(cells, radii).radius
+    core = distances_of(cells) < inside
+    assert 0.5 < (radii[cells["cycle"]][core] ** 3).sum() / inside**3 < 1.0
+
+
+def test_remains_shrink_from_the_volume_of_the_dead_cell() -> None:
+    """A cell that starves keeps its volume to a tenth of a full cell's; its remains lose a tenth at a time."""
+    table = parameters({"endurance": 1.0, "P_lysis": 1.0})
+    radii, volumes = radii_of(table), []
+    lean = Colony("lean", Surroundings(volume=1.0, oxygen=0.0, composition=(1, 0, 0, 0, 0, 0), cell_count=1))
+    (outcome,) = grown([lean], 14, values={"endurance": 1.0, "P_lysis": 1.0},
+                       watch=lambda living: volumes.append((radii[living.cells["cycle"]] ** 3).sum()))  # fmt: skip
+    tenth = 0.1 * radii[int(table["stage_M"])] ** 3
+    left = [volume for volume in volumes[1:] if volume > 0]
+    assert abs(left[0] + tenth - volumes[0]) <= tenth
+    assert np.diff([*left, 0.0]) == pytest.approx(-tenth)
+    assert outcome.cell_count == 0
 
 
 def test_nothing_to_live_on_kills_every_cell() -> None:
