@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
@@ -100,7 +101,7 @@ def fingerprint(colony: LivingColony) -> str:
     kind = colony.cell_type
     decided = {
         "format": FORMAT,
-        "program": __version__,
+        "program": [__version__, digest_of_the_code()],
         "type": kind.name,
         "rules": [[getattr(rule, "__name__", "") for rule in rules] for rules in kind.each_hour],
         "state": [(variable.name, np.dtype(variable.kind).str) for variable in kind.state.variables],
@@ -116,6 +117,16 @@ def fingerprint(colony: LivingColony) -> str:
     digest = sha256(canonical_json(decided).encode())
     for values in (colony.numbers, colony.radii, colony.matrix, *_columns(colony.cells)):
         digest.update(str(values.shape).encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def digest_of_the_code() -> str:
+    """SHA-256 over the source of the cells: a rule edited between two runs makes another run."""
+    digest = sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -80,7 +80,12 @@ class Oxygenation:
 
 
 def first_hour(oxygen: float, cells: Population, switches: Switches, parameters: ParameterSet) -> Oxygenation:
-    """Oxygen as the tissue hands it over, and the supply that balances it."""
+    """Oxygen as the tissue hands it over, the same everywhere, and the supply that balances it.
+
+    Supply s is such that s (1 - o) equals the demand o / (o + half) of cells as dense as now, with half the relative
+    oxygen at which uptake is half its maximum. Oxygen is held as given where there is nothing to balance: no cells,
+    none or full oxygen, or ``o2_model=prescribed``. ``released`` takes supply as the uptake of all cells in this hour.
+    """
     if switches.o2_model == "released":
         supply, held = _released_uptake(cells.all_cells, cells.living.size, parameters), False
     else:
@@ -102,7 +107,12 @@ def first_hour(oxygen: float, cells: Population, switches: Switches, parameters:
 
 
 def next_hour(last: Oxygenation, cells: Population, switches: Switches, parameters: ParameterSet) -> Oxygenation:
-    """Oxygen of the next hour, from the vessels of the last and the living cells of this one."""
+    """Oxygen of the next hour, from the vessels of the last and the living cells of this one.
+
+    ``qss``: the balance of supply and demand, at once, with demand in proportion to the density of living cells, the
+    same everywhere. ``field``: the same balance with diffusion between voxels. ``released``: what was there, less
+    uptake, plus supply, clipped to 0 and 1. Held oxygen stays. Without living cells oxygen is full.
+    """
     now = grow_vessels(last, cells, switches, parameters)
     if switches.o2_model == "released":
         used = _released_uptake(cells.neuroblasts + cells.schwann, cells.living.size, parameters)
@@ -118,7 +128,11 @@ def next_hour(last: Oxygenation, cells: Population, switches: Switches, paramete
 
 
 def grow_vessels(last: Oxygenation, cells: Population, switches: Switches, parameters: ParameterSet) -> Oxygenation:
-    """Hours with more VEGF-expressing neuroblasts than living Schwann cells are signals; enough let supply catch up."""
+    """Hours with more VEGF-expressing neuroblasts than living Schwann cells are signals; enough let supply catch up.
+
+    At ``ang_critical`` signals (``ang_trigger=equal``: only when exactly met) supply rises to what living cells demand
+    now, never falls, and the count starts anew. ``vasc_counts=previous_hour`` takes the cells of the hour before.
+    """
     neuroblasts, schwann = (
         last.before if switches.vasc_counts == "previous_hour" else (cells.neuroblasts, cells.schwann)
     )

@@ -368,7 +368,8 @@ def start_fresh(nb: Cells, sc: Cells, founding: Founding, traits: Traits) -> Non
 
 
 def start_from_moments(nb: Cells, sc: Cells, founding: Founding, traits: Traits) -> None:
-    """Normal around the moments of the step before.
+    """Cells of a later step: each variable of MOMENTS is drawn normal around the mean and deviation of the step before,
+    cell by cell and independently of the others, rounded where it counts, and kept within its bounds.
 
     ASSUMED: a variable whose moments are not given is as at diagnosis, its signals none.
 
@@ -434,10 +435,14 @@ def _draw_differentiation(cells: Cells, founding: Founding, traits: Traits) -> N
 
 
 def decide_life(nb: Cells, sc: Cells, founding: Founding, all_schwann_live: bool) -> None:
-    """Which cells start dead.
+    """Which cells start apoptotic or necrotic, by one random number a cell laid along the composition.
 
-    corrected: by their share among the cells. Parity: as released, where random numbers over the cells are compared
-    with fractions of the volume, so that what is matrix becomes necrotic.
+    In the first step all cells live, save for ``initial_counts=v13.9.4``, in which neuroblasts beyond the cellularity
+    start necrotic. In later steps a cell lives if its number falls below the living fraction, is apoptotic up to the
+    sum with the apoptotic one, and necrotic beyond. corrected: numbers run over the fractions of the cell's own kind.
+    Parity: as released, where random numbers over the cells are compared with fractions of the volume, so that what is
+    matrix becomes necrotic. A dead cell has no signals, telomeres or differentiation;
+    ``dead_at_start=inert`` takes its motion and its energy too.
     """
     released, c = founding.switches.initial_counts, founding.cellularity
     composition = np.array(founding.surroundings.composition)
