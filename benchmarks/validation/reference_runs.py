@@ -1,10 +1,12 @@
-"""The reference runs of the original program, run again: every quantity they report, at every time they report it.
+"""The reference runs of the original program, run again: every quantity they report, at every time they report it
+(162 at six times and in the output; seven of them every hour).
 
     python benchmarks/validation/reference_runs.py [--cases F01 L05 …] [--seeds 8] [--runs RUNS.json] [--out FOLDER]
 
 17 elements, 336 hours, in mode ``parity``. Random streams differ from the original's, so means over seeds are compared:
 ours must lie within 2 % of theirs, or within three standard errors of the difference, whichever is larger
-[project specification, cells §16.3]; a Welch test is the second view. One JSON record goes to standard output. With
+[project specification, cells §16.3]; a Welch test is the second view. Hours follow from each other, so what is
+compared every hour is counted apart. One JSON record goes to standard output. With
 thousands of comparisons some lie outside by chance; what a rule done wrong would do is to put one quantity outside in
 many cases, so the record counts both.
 
@@ -18,8 +20,9 @@ import csv
 import json
 import platform
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -151,8 +154,12 @@ def _of_living(cells: NDArray[Any], prefix: str) -> Iterator[tuple[str, float]]:
         yield f"cycle_{hour}", float(np.mean(cells["cycle"] == hour))
 
 
+HOURLY = (*COUNTS, "force_resolution_steps")
+"""What the original also reports every hour."""
+
+
 class Observer:
-    """Sees one colony at HOURS."""
+    """Sees one colony at HOURS, and HOURLY in between."""
 
     def __init__(self) -> None:
         self.values: dict[str, Values] = {}
@@ -167,6 +174,9 @@ class Observer:
         if colony.hour in HOURS:
             self.values[str(colony.hour)] = seen(colony, self._before)
             self._before |= {"hour": colony.hour, "since": 0}
+        else:
+            counts = (*map(float, counts_of(colony.cells)), self._before["this"] - 1.0)
+            self.values[str(colony.hour)] = dict(zip(HOURLY, counts, strict=True))
 
 
 def run(document: Mapping[str, Any], seed: int) -> dict[str, Values]:
@@ -208,11 +218,37 @@ def reference_samples(folder: Path) -> Samples:
     return samples
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Of one quantity over seeds: their number, mean and standard deviation."""
+
+    number: int
+    mean: float
+    sd: float
+
+
+def moments_of(values: Sequence[float]) -> Moments:
+    """Standard deviation with one degree of freedom less; none for a single value."""
+    return Moments(len(values), float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+
+
+def hourly_moments(folder: Path) -> dict[tuple[str, str, str], Moments]:
+    """The original's hours, those left out that ``reference_samples`` has."""
+    found = {}
+    with (folder / "hourly_counts_mean_sd.csv").open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            if int(row["t"]) not in HOURS:
+                for quantity in HOURLY:
+                    numbers = Moments(int(row["n"]), float(row[f"{quantity}_mean"]), float(row[f"{quantity}_sd"]))
+                    found[row["case"], row["t"], quantity] = numbers
+    return found
+
+
 def compare(ours: Samples, theirs: Samples, cases: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """A row for each quantity that both report, and the names of those that we lack."""
     rows, lacking = [], set()
     for key, reference in theirs.items():
-        case, time, quantity = key
+        case, _, quantity = key
         if case not in cases:
             continue
         if key not in ours:
@@ -220,19 +256,32 @@ def compare(ours: Samples, theirs: Samples, cases: Sequence[str]) -> tuple[list[
                 continue  # nobody left alive in our runs
             lacking.add(quantity)
             continue
-        rows.append({"case": case, "time": time, "quantity": quantity, **_compared(ours[key], reference)})
+        rows.append(_row(key, moments_of(ours[key]), moments_of(reference)))
     return rows, sorted(lacking)
 
 
-def _compared(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    a, b = np.array(ours), np.array(theirs)
-    error = float(np.sqrt(sum(x.var(ddof=1) / len(x) if len(x) > 1 else 0.0 for x in (a, b))))
-    difference = float(a.mean() - b.mean())
-    allowed = max(RELATIVE * abs(float(b.mean())), STANDARD_ERRORS * error, ROUNDING * max(1.0, abs(float(b.mean()))))
-    welch = float(stats.ttest_ind(a, b, equal_var=False).pvalue) if error > 0 and min(len(a), len(b)) > 1 else None
+def compare_hours(
+    ours: Samples, theirs: Mapping[tuple[str, str, str], Moments], cases: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A row for each quantity of HOURLY at each hour between HOURS."""
+    return [_row(key, moments_of(ours[key]), numbers) for key, numbers in theirs.items() if key[0] in cases]
+
+
+def _row(key: tuple[str, str, str], ours: Moments, theirs: Moments) -> dict[str, Any]:
+    return dict(zip(("case", "time", "quantity"), key, strict=True)) | compared(ours, theirs)
+
+
+def compared(a: Moments, b: Moments) -> dict[str, Any]:
+    """Our moments beside theirs, and whether they agree."""
+    error = float(np.sqrt(a.sd**2 / a.number + b.sd**2 / b.number))
+    difference = a.mean - b.mean
+    allowed = max(RELATIVE * abs(b.mean), STANDARD_ERRORS * error, ROUNDING * max(1.0, abs(b.mean)))
+    numbers = (a.mean, a.sd, a.number, b.mean, b.sd, b.number)
+    testable = error > 0 and min(a.number, b.number) > 1
+    welch = float(stats.ttest_ind_from_stats(*numbers, equal_var=False).pvalue) if testable else None
     return {
-        "ours": float(a.mean()), "ours_sd": float(a.std(ddof=1)) if len(a) > 1 else 0.0, "ours_n": len(a),
-        "theirs": float(b.mean()), "theirs_sd": float(b.std(ddof=1)) if len(b) > 1 else 0.0, "theirs_n": len(b),
+        "ours": a.mean, "ours_sd": a.sd, "ours_n": a.number,
+        "theirs": b.mean, "theirs_sd": b.sd, "theirs_n": b.number,
         "z": difference / error if error > 0 else None, "p": welch, "within": bool(abs(difference) <= allowed),
     }  # fmt: skip
 
@@ -241,7 +290,25 @@ ROUNDING = 1e-6
 """The reference is in single precision."""
 
 
-def record_of(rows: Sequence[Mapping[str, Any]], lacking: Sequence[str], seeds: int) -> dict[str, Any]:
+def hours_in_short(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of the comparisons at every hour: how many, how many outside, and by quantity the cases that are outside most."""
+    outside = [row for row in rows if not row["within"]]
+    by_quantity = {
+        quantity: Counter(row["case"] for row in outside if row["quantity"] == quantity).most_common(3)
+        for quantity in HOURLY
+    }
+    return {
+        "comparisons": len(rows),
+        "outside": len(outside),
+        "outside_share": len(outside) / max(1, len(rows)),
+        "expected_by_chance": float(sum(_chance(row) for row in rows)),
+        "hours_outside_by_quantity_and_case": by_quantity,
+    }
+
+
+def record_of(
+    rows: Sequence[Mapping[str, Any]], lacking: Sequence[str], seeds: int, hours: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """The JSON record."""
     outside = [row for row in rows if not row["within"]]
     tested = [row for row in rows if row["p"] is not None]
@@ -274,6 +341,7 @@ def record_of(rows: Sequence[Mapping[str, Any]], lacking: Sequence[str], seeds: 
         "outside_share": len(outside) / len(rows),
         "expected_by_chance": float(sum(_chance(row) for row in rows)),
         "welch": {"tests": len(tested), "limit_of_p": limit, "below": sum(row["p"] < limit for row in tested)},
+        "hourly": hours_in_short(hours),
         "by_quantity": worst,
         "rows_outside": outside,
         "key_rows": [row for row in rows if _is_key(row)],
@@ -364,7 +432,8 @@ def main() -> int:
     }
     ours, theirs = samples_of(_runs(arguments, documents)), reference_samples(folder)
     rows, lacking = compare(ours, theirs, list(documents))
-    made = record_of(rows, lacking, arguments.seeds)
+    hours = compare_hours(ours, hourly_moments(folder), list(documents))
+    made = record_of(rows, lacking, arguments.seeds, hours)
     text = json.dumps(made, indent=1) + "\n"
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
