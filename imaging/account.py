@@ -19,6 +19,7 @@ from .voxels import Progress
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Words = NDArray[np.uint32]
+Motion = Literal["off", "rigid", "deformable"]
 DceModel = Literal["auto", "tofts", "extended-tofts", "patlak", "2cxm", "2cum", "semi"]
 
 UNITS: Mapping[str, str] = {
@@ -34,6 +35,7 @@ UNITS: Mapping[str, str] = {
     "pe": "percent",
     "ser": "1",
     "b1": "1",
+    "model": "1",
 }
 """The quantities that maps show, and their units."""
 
@@ -59,22 +61,32 @@ MOST_INVALID = Parameter(
 class QuantifySettings:
     """What the user decides; None means: from the study, else the documented default.
 
-    dce_model      auto, tofts, extended-tofts, patlak, semi (2cxm and 2cum are refused: not built)
-    aif            name of a population curve, or path of a csv file
+    dce_model      auto, tofts, extended-tofts, patlak, 2cxm, 2cum, semi
+    aif            name of a population curve, "measured", or path of a csv file
+    aif_mask       path of a mask of the artery, for a measured curve; None: it is found
+    accept_aif     go on with a measured curve that is implausible or late
+    blood_t1       s, T1 of blood before contrast, for a measured curve
     t1             "vfa", seconds, or path of a NIfTI map in s
+    vfa_tr_s       s, repetition time of the series of flip angles, in place of the files'
     relaxivity     per mmol/L/s
     haematocrit    a fraction
     baseline       frames before arrival; all_baseline keeps the first of them too
-    delay_s        arrival of the input curve on the clock of the series (for a csv file: shift of its times)
+    delay_s        arrival of the input curve on the clock of the series; for a csv file: shift of its times, none if
+                   nothing is stated
     background     signal before contrast below which PE is not computed
     pe_threshold (percent), ser_threshold, neighbours, vessel_radius (mm)   the enhancing tumour, see ``enhancement``
     densest_adc    mm²/s, ADC of the densest packing of cells (see diffusion.ADC_DENSEST)
     threads        None: all cores
+    motion         off, rigid or deformable: correction of motion between the frames of the dynamic series
     """
 
     dce_model: DceModel = "auto"
     aif: str = "parker"
+    aif_mask: str | None = None
+    accept_aif: bool = False
+    blood_t1: float | None = None
     t1: str | float | None = None
+    vfa_tr_s: float | None = None
     relaxivity: float | None = None
     haematocrit: float | None = None
     baseline: int | None = None
@@ -87,24 +99,33 @@ class QuantifySettings:
     vessel_radius: float = VESSEL_RADIUS.value
     densest_adc: float | None = None
     threads: int | None = None
+    motion: Motion = "off"
 
     def __post_init__(self) -> None:
+        if self.motion not in get_args(Motion):
+            raise ConfigurationRejected(f"motion {self.motion!r}", "off, rigid or deformable", "choose one of them")
         if self.dce_model not in get_args(DceModel):
             raise ConfigurationRejected(
                 f"dynamic model {self.dce_model!r}",
                 "one of " + ", ".join(get_args(DceModel)),
                 "choose a model from the list",
             )
-        if self.dce_model in ("2cxm", "2cum"):
-            raise ConfigurationRejected(
-                f"dynamic model {self.dce_model!r} is not built yet",
-                "auto, tofts, extended-tofts, patlak or semi",
-                "use extended-tofts",
-            )
         if self.relaxivity is not None and not self.relaxivity > 0:
             raise ConfigurationRejected(f"relaxivity {self.relaxivity}", "a positive number per mmol/L/s", "correct it")
         if self.haematocrit is not None and not 0 <= self.haematocrit < 1:
             raise ConfigurationRejected(f"haematocrit {self.haematocrit}", "a fraction from 0 to below 1", "correct it")
+        if self.vfa_tr_s is not None and not 0 < self.vfa_tr_s < 1:
+            raise ConfigurationRejected(
+                f"repetition time {self.vfa_tr_s} of the flip angles", "seconds, below 1", "give it in seconds"
+            )
+        if self.blood_t1 is not None and not 0.2 <= self.blood_t1 <= 4.0:
+            raise ConfigurationRejected(f"T1 of blood {self.blood_t1}", "seconds, 0.2 to 4", "give it in seconds")
+        if self.aif_mask is not None and self.aif != "measured":
+            raise ConfigurationRejected(
+                f"a mask of the artery with input function {self.aif!r}",
+                "a mask with the input function 'measured'",
+                "choose measured, or leave the mask out",
+            )
         if self.neighbours < 0 or self.vessel_radius < 0 or (self.threads is not None and self.threads < 1):
             raise ConfigurationRejected(
                 "a negative number of neighbours, radius or threads", "numbers of 0 or more", "correct them"

@@ -207,26 +207,36 @@ def population_curve(name: str, duration_s: float, *, step_s: float = SAMPLING_S
     return kind(times, entry.function(times / 60.0), entry.source)
 
 
+_COLUMNS: dict[str, type[BloodCurve] | type[PlasmaCurve]] = {
+    "blood": BloodCurve,
+    "cb": BloodCurve,
+    "plasma": PlasmaCurve,
+    "cp": PlasmaCurve,
+    "cp_aif": PlasmaCurve,
+}
+
+
 def read_curve(path: Path | str) -> Curve:
     """An input function from a csv file with the columns ``t`` (s) and either ``blood`` or ``plasma`` (mmol/L).
 
-    The name of the column says whether the haematocrit still has to divide. Raises ConfigurationRejected.
+    The name of the column says whether the haematocrit still has to divide; ``cp`` and ``cp_aif`` are plasma, ``cb``
+    is blood. Raises ConfigurationRejected.
     """
     path = Path(path)
     expected = "a csv file with the columns t (s) and either blood or plasma (mmol/L)"
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
-        kind = "blood" if rows and "blood" in rows[0] else "plasma"
+        column = next((name for name in _COLUMNS if rows and name in rows[0]), "plasma")
         times = np.array([float(row["t"]) for row in rows])
-        values = np.array([float(row[kind]) for row in rows])
+        values = np.array([float(row[column]) for row in rows])
     except (OSError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise ConfigurationRejected(
             f"input function {path.name!r} cannot be read ({reason_of(error)})",
             expected,
             "write the columns with these names",
         ) from error
-    return (BloodCurve if kind == "blood" else PlasmaCurve)(times, values, f"file {path.name}")
+    return _COLUMNS[column](times, values, f"file {path.name}")
 
 
 def input_curve(name_or_path: str, duration_s: float) -> Curve:

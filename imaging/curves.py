@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigurationRejected, FileRejected, reason_of
 from ..core.files import written_whole
 from .aif import HAEMATOCRIT, in_plasma, input_curve
-from .kinetics import MODELS, KineticFit, Model, find_delay, fit_curves
+from .delay import fit_delayed
+from .kinetics import MODELS, KineticFit, Model, find_delay, fit_curves, refuse_slow
+from .profile import with_profile
 from .quality import names
 
 Values = NDArray[np.float64]
@@ -58,6 +60,19 @@ def read_table(path: Path | str) -> CurveTable:
     return CurveTable(times, labels, values)
 
 
+@dataclass(frozen=True, eq=False)
+class TableFit:
+    """The fits of a table's curves.
+
+    shift_s   s, by which the input curve was moved for all curves
+    delays_s  (curves,) s, each curve's own delay; None if none was fitted
+    """
+
+    fit: KineticFit
+    shift_s: float
+    delays_s: Values | None = None
+
+
 def fit_table(
     table: CurveTable,
     model: str,
@@ -65,29 +80,49 @@ def fit_table(
     *,
     haematocrit: float = HAEMATOCRIT.value,
     delay_s: float | None = None,
+    delay: bool = False,
     threads: int | None = None,
-) -> tuple[KineticFit, float]:
-    """Fit every curve of a table with one model; returns the fit and the delay of the input curve, s.
+) -> TableFit:
+    """Fit every curve of a table with one model.
 
     aif      name of a population curve, or a csv file
-    delay_s  shift of the input curve; None: what fits the mean of the curves best
+    delay_s  shift of the input curve; None: none for a file, whose times are the table's, and for a population curve,
+             whose zero is its arrival, what fits the mean of the curves best
+    delay    True: each curve gets its own delay, -10 to 10 s beyond that shift
 
     Raises ConfigurationRejected, ModelRefused.
     """
     chosen: Model | None = next((one for one in MODELS if one == model), None)
     if chosen is None:
         raise ConfigurationRejected(f"model {model!r}", "one of " + ", ".join(MODELS), "choose a model from the list")
+    refuse_slow(chosen, table.times_s)
     plasma = in_plasma(input_curve(aif, float(table.times_s[-1]) + 60.0), haematocrit)
     if delay_s is None:
         whole = table.concentrations[np.isfinite(table.concentrations).all(axis=1)]
-        delay_s = find_delay(table.times_s, whole.mean(axis=0), chosen, plasma) if len(whole) else 0.0
-    fit = fit_curves(table.times_s, table.concentrations, chosen, plasma.delayed(delay_s), threads=threads)
-    return fit, delay_s
+        given = len(whole) == 0 or aif.lower().endswith(".csv")
+        delay_s = 0.0 if given else find_delay(table.times_s, whole.mean(axis=0), chosen, plasma)
+    plasma = plasma.delayed(delay_s)
+    if not delay:
+        fit = fit_curves(table.times_s, table.concentrations, chosen, plasma, threads=threads)
+        return TableFit(with_profile(table.times_s, table.concentrations, plasma, fit), delay_s)
+    fit, delays = fit_delayed(table.times_s, table.concentrations, chosen, plasma, threads=threads)
+    return TableFit(fit, delay_s, delays)
 
 
-def write_fits(path: Path | str, table: CurveTable, fit: KineticFit) -> None:
-    """Write one row a curve: parameters, standard errors, residual, names of flags (blank where there is no value)."""
-    header = ["curve", *fit.parameters, *(f"{name}_error" for name in fit.errors), "rss", "flags"]
+def write_fits(path: Path | str, table: CurveTable, fitted: TableFit) -> None:
+    """Write one row a curve: parameters, standard errors, delay (s) if it was fitted, residual, names of flags.
+
+    Cells without a value are blank.
+    """
+    fit, delays = fitted.fit, [] if fitted.delays_s is None else [fitted.delays_s]
+    header = [
+        "curve",
+        *fit.parameters,
+        *(f"{name}_error" for name in fit.errors),
+        *["delay"] * len(delays),
+        "rss",
+        "flags",
+    ]
     with written_whole(path) as beside, beside.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(header)
@@ -95,6 +130,7 @@ def write_fits(path: Path | str, table: CurveTable, fit: KineticFit) -> None:
             numbers = [
                 *(column[row] for column in fit.parameters.values()),
                 *(column[row] for column in fit.errors.values()),
+                *(column[row] for column in delays),
                 fit.rss[row],
             ]
             writer.writerow(

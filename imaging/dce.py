@@ -71,6 +71,24 @@ def bolus_arrival(curve: ArrayLike) -> int:
     )
 
 
+def bolus_foot(curve: ArrayLike) -> int | None:
+    """Index of the first frame of an input curve (frames,) that contrast has reached, None if it begins with the bolus.
+
+    From the arrival back down to the noise of the first half of the frames before it: 3 standard deviations and
+    0.1 % of the peak above their mean.
+    """
+    values = np.asarray(curve, dtype=float)
+    try:
+        foot = bolus_arrival(values)
+    except ModelRefused:
+        return None
+    early = values[: max(2, foot // 2)]
+    level = float(early.mean() + ARRIVAL_SDS.value * early.std(ddof=1) + 1e-3 * (values.max() - early.mean()))
+    while foot > 1 and values[foot - 1] > level:
+        foot -= 1
+    return foot
+
+
 def baseline_frames(count: int, *, all_points: bool = False) -> slice:
     """The frames that make the baseline, of ``count`` before arrival: the first is not yet in steady state.
 

@@ -80,6 +80,10 @@ def reading(where: str, remedy: str = "export the file again from the scanner or
             yield
     except OncoscaleError:
         raise
+    except MemoryError:
+        raise FileRejected(
+            f"{where} needs more memory than there is to read it in", "a file that fits into memory", remedy
+        ) from None
     except Exception as error:
         raise FileRejected(
             f"{where} cannot be read: damaged, truncated or in an unsupported coding ({type(error).__name__})",
@@ -173,6 +177,7 @@ def read_dicom(path: Path, where: str, *, pixels: bool) -> FileDataset | None:
         if syntax == DeflatedExplicitVRLittleEndian:
             data = _inflated(data, end, where)
         dataset = dcmread(BytesIO(data), force=True, stop_before_pixels=not pixels)
+        dataset.buffer = None  # would keep the bytes of the whole file as long as its header
         identity = [str(dataset.get(keyword) or "") for keyword in ("SOPClassUID", "SOPInstanceUID")]
         if not identity[0]:
             if start == 0:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +26,12 @@ from ..core.errors import (
     TimesRejected,
     UnitMissing,
 )
-from .dicom_files import read_bytes, read_dicom, uid_name
+from .dicom_files import read_bytes, read_dicom, reading, uid_name
 from .dicom_series import (
     DicomFile,
     DicomGroup,
     Read,
+    join_phases,
     join_series,
     read_group,
     read_parametric_map,
@@ -39,8 +41,9 @@ from .dicom_series import (
 from .geometry import overlap
 from .nifti import is_nifti
 from .nifti_series import read_nifti_file
+from .radiotherapy import RADIOTHERAPY, read_doses_and_plans, read_structures, stacks_of
 from .resample import resample_labels
-from .segmentation import LABEL_MAP_SEGMENTATION, SEGMENTATION, on_grid_of, region_name
+from .segmentation import LABEL_MAP_SEGMENTATION, SEGMENTATION, STRUCTURE_SET, on_grid_of, region_name
 from .study import Finding, Grid, ImagingStudy, LabelImage, ParametricMap, Series
 from .supplied_maps import (
     SuppliedMap,
@@ -55,7 +58,7 @@ from .supplied_maps import (
 Progress = Callable[[str, float], None]
 """Told what is being done and the share that is done."""
 
-_IMAGES = {
+IMAGES = {
     "1.2.840.10008.5.1.4.1.1.4",
     "1.2.840.10008.5.1.4.1.1.4.1",
     "1.2.840.10008.5.1.4.1.1.4.4",
@@ -65,13 +68,13 @@ _IMAGES = {
 }
 """MR and CT images: classic, enhanced, legacy converted."""
 _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 # ------------------------------------------------------------------------------------------------------ the folder
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
     """The files of a folder and its subfolders, or the one file given, sorted by path. Raises StudyRejected."""
     if folder.is_file():
         return [folder]
@@ -100,7 +103,7 @@ def _find(folder: Path, told: Progress) -> _Found:
 
     Raises StudyRejected when none is an image, FileRejected for a damaged one.
     """
-    paths = _files(folder)
+    paths = files_of(folder)
     dicom, nifti, others = [], [], 0
     for place, path in enumerate(paths):
         where = f"file {place + 1} of {len(paths)}"
@@ -109,7 +112,7 @@ def _find(folder: Path, told: Progress) -> _Found:
             nifti.append((path, where))
             continue
         header = read_dicom(path, where, pixels=False)
-        if header is None and path.suffix.lower() in _DICOM_SUFFIXES:
+        if header is None and path.suffix.lower() in DICOM_SUFFIXES:
             raise FileRejected(
                 f"{where} is named like a DICOM file and is none: truncated, or of another format",
                 "a complete DICOM file",
@@ -172,7 +175,7 @@ def _groups(files: Iterable[DicomFile]) -> tuple[list[DicomGroup], list[Finding]
 
     def number(one: Sequence[DicomFile]) -> int:
         text = one[0].text("SeriesNumber")
-        return int(text) if text.lstrip("-").isdigit() else 0
+        return int(text) if text.removeprefix("-").isdecimal() else 0
 
     parts = [(uid, part) for (uid, _), one in members.items() for part in _by_folder(one)]
     parts.sort(key=lambda entry: (number(entry[1]), entry[0], entry[1][0].path.as_posix()))
@@ -201,13 +204,13 @@ def _sort_kinds(files: Sequence[DicomFile]) -> tuple[list[DicomFile], list[Dicom
     """(images, segmentations, parametric maps, what was left out)."""
     images, segmentations, maps, others = [], [], [], Counter[str]()
     for file in files:
-        if file.sop_class in _IMAGES and file.text("SamplesPerPixel") in ("", "1"):
+        if file.sop_class in IMAGES and file.text("SamplesPerPixel") in ("", "1"):
             images.append(file)
         elif file.sop_class in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
             segmentations.append(file)
         elif file.sop_class == _PARAMETRIC_MAP:
             maps.append(file)
-        else:
+        elif file.sop_class not in RADIOTHERAPY:
             others[uid_name(file.sop_class)] += 1
     left = [
         Finding("found", "folder", f"{count} objects of the kind {kind}: not used")
@@ -216,21 +219,37 @@ def _sort_kinds(files: Sequence[DicomFile]) -> tuple[list[DicomFile], list[Dicom
     return images, segmentations, maps, left
 
 
+Attempt = Callable[..., Read]
+"""Calls a reading function with a group or a file and what else it needs: (function, name, *arguments)."""
+
+
+def _straight(function: Callable[..., Read], name: str, *arguments: Any) -> Read:
+    with reading(name):
+        return function(*arguments)
+
+
 def _read_dicom_files(
-    files: Sequence[DicomFile], times_s: Sequence[float] | None, told: Progress
+    files: Sequence[DicomFile], times_s: Sequence[float] | None, told: Progress, attempt: Attempt = _straight
 ) -> tuple[list[Read], list[Finding]]:
-    images, segmentations, maps, findings = _sort_kinds(files)
+    with reading("a file of the folder"):
+        images, segmentations, maps, findings = _sort_kinds(files)
+        groups, split = _groups(images)
     done, reads = 0, []
-    groups, split = _groups(images)
     for group in groups:
         told("reading images", 0.5 + 0.5 * done / len(files))
-        reads.append(read_group(group, times_s))
+        reads.append(attempt(read_group, group.name, group, times_s))
         done += len(group.files)
     for place, file in enumerate(maps):
         told("reading maps", 0.5 + 0.5 * (done + place) / len(files))
-        reads.append(read_parametric_map(file, f"parametric map {place + 1}"))
+        name = f"parametric map {place + 1}"
+        reads.append(attempt(read_parametric_map, name, file, name))
     for place, file in enumerate(segmentations):
-        reads.append(read_segmentation(file, f"segmentation {place + 1}"))
+        name = f"segmentation {place + 1}"
+        reads.append(attempt(read_segmentation, name, file, name))
+    stacks = stacks_of((one for read in reads for one in read.series), (one for read in reads for one in read.maps))
+    for place, file in enumerate(one for one in files if one.sop_class == STRUCTURE_SET):
+        name = f"structure set {place + 1}"
+        reads.append(attempt(read_structures, name, file, name, stacks))
     return reads, findings + split
 
 
@@ -240,7 +259,14 @@ def _merged(reads: Sequence[Read]) -> Read:
         tuple(one for read in reads for one in read.maps),
         tuple(one for read in reads for one in read.labels),
         tuple(one for read in reads for one in read.findings),
+        {uid: phase for read in reads for uid, phase in read.phases.items()},
     )
+
+
+def _phases_joined(read: Read, times_s: Sequence[float] | None) -> Read:
+    """The phases of one acquisition, delivered as a series each, as one dynamic series."""
+    series, findings = join_phases(read.series, read.phases, times_s)
+    return replace(read, series=tuple(series), findings=(*read.findings, *findings))
 
 
 def _grids(read: Read) -> list[Grid]:
@@ -598,14 +624,21 @@ def _study(folder: Path, stated: _Stated, told: Progress) -> ImagingStudy:
     files, findings = _without_duplicates(found.dicom)
     reads, more = _read_dicom_files(files, stated.times_s, told)
     nifti = _merged([read_nifti_file(path, where, stated.times_s) for path, where in found.nifti])
-    read = _prefer_dicom(_merged(reads), nifti)
+    read = _prefer_dicom(_phases_joined(_merged(reads), stated.times_s), nifti)
     read = replace(read, findings=(*found.findings, *findings, *more, *read.findings))
+    study = _assembled(read, files, stated)
+    told("study read", 1.0)
+    return study
+
+
+def _assembled(read: Read, files: Sequence[DicomFile], stated: _Stated) -> ImagingStudy:
+    """The study that the parts form. Raises the refusals of read_study."""
     read = _answered(read, files, stated)
     ordered, chosen = _tumour_first(_labels_on_images(read), read)
     maps, settled = _settled(read.maps, stated.units)
     settled += _check_tumour_values(maps, ordered)
     series, joined = _joined(read.series)
-    told("study read", 1.0)
+    doses, plans, planned = read_doses_and_plans(files, {one.grid.frame_uid for one in read.series} - {""})
     return ImagingStudy(
         uid=_study_uid(files, read),
         series=tuple(series),
@@ -613,7 +646,9 @@ def _study(folder: Path, stated: _Stated, told: Progress) -> ImagingStudy:
         maps=tuple(maps),
         body_part=_most_common(files, "BodyPartExamined"),
         species=_most_common(files, "PatientSpeciesDescription").lower(),
-        findings=(*read.findings, *joined, *chosen, *settled),
+        findings=(*read.findings, *joined, *chosen, *settled, *planned),
+        doses=doses,
+        plans=plans,
     )
 
 
@@ -661,6 +696,33 @@ def _answered(read: Read, files: Sequence[DicomFile], stated: _Stated) -> Read:
     if stated.same_subject:
         read = _put_back(read)
     return replace(read, findings=(*read.findings, *_check_places(read)))
+
+
+def read_visit(
+    files: Sequence[DicomFile],
+    nifti: Sequence[Read],
+    *,
+    units: Mapping[str, str] | None = None,
+    same_subject: bool = False,
+    regions: Mapping[int, str] | None = None,
+    times_s: Sequence[float] | None = None,
+    attempt: Attempt = _straight,
+) -> tuple[Read, ImagingStudy | InputError]:
+    """What the files of one visit hold, and the study they form, or why they form none yet.
+
+    attempt  reads one group of files, and may put an empty Read in place of what cannot be read
+
+    Options as in read_study. Raises what ``attempt`` lets through.
+    """
+    stated = _Stated({name.lower(): unit for name, unit in (units or {}).items()}, same_subject, regions, times_s)
+    unique, repeated = _without_duplicates(files)
+    reads, findings = _read_dicom_files(unique, times_s, lambda what, done: None, attempt)
+    read = _prefer_dicom(_phases_joined(_merged(reads), times_s), _merged(nifti))
+    read = replace(read, findings=(*repeated, *findings, *read.findings))
+    try:
+        return read, _assembled(read, unique, stated)
+    except InputError as error:
+        return read, error
 
 
 def read_study(

@@ -7,8 +7,8 @@ or, if it is derived, perhaps a map. Label images stored as MR images are known 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
-from ..core.errors import FileRejected, StudyRejected
+from ..core.errors import FileRejected, StudyRejected, TimesRejected
+from ..core.quantity import Parameter
 from .dicom_files import missing_pixel_facts, read_dicom, reading, stored_pixels
 from .geometry import check_alike, stack
-from .planes import FrameView, Plane, frame_views, number, planes_of
+from .guarded import here
+from .planes import CLOCKS, FrameView, Plane, frame_views, number, planes_of
 from .segmentation import label_images, looks_like_labels, read_segments
-from .study import Finding, LabelImage, Role, Series, Sourced
+from .study import HARMONISED, Finding, LabelImage, Role, Series, Sourced
 from .supplied_maps import SuppliedMap, recognise, words_of
 from .timing import order_in_time
 
@@ -39,11 +41,17 @@ class DicomFile:
 
     where   "file 17 of 240"
     header  the data set without pixel data
+    work    what calls the function that reads the pixels: here, or in a child process (see guarded.Guard.call)
     """
 
     path: Path
     where: str
     header: FileDataset
+    work: Callable[..., Any] = here
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process the work is done there."""
+        return DicomFile, (self.path, self.where, self.header)
 
     def value(self, keyword: str) -> Any:
         """An attribute of the file, None if absent. Raises FileRejected for one that cannot be decoded."""
@@ -53,12 +61,14 @@ class DicomFile:
     def text(self, keyword: str) -> str:
         """An attribute as text, "" if absent."""
         value = self.value(keyword)
-        return "" if value is None else str(value).strip()
+        with reading(self.where):  # a sequence where a text belongs is decoded only now
+            return "" if value is None else str(value).strip()
 
     def words(self, keyword: str) -> tuple[str, ...]:
         """A multi-valued attribute as words, () if absent."""
         value = self.value(keyword) or ()
-        return (value,) if isinstance(value, str) else tuple(str(word) for word in value)
+        with reading(self.where):
+            return (value,) if isinstance(value, str) else tuple(str(word) for word in value)
 
     @property
     def patient(self) -> str:
@@ -72,10 +82,41 @@ class DicomFile:
 
     def whole(self) -> FileDataset:
         """The data set with its pixels. Raises FileRejected."""
-        dataset = read_dicom(self.path, self.where, pixels=True)
-        if dataset is None:
-            raise FileRejected(f"{self.where} changed while it was read", "files at rest", "run again")
+        dataset: FileDataset = self.work(self.where, _whole, self.path, self.where)
         return dataset
+
+    def image(self) -> Image:
+        """Planes and pixels of an image. Raises FileRejected."""
+        image: Image = self.work(self.where, _image, self.path, self.where)
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One image object, decoded.
+
+    planes    what each plane says of itself, its number of the file 0
+    pixels    (frames, rows, columns) as stored
+    complete  False if it does not say how its pixels are stored
+    """
+
+    planes: tuple[Plane, ...]
+    pixels: NDArray[Any]
+    complete: bool
+
+
+def _whole(path: Path, where: str) -> FileDataset:
+    dataset = read_dicom(path, where, pixels=True)
+    if dataset is None:
+        raise FileRejected(f"{where} changed while it was read", "files at rest", "run again")
+    return dataset
+
+
+def _image(path: Path, where: str) -> Image:
+    dataset = _whole(path, where)
+    complete = not missing_pixel_facts(dataset)
+    planes = planes_of(dataset, 0, where)
+    return Image(tuple(planes), stored_pixels(dataset, where), complete)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +141,25 @@ class DicomGroup:
 
 
 @dataclass(frozen=True, eq=False)
+class Phase:
+    """What orders a single volume among others of one acquisition: its kind of image and its clocks (s)."""
+
+    part: tuple[str, ...]
+    clocks: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class Read:
-    """What was read from one group of files."""
+    """What was read from one group of files.
+
+    phases  of the series that are single volumes, by the identity of their first instance
+    """
 
     series: tuple[Series, ...] = ()
     maps: tuple[SuppliedMap, ...] = ()
     labels: tuple[LabelImage, ...] = ()
     findings: tuple[Finding, ...] = ()
+    phases: Mapping[str, Phase] = field(default_factory=dict)
 
 
 def _check_one_place(group: DicomGroup) -> None:
@@ -143,6 +196,7 @@ def read_group(group: DicomGroup, stated_times_s: Sequence[float] | None) -> Rea
             result.maps + read.maps,
             result.labels + read.labels,
             result.findings + read.findings,
+            {**result.phases, **read.phases},
         )
     if len(parts) > 1:
         split = Finding(
@@ -162,10 +216,10 @@ def _planes_and_pixels(group: DicomGroup) -> tuple[list[Plane], dict[int, NDArra
         if classic and "ORIGINAL" not in file.words("ImageType") and "ImagePositionPatient" not in file.header:
             unplaced += 1
             continue
-        dataset = file.whole()
-        incomplete += bool(missing_pixel_facts(dataset))
-        planes += planes_of(file.header, place, file.where)
-        pixels[place] = stored_pixels(dataset, file.where)
+        image = file.image()
+        incomplete += not image.complete
+        planes += [replace(plane, file=place) for plane in image.planes]
+        pixels[place] = image.pixels
     findings = []
     if unplaced:
         findings.append(Finding("doubted", group.name, f"{unplaced} derived images without a position: left out"))
@@ -291,11 +345,17 @@ def _read_part(
         study_uid=group.common("StudyInstanceUID"),
         instance_uids=uids,
     )
-    return (
-        _as_what_it_is(group, name, series, planes, tuple(findings))
-        if depth == 1
-        else Read(series=(series,), findings=tuple(findings))
-    )
+    if depth > 1:
+        return Read(series=(series,), findings=tuple(findings))
+    read = _as_what_it_is(group, name, series, planes, tuple(findings))
+    return replace(read, phases={uids[0]: _phase(planes)}) if read.series and uids else read
+
+
+def _phase(planes: Sequence[Plane]) -> Phase:
+    """The phase that a volume may be: the median of each clock that all of its planes have."""
+    clocks = {key: [plane.moments.get(key, np.nan) for plane in planes] for key in CLOCKS}
+    medians = {key: float(np.median(values)) for key, values in clocks.items()}
+    return Phase(planes[0].part, {key: value for key, value in medians.items() if np.isfinite(value)})
 
 
 def _single_role(group: DicomGroup, planes: Sequence[Plane]) -> Role:
@@ -380,11 +440,37 @@ def read_segmentation(file: DicomFile, name: str) -> Read:
     return Read(labels=images, findings=tuple(Finding("found", name, text) for text in texts))
 
 
-def _mapping(view: FrameView) -> tuple[float, float, str, tuple[str, ...], tuple[str, ...]]:
-    """(slope, intercept, unit code, quantity codes, quantity meanings) of a frame's real world value mapping."""
+@dataclass(frozen=True)
+class _Mapping:
+    """A frame's real world value mapping: what the stored values ``first`` to ``last`` stand for."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    first: float = -np.inf
+    last: float = np.inf
+    unit: str = ""
+    codes: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
+
+    @property
+    def quantity(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What is mapped: unit, codes and their meanings."""
+        return self.unit, self.codes, self.meanings
+
+    def of(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+        """Real values. Integers that the mapping does not cover are padding: NaN. Ranges given with floating-point
+        pixels are passed over, since scanners' exports state wrong ones.
+        """
+        real = stored.astype(np.float64) * self.slope + self.intercept
+        if not np.issubdtype(stored.dtype, np.integer):
+            return real
+        return np.where((stored >= self.first) & (stored <= self.last), real, np.nan)
+
+
+def _mapping(view: FrameView) -> _Mapping:
     group = view.group("RealWorldValueMappingSequence")
     if group is None:
-        return 1.0, 0.0, "", (), ()
+        return _Mapping()
     slope, intercept = number(group.get("RealWorldValueSlope")), number(group.get("RealWorldValueIntercept"))
     units = group.get("MeasurementUnitsCodeSequence") or []
     concepts = [
@@ -392,9 +478,15 @@ def _mapping(view: FrameView) -> tuple[float, float, str, tuple[str, ...], tuple
         for item in group.get("QuantityDefinitionSequence") or []
         for concept in item.get("ConceptCodeSequence") or []
     ]
-    return (
+    first, last = (
+        number(group.get("RealWorldValueFirstValueMapped")),
+        number(group.get("RealWorldValueLastValueMapped")),
+    )
+    return _Mapping(
         1.0 if slope is None else slope,
         intercept or 0.0,
+        -np.inf if first is None else first,
+        np.inf if last is None else last,
         str(units[0].get("CodeValue") or "") if units else "",
         tuple(str(concept.get("CodeValue") or "") for concept in concepts),
         tuple(str(concept.get("CodeMeaning") or "") for concept in concepts),
@@ -411,7 +503,7 @@ def read_parametric_map(file: DicomFile, name: str) -> Read:
     with reading(file.where):
         planes = planes_of(dataset, 0, file.where)
         mappings = [_mapping(view) for view in frame_views(dataset, file.where)]
-    if len({mapping[2:] for mapping in mappings}) > 1:
+    if len({mapping.quantity for mapping in mappings}) > 1:
         raise FileRejected(
             f"{file.where} maps several quantities in one object",
             "one quantity a parametric map",
@@ -425,18 +517,19 @@ def read_parametric_map(file: DicomFile, name: str) -> Read:
             "export one volume a parametric map",
         )
     values = np.empty(grid.shape)
-    for frame, k, (slope, intercept, *_) in zip(stored, slices, mappings):
-        values[:, :, k] = frame.T.astype(np.float64) * slope + intercept
-    _, _, unit, codes, meanings = mappings[0]
+    for frame, k, mapping in zip(stored, slices, mappings):
+        values[:, :, k] = mapping.of(frame.T)
+    unit, codes, meanings = mappings[0].quantity
     description = file.text("SeriesDescription")
-    quantity = recognise([file.path.stem, *meanings, description], codes)
+    harmonised = HARMONISED in codes
+    quantity = "other" if harmonised else recognise([file.path.stem, *meanings, description], codes)
     supplied = SuppliedMap(
         quantity,
         grid,
         values,
         unit,
         name,
-        "supplied as a parametric map",
+        HARMONISED if harmonised else "supplied as a parametric map",
         (file.text("SOPInstanceUID"),),
         meanings[0] if meanings else description,
     )
@@ -508,6 +601,99 @@ def _joined(family: Sequence[Series], key: str) -> Series:
     if key == "b":
         return replace(joined, role="diffusion", b_values=np.array(values))
     return replace(joined, role="vfa", acquisition={**acquisition, "fa_deg": Sourced(values, origin)})
+
+
+FEWEST_PHASES = Parameter(
+    3,
+    "1",
+    "fewest series of one volume each that are taken for the phases of one dynamic acquisition: two may be a repeat",
+    source="project specification",
+    range=(2, 10),
+    assumed=True,
+)
+
+
+def _phase_key(series: Series, phases: Mapping[str, Phase]) -> tuple[Any, ...] | None:
+    """What the phases of one acquisition share, None for a series that can be no phase (its timing is unknown)."""
+    phase = phases.get(series.instance_uids[0]) if series.instance_uids else None
+    if phase is None or series.role != "anatomy" or series.values.ndim != 3 or series.modality != "MR":
+        return None
+    sequence = series.acquisition.get("sequence")
+    is_spin_echo = sequence is not None and "SE" in str(sequence.value).split()
+    if is_spin_echo or not {"tr_s", "te_s"} <= set(series.acquisition):
+        return None
+    values = [series.acquisition[key].value if key in series.acquisition else None for key in ("fa_deg", "b")]
+    return series.study_uid, phase.part, *values
+
+
+def join_phases(
+    series: Sequence[Series], phases: Mapping[str, Phase], stated_times_s: Sequence[float] | None
+) -> tuple[list[Series], list[Finding]]:
+    """Join single volumes of one grid and protocol that follow each other in time into one dynamic series each.
+
+    phases          see Read
+    stated_times_s  times in seconds that the user gives; they replace the clock, not the order
+
+    Series with equal times, or no clock, stay apart and are doubted. The joined series takes the place of its first.
+    """
+    families: list[list[Series]] = []
+    for one in series:
+        key = _phase_key(one, phases)
+        family = next(
+            (
+                family
+                for family in families
+                if key is not None and _phase_key(family[0], phases) == key and _shares_protocol(family[0], one)
+            ),
+            None,
+        )
+        if family is None:
+            families.append([one])
+        else:
+            family.append(one)
+    joined, findings = [], []
+    for family in families:
+        if len(family) < FEWEST_PHASES.value:
+            joined += family
+            continue
+        made, more = _joined_phases(family, [phases[one.instance_uids[0]].clocks for one in family], stated_times_s)
+        joined += made
+        findings += more
+    return sorted(joined, key=lambda one: min(_places(one, series))), findings
+
+
+def _places(joined: Series, series: Sequence[Series]) -> list[int]:
+    """Where the members of a joined series stood among all series."""
+    members = set(joined.instance_uids)
+    return [n for n, one in enumerate(series) if one is joined or (one.uid and members & set(one.instance_uids))]
+
+
+def _joined_phases(
+    family: Sequence[Series], clocks: Sequence[Mapping[str, float]], stated_times_s: Sequence[float] | None
+) -> tuple[list[Series], list[Finding]]:
+    where = f"{len(family)} series of one volume each"
+    if stated_times_s is not None and len(stated_times_s) != len(family):
+        stated_times_s = None
+    try:
+        order = order_in_time(
+            clocks, np.zeros(len(family), dtype=np.int64), where, stated_s=stated_times_s, alone=False
+        )
+    except TimesRejected:
+        doubt = "they share grid and protocol like the phases of one series, and no clock orders them: left apart"
+        return list(family), [Finding("doubted", where, doubt)]
+    members = [family[int(place)] for place in np.argsort(order.ranks)]
+    acquisition = dict(members[0].acquisition)
+    agent = _doubted_agent(acquisition, where)
+    joined = replace(
+        members[0],
+        role="dynamic",
+        values=np.stack([one.values for one in members]),
+        times_s=order.times_s,
+        acquisition=acquisition,
+        instance_uids=tuple(uid for one in members for uid in one.instance_uids),
+    )
+    reason = "they share grid and protocol and follow each other in time: joined into one dynamic series"
+    return [joined], [Finding("chosen", where, reason), *order.findings, *agent]
 
 
 def same_values(a: NDArray[Any], b: NDArray[Any]) -> bool:

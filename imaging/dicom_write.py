@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from highdicom.content import AlgorithmIdentificationSequence
@@ -26,9 +26,12 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from .. import __version__
 from ..core.errors import SegmentationRejected, StudyRejected
 from ..core.files import written_whole
+from .patient_study import patient_and_study
 from .study import Grid, LabelImage
 
 MANUFACTURER = "oncoscale"
+CONTENT_CREATOR = "oncoscale^oncoscale"
+"""The validator wants a person's name, family and given, also of a program."""
 IMPLEMENTATION_NAME = "ONCOSCALE"
 IMPLEMENTATION_UID = UID("2.25.208405470367394710937168925163706531427")
 """Implementation class of this writer, fixed once (DICOM PS3.7 D.3.3.2)."""
@@ -244,6 +247,7 @@ class SegmentationHead:
     algorithm  (name, version) of what drew it; None: drawn by hand
     family     coded family of that algorithm (DICOM PS3.16 CID 7162)
     category, kind   coded category and type of every segment, a tumour unless said otherwise
+    kinds      (category, type) of segments of other kinds, by name
     """
 
     series_uid: str
@@ -255,6 +259,7 @@ class SegmentationHead:
     family: Code = codes.DCM.DeformableModels
     category: Code = NEOPLASM[0]
     kind: Code = NEOPLASM[1]
+    kinds: Mapping[str, tuple[Code, Code]] = field(default_factory=dict)
 
 
 def _segment(number: int, name: str, head: SegmentationHead) -> SegmentDescription:
@@ -264,11 +269,12 @@ def _segment(number: int, name: str, head: SegmentationHead) -> SegmentDescripti
             name=head.algorithm[0], version=head.algorithm[1], family=head.family
         )
         drawn_by = {"algorithm_type": "AUTOMATIC", "algorithm_identification": identification}
+    category, kind = head.kinds.get(name, (head.category, head.kind))
     return SegmentDescription(
         segment_number=number,
         segment_label=name,
-        segmented_property_category=head.category,
-        segmented_property_type=head.kind,
+        segmented_property_category=category,
+        segmented_property_type=kind,
         tracking_id=f"oncoscale-{name}",
         tracking_uid=derived_uid(head.instance_uid, "tracking", name),
         **drawn_by,
@@ -300,12 +306,22 @@ def _fix_identities(segmentation: Segmentation, head: SegmentationHead) -> None:
     segmentation.file_meta.ImplementationVersionName = IMPLEMENTATION_NAME
 
 
-def write_segmentation(
-    path: Path | str, labels: LabelImage, sources: Sequence[Dataset], head: SegmentationHead
-) -> None:
-    """Write the named regions of a label image as one binary DICOM Segmentation, a segment a name.
+SegmentationKind = Literal["BINARY", "LABELMAP", "FRACTIONAL"]
+"""How a segmentation is stored; archives and viewers of some age know BINARY alone."""
 
-    sources  the images it was drawn on: one header a slice, on the grid of ``labels``, slices ascending
+
+def write_segmentation(
+    path: Path | str,
+    labels: LabelImage,
+    sources: Sequence[Dataset],
+    head: SegmentationHead,
+    kind: SegmentationKind = "BINARY",
+    occupancy: Mapping[str, NDArray[np.floating]] | None = None,
+) -> None:
+    """Write the named regions of a label image as one DICOM Segmentation, a segment a name.
+
+    sources    the images it was drawn on: one header a slice, on the grid of ``labels``, slices ascending
+    occupancy  region to (i, j, k) share of each voxel that it fills, for FRACTIONAL; None: voxels are full or empty
 
     Empty slices are left out, as usual in clinical files. Raises SegmentationRejected when a region has no voxel
     or the sources do not lie on the grid.
@@ -318,14 +334,11 @@ def write_segmentation(
             "at least one voxel in every region",
             "leave the region out or check the mask",
         )
-    planes = [
-        np.stack([np.equal(labels.values[:, :, k].T, value) for value in labels.names], axis=-1)
-        for k in range(labels.grid.shape[2])
-    ]
     segmentation = Segmentation(
         source_images=list(sources),
-        pixel_array=np.stack(planes).astype(np.uint8),
-        segmentation_type="BINARY",
+        pixel_array=_segment_planes(labels, kind, occupancy),
+        segmentation_type=kind,
+        fractional_type="OCCUPANCY",
         segment_descriptions=[
             _segment(number, name, head) for number, name in enumerate(labels.names.values(), start=1)
         ],
@@ -338,12 +351,30 @@ def write_segmentation(
         software_versions=__version__,
         device_serial_number="0",
         content_label="SEGMENTATION",
+        content_creator_name=CONTENT_CREATOR,
         content_description=head.description,
         series_description=head.description,
     )
+    segmentation.update(patient_and_study(sources[0]))
+    if sources[0].get("BodyPartExamined"):
+        segmentation.BodyPartExamined = sources[0].BodyPartExamined
     _fix_identities(segmentation, head)
     with written_whole(path) as beside:
         segmentation.save_as(beside)
+
+
+def _segment_planes(
+    labels: LabelImage, kind: SegmentationKind, occupancy: Mapping[str, NDArray[np.floating]] | None
+) -> NDArray[Any]:
+    """(slices, rows, columns, segments) 0 or 1, for FRACTIONAL the share filled."""
+    if kind == "FRACTIONAL":
+        shares = [
+            labels.mask(name) if occupancy is None else np.clip(np.asarray(occupancy[name]), 0.0, 1.0)
+            for name in labels.names.values()
+        ]
+        return np.stack([share.transpose(2, 1, 0) for share in shares], axis=-1).astype(np.float32)
+    regions = [np.equal(labels.values, value).transpose(2, 1, 0) for value in labels.names]
+    return np.stack(regions, axis=-1).astype(np.uint8)
 
 
 def _check_sources(grid: Grid, sources: Sequence[Dataset]) -> None:

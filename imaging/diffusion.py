@@ -60,6 +60,15 @@ NECROTIC_ADC = Parameter(
     range=(1.2e-3, 2.0e-3),
     assumed=True,
 )
+POOR_PERFUSION = Parameter(
+    0.3,
+    "1",
+    "share of the tumour's upper quartile of Ktrans and of vp below which tissue counts as not perfused: dead tissue "
+    "fills slowly from its rim, so that 'no enhancement at all' would never find it",
+    "chosen: between dead tissue (about 0.1) and viable tissue (above 0.5) of the digital reference patient",
+    range=(0.15, 0.5),
+    assumed=True,
+)
 NOISE_FACTOR = Parameter(
     3.0,
     "1",
@@ -99,7 +108,8 @@ def fit_adc(signals: ArrayLike, b_values: ArrayLike, *, noise: float | None = No
 
     signals   (voxels, b values); repeated b values (averages, directions) are allowed
     b_values  (b values,) s/mm²
-    noise     standard deviation of the signal, if known: excludes signals at the Rician floor
+    noise     standard deviation of the signal, if known: signals at the Rician floor are excluded, and the bias of
+              the others is taken out, A = sqrt(M² - noise²) [Gudbjartsson and Patz 1995, doi 10.1002/mrm.1910340618]
 
     Raises ModelRefused for fewer than two different b values.
     """
@@ -113,17 +123,21 @@ def fit_adc(signals: ArrayLike, b_values: ArrayLike, *, noise: float | None = No
     chosen = usable_b(b)
     b, rows = b[chosen], rows[:, chosen]
     usable = np.isfinite(rows).all(axis=1) & (rows > 0).all(axis=1)
-    adc = np.full(len(rows), np.nan)
+    floored = np.zeros(len(rows), dtype=bool)
+    if noise is not None:
+        floored = usable & (rows[:, b == b.max()].min(axis=1) < NOISE_FACTOR.value * noise)
+        rows = np.where(floored[:, None], rows, np.sqrt(np.maximum(rows**2 - noise**2, 0.0)))
+        usable &= (rows > 0).all(axis=1)
+    adc, error = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     adc[usable] = _decay(rows[usable], b)
+    if noise is not None:
+        error[usable] = _adc_error(rows[usable], b, adc[usable], noise)
     flags = np.where(usable, 0, bit("not-finite")) | np.where(usable & ~(adc > 0), bit("adc-range"), 0)
     flags |= np.where(adc > ADC_WATER.value, bit("adc-range"), 0)
     if noise is not None:
-        floored = usable & (rows[:, b == b.max()].min(axis=1) < NOISE_FACTOR.value * noise)
         flags |= np.where(floored, bit("rician-floor"), 0)
         adc = np.where(floored, np.nan, adc)
-    return AdcFit(
-        np.where(adc > 0, adc, np.nan), _adc_error(rows, b, noise), flags.astype(np.uint32), tuple(b.tolist())
-    )
+    return AdcFit(np.where(adc > 0, adc, np.nan), error, flags.astype(np.uint32), tuple(b.tolist()))
 
 
 def _decay(rows: Values, b: Values) -> Values:
@@ -146,21 +160,26 @@ def _decay(rows: Values, b: Values) -> Values:
 
 def _misfit_and_step(rows: Values, b: Values, adc: Values) -> tuple[Values, Values]:
     """Residual sum of squares with S0 projected out, and the Gauss-Newton step of the ADC."""
-    shape = np.exp(-adc[:, None] * b)
-    square = (shape * shape).sum(axis=1)
-    s0 = (shape * rows).sum(axis=1) / square
-    residual = rows - s0[:, None] * shape
-    slope = -s0[:, None] * b * shape
-    slope -= shape * ((shape * slope).sum(axis=1) / square)[:, None]
+    residual, slope = _residual_and_slope(rows, b, adc)
     return (residual**2).sum(axis=1), (slope * residual).sum(axis=1) / (slope**2).sum(axis=1)
 
 
-def _adc_error(rows: Values, b: Values, noise: float | None) -> Values:
-    """sd(ADC) of the log-linear slope: noise over signal, propagated."""
-    if noise is None:
-        return np.full(len(rows), np.nan)
-    centred = b - b.mean()
+def _residual_and_slope(rows: Values, b: Values, adc: Values) -> tuple[Values, Values]:
+    """Residuals of the best S0, and the derivative of the model by the ADC with S0 projected out."""
+    shape = np.exp(-adc[:, None] * b)
+    square = (shape * shape).sum(axis=1)
+    s0 = (shape * rows).sum(axis=1) / square
+    slope = -s0[:, None] * b * shape
+    slope -= shape * ((shape * slope).sum(axis=1) / square)[:, None]
+    return rows - s0[:, None] * shape, slope
+
+
+def _adc_error(rows: Values, b: Values, adc: Values, noise: float) -> Values:
+    """sd(ADC), noise propagated: of the log-linear slope for two b values, of the nonlinear optimum for more."""
     with np.errstate(divide="ignore", invalid="ignore"):
+        if len(np.unique(b)) > 2:
+            return np.asarray(noise / np.sqrt((_residual_and_slope(rows, b, adc)[1] ** 2).sum(axis=1)))
+        centred = b - b.mean()
         return np.asarray(np.sqrt((((noise / rows) * centred) ** 2).sum(axis=1)) / (centred @ centred))
 
 

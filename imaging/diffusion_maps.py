@@ -14,6 +14,7 @@ from .diffusion import (
     ADC_WATER,
     LEAST_B,
     NECROTIC_ADC,
+    POOR_PERFUSION,
     cellularity_from_adc,
     cellularity_from_volumes,
     densest_adc,
@@ -50,7 +51,15 @@ def adc_map(study: ImagingStudy, tumour: LabelImage | None, account: Account) ->
     )
     values, flags = np.full(series.grid.shape, np.nan), np.full(series.grid.shape, bit("background"))
     values[tissue], flags[tissue] = fit.adc, fit.flags
+    if noise is not None and tumour is not None:
+        account.summary["adc_error"] = _median_error(fit.error, inside(tumour, series.grid, "tumour")[tissue])
     return map_of(series, "adc", values, flags, f"mono-exponential decay, b = {used}")
+
+
+def _median_error(error: Values, within: Mask) -> float | None:
+    """mm²/s: median standard error of the ADC in the tumour's voxels."""
+    told = error[within & np.isfinite(error)]
+    return float(np.median(told)) if told.size else None
 
 
 def _count(b_values: Values | None) -> int:
@@ -79,7 +88,7 @@ def cellularity_map(
 
 
 def _from_adc(maps: Mapping[str, ParametricMap], tumour: LabelImage | None, account: Account) -> ParametricMap:
-    """Cellularity, its interval, and necrosis marked where the ADC is high and nothing enhances."""
+    """Cellularity, its interval, and necrosis marked where the ADC is high and the tissue is not perfused."""
     adc = maps["adc"]
     within = inside(tumour, adc.grid, "tumour") if tumour is not None else np.zeros(adc.grid.shape, dtype=bool)
     densest = account.settings.densest_adc or ADC_DENSEST.value
@@ -88,13 +97,16 @@ def _from_adc(maps: Mapping[str, ParametricMap], tumour: LabelImage | None, acco
         "cellularity",
         f"linear in ADC between {ADC_WATER.value:g} mm²/s (free water) and {densest:.3g} mm²/s (densest packing)",
     )
-    necrotic = (np.nan_to_num(adc.values) > NECROTIC_ADC.value) & _not_enhancing(maps, adc.grid)
+    necrotic = (np.nan_to_num(adc.values) > NECROTIC_ADC.value) & _not_perfused(maps, adc.grid, tumour)
     flags = np.zeros(adc.grid.shape, dtype=np.uint32) if adc.quality is None else adc.quality
     if np.isfinite(adc.values[within]).any():
         account.summary["cellularity"] = _interval(adc.values[within], densest) | {
             "densest_adc": densest,
             "necrotic_fraction": float(necrotic[within].mean()),
         }
+        noise = account.summary.get("adc_error")
+        if noise is not None:
+            account.summary["cellularity"]["noise_of_a_voxel"] = noise / (ADC_WATER.value - densest)
     return replace(
         adc,
         name="cellularity",
@@ -117,10 +129,23 @@ def _interval(adc: Values, densest: float) -> dict[str, float]:
     return {"median": median, "low": min(*ends, median), "high": max(*ends, median)}
 
 
-def _not_enhancing(maps: Mapping[str, ParametricMap], grid: Grid) -> Mask:
-    """Voxels of ``grid`` that the kinetic fit found not to enhance; nowhere if there was none."""
-    flow = maps.get("ktrans")
-    if flow is None or flow.quality is None:
+def _not_perfused(maps: Mapping[str, ParametricMap], grid: Grid, tumour: LabelImage | None) -> Mask:
+    """Voxels of ``grid`` that do not enhance, or whose Ktrans and vp are both a small share of the tumour's upper
+    quartile (PE alone where there is no kinetic map); nowhere without a dynamic series.
+    """
+    known = [maps[name] for name in ("ktrans", "vp") if name in maps] or [
+        maps[name] for name in ("pe",) if name in maps
+    ]
+    if not known:
         return np.zeros(grid.shape, dtype=bool)
-    quiet = ((flow.quality & bit("not-enhancing")) != 0).astype(np.uint8)
-    return inside(LabelImage(flow.grid, quiet, {1: "not enhancing"}), grid)
+    first = known[0]
+    poor = np.ones(first.grid.shape, dtype=bool)
+    for one in known:
+        if not one.grid.same_as(first.grid):
+            continue
+        within = np.isfinite(one.values) & (inside(tumour, one.grid, "tumour") if tumour is not None else True)
+        level = POOR_PERFUSION.value * np.percentile(one.values[within], 75) if within.any() else 0.0
+        poor &= np.isfinite(one.values) & (one.values < level)
+    if first.quality is not None:
+        poor |= (first.quality & bit("not-enhancing")) != 0
+    return inside(LabelImage(first.grid, poor.astype(np.uint8), {1: "not perfused"}), grid)

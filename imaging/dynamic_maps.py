@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .enhancement import (
     segment_enhancement,
 )
 from .kinetics import LEAST_FRAMES
+from .quality import bit
 from .study import ImagingStudy, LabelImage, ParametricMap, Series
 
 
@@ -56,6 +57,54 @@ def dynamic_series(study: ImagingStudy, account: Account) -> Series | None:
     if len(candidates) > 1:
         account.note("chosen", "dynamic series", f"the one with {len(best.values)} frames, of {len(candidates)}")
     return best
+
+
+def without_motion(series: Series, account: Account) -> Series:
+    """The dynamic series with motion between its frames corrected as the settings ask; the account lists the frames."""
+    if account.settings.motion == "off":
+        return series
+    from .motion import correct_motion, frames_in_words
+
+    found = correct_motion(
+        series.values,
+        np.asarray(series.times_s, dtype=np.float64),
+        series.grid,
+        account.settings.motion,
+        progress=account.progress,
+    )
+    length = np.linalg.norm(found.displacements, axis=1)
+    account.summary["motion"] = {
+        "kind": account.settings.motion,
+        "displacement_mm": [round(float(one), 3) for one in length],
+        "corrected_frames": [int(frame) + 1 for frame in np.flatnonzero(found.corrected)],
+        "frames_over_a_pixel": [frame + 1 for frame in found.moved_frames],
+    }
+    account.note(
+        "chosen",
+        "dynamic series",
+        f"motion corrected ({account.settings.motion}) in {int(found.corrected.sum())} of {len(length)} frames; "
+        f"displacement {np.median(length):.2f} mm in the median, {length.max():.2f} mm at most",
+    )
+    if found.moved_frames:
+        account.note(
+            "doubted",
+            "dynamic series",
+            f"frames {frames_in_words(found.moved_frames)} had moved by more than a pixel",
+        )
+    return replace(series, values=found.values)
+
+
+def mark_motion(maps: Mapping[str, ParametricMap], account: Account) -> dict[str, ParametricMap]:
+    """The maps, every voxel of them marked where a frame had moved by more than a pixel."""
+    if not account.summary.get("motion", {}).get("frames_over_a_pixel"):
+        return dict(maps)
+    mark = bit("motion")
+    return {
+        name: replace(
+            one, quality=np.asarray((one.quality if one.quality is not None else 0) | np.full(one.grid.shape, mark))
+        )
+        for name, one in maps.items()
+    }
 
 
 def prepare(series: Series, tumour: LabelImage | None, regions: Sequence[LabelImage], account: Account) -> Dynamic:

@@ -2,17 +2,17 @@
 
 Only the rate constant kep enters a Tofts-type model nonlinearly. For each kep the best amplitudes (Ktrans and,
 in the extended model, vp) are a non-negative linear least-squares problem of one or two unknowns, so the search
-is one-dimensional. The responses X(kep) of the input curve are tabulated once for all voxels on a fine
-logarithmic grid together with their derivatives; between its nodes they are cubic in ln kep (relative error
-below 1e-8). A voxel costs one pass over a coarse grid, a bisection over nodes and a root of the derivative of
-the projected sum of squares. Tofts 1997, doi 10.1002/jmri.1880070113; variable projection: Golub and Pereyra
-1973, doi 10.1137/0710036.
+is one-dimensional. The responses X(kep) of the input curve are tabulated once for all voxels (see ``responses``).
+A voxel costs one pass over a coarse grid, a bisection over nodes and a root of the derivative of the projected
+sum of squares. Two-compartment uptake is the same search with the integral of Cp beside the response, exchange one
+over two rate constants (see ``exchange``). Tofts 1997, doi 10.1002/jmri.1880070113; variable projection: Golub and
+Pereyra 1973, doi 10.1137/0710036.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,12 +23,17 @@ from ..core.errors import ModelRefused
 from ..core.quantity import Parameter
 from .aif import PlasmaCurve
 from .dce import Sampling, sample
+from .exchange import RATE_HIGH, RATE_LOW, ExchangeFit, fit_exchange, standard_errors, tissue, uptake_covariance
 from .quality import bit
+from .responses import amplitudes, dot, hermite, judge, tabulated
 from .voxels import Progress, in_chunks
 
 Values = NDArray[np.float64]
-Model = Literal["tofts", "extended-tofts", "patlak"]
-MODELS: tuple[Model, ...] = ("tofts", "extended-tofts", "patlak")
+Model = Literal["tofts", "extended-tofts", "patlak", "2cum", "2cxm"]
+MODELS: tuple[Model, ...] = ("tofts", "extended-tofts", "patlak", "2cum", "2cxm")
+TWO_COMPARTMENTS: tuple[Model, ...] = ("2cum", "2cxm")
+PARAMETERS: Mapping[Model, int] = {"tofts": 2, "extended-tofts": 3, "patlak": 2, "2cum": 3, "2cxm": 4}
+"""Free parameters of each model, the delay not counted."""
 
 KEP_LOW = Parameter(
     0.005,
@@ -39,10 +44,10 @@ KEP_LOW = Parameter(
     assumed=True,
 )
 KEP_HIGH = Parameter(
-    20.0,
+    60.0,
     "1/min",
     "highest rate constant searched",
-    "project specification, imaging §6",
+    "project specification, imaging §15: the QIBA reference object needs 35",
     range=(10.0, 60.0),
     assumed=True,
 )
@@ -61,6 +66,22 @@ DELAY_RANGE = Parameter(
     "bounds of the OSIPI code collection (-10 to 10 s)",
     range=(5.0, 20.0),
 )
+LEAST_EXTRACTION = Parameter(
+    0.01,
+    "1",
+    "extraction fraction PS/(Fp + PS) below which exchange between two compartments does not count as seen",
+    "chosen: small contrast agents are extracted by a few per cent even in healthy muscle",
+    range=(0.001, 0.05),
+    assumed=True,
+)
+SLOWEST_FLOW = Parameter(
+    3.0,
+    "s",
+    "frame interval above which plasma flow and PS cannot be told apart: the two-compartment models are refused",
+    "project specification, imaging §7",
+    range=(2.0, 5.0),
+    assumed=True,
+)
 NODE_SPACING = 0.04
 _COARSE = 8
 _PAD = 16
@@ -71,11 +92,12 @@ _GOLDEN = 0.3819660112501051
 class KineticFit:
     """Fitted curves, one entry a voxel.
 
-    parameters  ktrans and kep (1/min), ve and vp (fractions), or ps (1/min) and vp for Patlak: as fitted, NaN
-                only where the curve was not finite
+    parameters  ktrans and kep (1/min), ve and vp (fractions); ps (1/min) and vp for Patlak; ktrans, fp, ps (1/min),
+                vp and, for exchange, ve in the two-compartment models: as fitted, NaN where there is none
     errors      standard errors from the curvature at the optimum, same names and units
     rss         residual sum of squares, (mmol/L)²
     flags       quality words
+    total       (mmol/L)², sum of squares of the curve about its mean
     """
 
     model: Model
@@ -84,11 +106,12 @@ class KineticFit:
     rss: Values
     flags: NDArray[np.uint32]
     frames: int = 0
+    total: Values | None = None
 
     @property
     def aicc(self) -> Values:
         """(voxels,) Akaike's criterion for small samples; lower is better. Needs noise: -inf for a perfect fit."""
-        n, k = self.frames, {"tofts": 3, "extended-tofts": 4, "patlak": 3}[self.model]
+        n, k = self.frames, PARAMETERS[self.model] + 1
         with np.errstate(divide="ignore"):
             return n * np.log(self.rss / n) + 2 * k + 2 * k * (k + 1) / max(n - k - 1, 1)
 
@@ -100,7 +123,7 @@ class _Basis:
     lnk       (nodes,) ln of kep in 1/min
     table     (nodes, 2, frames) X and its derivative by node spacing
     coarse    (frames, …) X at every eighth node, padded with zeros to whole vectors
-    plasma    (frames,) mmol/L, zero for models without plasma
+    plasma    (frames,) mmol/L, or the integral of Cp, mmol/L min; zero for models with neither
     products  (nodes, 4) X·X, X·X', plasma·X, plasma·X'
     gram      (nodes - 1, 4, 4) products of X, X' at both ends of an interval
     """
@@ -113,15 +136,10 @@ class _Basis:
     gram: Values
 
 
-def _basis(sampling: Sampling, kep_range: tuple[float, float], spacing: float, *, vascular: bool) -> _Basis:
-    low, high = np.log(kep_range[0]), np.log(kep_range[1])
-    lnk = np.linspace(low, high, max(2, int(np.ceil((high - low) / spacing / _COARSE))) * _COARSE + 1)
-    step = lnk[1] - lnk[0]
-    table = np.empty((len(lnk), 2, len(sampling.frames)))
-    for node, k in enumerate(np.exp(lnk)):
-        x, slope = sampling.response(k)
-        table[node] = x, step * k * slope
-    plasma = sampling.plasma if vascular else np.zeros(len(sampling.frames))
+def _basis(sampling: Sampling, kep_range: tuple[float, float], spacing: float, beside: Values | None = None) -> _Basis:
+    """The basis with what stands beside the response: Cp, the integral of Cp, or nothing."""
+    lnk, table = tabulated(sampling, kep_range, spacing, _COARSE)
+    plasma = np.zeros(len(sampling.frames)) if beside is None else beside
     coarse = np.zeros((len(sampling.frames), -(-(len(lnk) // _COARSE + 1) // _PAD) * _PAD))
     coarse[:, : len(lnk) // _COARSE + 1] = table[::_COARSE, 0].T
     x, d = table[:, 0], table[:, 1]
@@ -136,15 +154,6 @@ def _basis(sampling: Sampling, kep_range: tuple[float, float], spacing: float, *
     )
     ends = np.concatenate([table[:-1], table[1:]], axis=1)
     return _Basis(lnk, table, coarse, plasma, products, np.einsum("nat,nbt->nab", ends, ends))
-
-
-@njit(cache=True, nogil=True)
-def _dot(a: Values, b: Values) -> float:
-    """Sum of products."""
-    total = 0.0
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
 
 
 @njit(cache=True, nogil=True)
@@ -168,31 +177,6 @@ def _two_dots(curve: Values, table: Values, node: int) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True)
-def _amplitudes(xx: float, px: float, pp: float, cx: float, cp: float) -> tuple[float, float]:
-    """Non-negative a, b that minimise |c - a x - b p|², by cases; pp = 0 means there is no second amplitude."""
-    a, b = max(cx / xx, 0.0) if xx > 0.0 else 0.0, 0.0
-    if pp > 0.0:
-        alone = max(cp / pp, 0.0)
-        determinant = xx * pp - px * px
-        if determinant > 1e-13 * xx * pp:
-            both_a, both_b = (cx * pp - cp * px) / determinant, (cp * xx - cx * px) / determinant
-            if both_a >= 0.0 and both_b >= 0.0:
-                return both_a, both_b
-        if alone * cp > a * cx:
-            a, b = 0.0, alone
-    return a, b
-
-
-@njit(cache=True, nogil=True)
-def _hermite(s: float, w: Values, v: Values) -> None:
-    """Weights w of the four end vectors at s in [0, 1], and v of the derivative by s."""
-    w[0], w[1] = (1 + 2 * s) * (1 - s) ** 2, s * (1 - s) ** 2
-    w[2], w[3] = s * s * (3 - 2 * s), s * s * (s - 1)
-    v[0], v[1] = 6 * s * (s - 1), (1 - s) * (1 - 3 * s)
-    v[2], v[3] = 6 * s * (1 - s), s * (3 * s - 2)
-
-
-@njit(cache=True, nogil=True)
 def _inside(
     s: float, gram: Values, node: int, ends: Values, pp: float, cp: float, w: Values, v: Values, out: Values
 ) -> float:
@@ -201,7 +185,7 @@ def _inside(
     ends (2, 4): products of the curve and of the plasma with the four end vectors.
     out receives a, b, xx, px, x·x', p·x'; the derivative is returned.
     """
-    _hermite(s, w, v)
+    hermite(s, w, v)
     cx = cd = px = pd = xx = xd = 0.0
     for i in range(4):
         cx += w[i] * ends[0, i]
@@ -211,7 +195,7 @@ def _inside(
         along = gram[node, i, 0] * w[0] + gram[node, i, 1] * w[1] + gram[node, i, 2] * w[2] + gram[node, i, 3] * w[3]
         xx += w[i] * along
         xd += v[i] * along
-    a, b = _amplitudes(xx, px, pp, cx, cp)
+    a, b = amplitudes(xx, px, pp, cx, cp)
     out[0], out[1], out[2], out[3], out[4], out[5] = a, b, xx, px, xd, pd
     return a * (cd - a * xd - b * pd)
 
@@ -260,7 +244,7 @@ def _best_coarse(curve: Values, coarse: Values, products: Values, pp: float, cp:
             work[m] += curve[t] * coarse[t, m]
     best, best_gain = 0, -1.0
     for m in range(len(products) // _COARSE + 1):
-        a, b = _amplitudes(products[m * _COARSE, 0], products[m * _COARSE, 2], pp, work[m], cp)
+        a, b = amplitudes(products[m * _COARSE, 0], products[m * _COARSE, 2], pp, work[m], cp)
         gain = a * work[m] + b * cp
         if gain > best_gain:
             best, best_gain = m, gain
@@ -271,7 +255,7 @@ def _best_coarse(curve: Values, coarse: Values, products: Values, pp: float, cp:
 def _rising(curve: Values, table: Values, products: Values, pp: float, cp: float, node: int) -> bool:
     """True if the explained sum of squares grows with kep at a node."""
     cx, cd = _two_dots(curve, table, node)
-    a, b = _amplitudes(products[node, 0], products[node, 2], pp, cx, cp)
+    a, b = amplitudes(products[node, 0], products[node, 2], pp, cx, cp)
     return bool(a * (cd - a * products[node, 1] - b * products[node, 3]) > 0.0)
 
 
@@ -324,36 +308,16 @@ def _standard_errors(out: Values, pp: float, step: float, kep: float, variance: 
 
 
 @njit(cache=True, nogil=True)
-def _residuals(
-    curve: Values, table: Values, node: int, w: Values, a: float, b: float, plasma: Values, judged: Values, row: int
-) -> None:
-    """judged[row] receives the residual sum of squares, the total about the mean, and the runs-test statistic."""
-    n = len(curve)
-    rss = mean = total = 0.0
-    for t in range(n):
-        mean += curve[t]
-    mean /= n
-    positive, runs, before = 0, 1, 0
-    for t in range(n):
+def _fitted(table: Values, node: int, w: Values, a: float, b: float, plasma: Values, fitted: Values) -> None:
+    """The fitted curve between two nodes."""
+    for t in range(len(fitted)):
         x = (
             w[0] * table[node, 0, t]
             + w[1] * table[node, 1, t]
             + w[2] * table[node + 1, 0, t]
             + w[3] * table[node + 1, 1, t]
         )
-        r = curve[t] - a * x - b * plasma[t]
-        rss += r * r
-        total += (curve[t] - mean) ** 2
-        sign = 1 if r >= 0.0 else 0
-        positive += sign
-        if t > 0:
-            runs += sign ^ before
-        before = sign
-    judged[row, 0], judged[row, 1], judged[row, 2] = rss, total, 0.0
-    product = 2.0 * positive * (n - positive)
-    variance = product * (product - n) / (n * n * (n - 1.0))
-    if variance > 0.0:
-        judged[row, 2] = (runs - product / n - 1.0) / np.sqrt(variance)
+        fitted[t] = a * x + b * plasma[t]
 
 
 @njit(cache=True, nogil=True)
@@ -374,13 +338,13 @@ def _fit_rows(
 ) -> None:
     """Fit the rows start..stop: found a, kep, b; errors of Ktrans, ve, vp, kep; limit -1, 0 or 1."""
     step = lnk[1] - lnk[0]
-    pp = _dot(plasma, plasma)
+    pp = dot(plasma, plasma)
     work, ends = np.empty(coarse.shape[1]), np.empty((2, 4))
-    w, v, out = np.empty(4), np.empty(4), np.empty(7)
+    w, v, out, fitted = np.empty(4), np.empty(4), np.empty(7), np.empty(curves.shape[1])
     parameters = 3 if pp > 0.0 else 2
     for row in range(start, stop):
         curve = curves[row]
-        cp = _dot(curve, plasma) if pp > 0.0 else 0.0
+        cp = dot(curve, plasma) if pp > 0.0 else 0.0
         node, limit[row] = _interval(
             curve, table, products, pp, cp, _best_coarse(curve, coarse, products, pp, cp, work)
         )
@@ -396,7 +360,8 @@ def _fit_rows(
                 out[6] += v[i] * gram[node, i, j] * v[j]
         kep = np.exp(lnk[node] + s * step)
         found[row, 0], found[row, 1], found[row, 2] = out[0], kep, out[1]
-        _residuals(curve, table, node, w, out[0], out[1], plasma, judged, row)
+        _fitted(table, node, w, out[0], out[1], plasma, fitted)
+        judge(curve, fitted, judged, row)
         if out[0] > 0.0:
             _standard_errors(out, pp, step, kep, judged[row, 0] / max(len(curve) - parameters, 1), errors[row])
 
@@ -416,8 +381,8 @@ def fit_curves(
 
     times_s         (frames,) s, increasing, in the time of the plasma curve
     concentrations  (curves, frames) mmol/L; a curve with a value that is not finite gives NaN and a flag
-    model           tofts, extended-tofts or patlak
-    kep_range       1/min, the search's borders; spacing of the tabulated ln kep
+    model           tofts, extended-tofts, patlak, 2cum or 2cxm
+    kep_range       1/min, the borders of the search for kep; spacing of the tabulated ln kep
 
     Raises ModelRefused for an unknown model, too few frames or times that do not increase.
     """
@@ -433,14 +398,29 @@ def fit_curves(
             "contrast agent in blood during the series",
             "check the delay and the times of the input function",
         )
+    duration = float(times[-1] - max(times[0], plasma.times_s[0])) / 60.0
     if model == "patlak":
         fit = _fit_patlak(work, sampling)
+    elif model == "2cxm":
+        fit = _two_compartments(fit_exchange(work, sampling, threads=threads, progress=progress), model, work, duration)
+    elif model == "2cum":
+        fit = _two_compartments(_fit_uptake(work, sampling, spacing, threads, progress), model, work, duration)
     else:
-        basis = _basis(sampling, kep_range, spacing, vascular=model == "extended-tofts")
-        fit = _fit_tofts(
-            work, basis, model, threads, progress, duration=float(times[-1] - max(times[0], plasma.times_s[0])) / 60.0
-        )
+        basis = _basis(sampling, kep_range, spacing, sampling.plasma if model == "extended-tofts" else None)
+        fit = _fit_tofts(work, basis, model, threads, progress, duration=duration)
     return _spread_fit(fit, usable)
+
+
+def refuse_slow(model: Model, times_s: ArrayLike) -> None:
+    """Raises ModelRefused if frames are too far apart (their median interval) for a two-compartment model."""
+    times = np.asarray(times_s, dtype=float)
+    interval = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    if model in TWO_COMPARTMENTS and interval > SLOWEST_FLOW.value:
+        raise ModelRefused(
+            f"slow-sampling: one frame every {interval:.3g} s for {model}",
+            f"at most {SLOWEST_FLOW.value:g} s between frames, so that the first pass shows the plasma flow",
+            "use extended-tofts or tofts",
+        )
 
 
 def _check(times: Values, curves: Values, model: str, kep_range: tuple[float, float]) -> None:
@@ -467,30 +447,7 @@ def _check(times: Values, curves: Values, model: str, kep_range: tuple[float, fl
 def _fit_tofts(
     work: Values, basis: _Basis, model: Model, threads: int | None, progress: Progress | None, *, duration: float
 ) -> KineticFit:
-    count = len(work)
-    found, errors, judged = np.zeros((count, 3)), np.full((count, 4), np.nan), np.zeros((count, 3))
-    limit = np.zeros(count, dtype=np.int64)
-    in_chunks(
-        lambda start, stop: _fit_rows(
-            work,
-            basis.lnk,
-            basis.table,
-            basis.coarse,
-            basis.plasma,
-            basis.products,
-            basis.gram,
-            found,
-            errors,
-            judged,
-            limit,
-            start,
-            stop,
-        ),
-        count,
-        threads=threads,
-        progress=progress,
-        what=f"{model} fit",
-    )
+    found, errors, judged, limit = _searched(work, basis, f"{model} fit", threads, progress)
     ktrans, kep, vp = found.T
     flowing = ktrans > 0
     parameters = {
@@ -517,6 +474,82 @@ def _fit_tofts(
         judged[:, 0],
         (flags | _misfit(judged)).astype(np.uint32),
         work.shape[1],
+        judged[:, 1],
+    )
+
+
+def _searched(
+    work: Values, basis: _Basis, what: str, threads: int | None, progress: Progress | None
+) -> tuple[Values, Values, Values, NDArray[np.int64]]:
+    """Amplitude, rate and second amplitude (curves, 3), errors, what ``judge`` says, and -1, 0, 1 for the border."""
+    count = len(work)
+    found, errors, judged = np.zeros((count, 3)), np.full((count, 4), np.nan), np.zeros((count, 3))
+    limit = np.zeros(count, dtype=np.int64)
+    in_chunks(
+        lambda start, stop: _fit_rows(
+            work,
+            basis.lnk,
+            basis.table,
+            basis.coarse,
+            basis.plasma,
+            basis.products,
+            basis.gram,
+            found,
+            errors,
+            judged,
+            limit,
+            start,
+            stop,
+        ),
+        count,
+        threads=threads,
+        progress=progress,
+        what=what,
+    )
+    return found, errors, judged, limit
+
+
+def _fit_uptake(
+    work: Values, sampling: Sampling, spacing: float, threads: int | None, progress: Progress | None
+) -> ExchangeFit:
+    """The fast response beside the integral of Cp, which is the response of a rate of 0."""
+    basis = _basis(sampling, (RATE_LOW.value, RATE_HIGH.value), spacing, sampling.response(0.0)[0])
+    found, _, judged, limit = _searched(work, basis, "2cum fit", threads, progress)
+    covariance = np.full((len(work), 4, 4), np.nan)
+    variance = judged[:, 0] / max(work.shape[1] - PARAMETERS["2cum"], 1)
+    uptake_covariance(
+        found, variance, basis.lnk, basis.gram, basis.products, dot(basis.plasma, basis.plasma), covariance
+    )
+    rates = np.stack([found[:, 1], np.zeros(len(work))], axis=1)
+    return ExchangeFit(found[:, ::2], rates, covariance, judged, limit < 0, limit > 0)
+
+
+def _two_compartments(fit: ExchangeFit, model: Model, work: Values, duration: float) -> KineticFit:
+    """Parameters, errors and flags of two responses."""
+    (fast, slow), (k_fast, k_slow) = fit.amplitudes.T, fit.rates.T
+    parameters, errors = tissue(fast, slow, k_fast, k_slow), standard_errors(fit)
+    flowing = fast + slow > 0
+    flags = (
+        np.where(flowing & fit.at_high, bit("flow-at-limit"), 0)
+        | np.where(flowing & np.isnan(fit.covariance[:, 0, 0]), bit("one-compartment"), 0)
+        | np.where(flowing & fit.at_low, bit("kep-at-limit"), 0)
+        | np.where(parameters["vp"] > 1, bit("vp-above-1"), 0)
+    )
+    if model == "2cxm":
+        flags |= np.where(flowing & (k_slow * duration < 1.0), bit("short-acquisition"), 0)
+        flags |= np.where(parameters["ve"] > 1, bit("ve-above-1"), 0)
+    else:
+        del parameters["ve"]
+    for values in parameters.values():
+        values[~flowing] = 0.0 if values is parameters["ktrans"] or values is parameters["fp"] else np.nan
+    return KineticFit(
+        model,
+        parameters,
+        {name: errors[name] for name in parameters},
+        fit.judged[:, 0],
+        (flags | _misfit(fit.judged)).astype(np.uint32),
+        work.shape[1],
+        fit.judged[:, 1],
     )
 
 
@@ -526,12 +559,20 @@ def _misfit(judged: Values) -> NDArray[np.uint32]:
     return np.where((share > 0.2) | ((judged[:, 2] < -2.576) & (share > 1e-9)), bit("misfit"), 0).astype(np.uint32)
 
 
+@njit(cache=True, nogil=True)
+def _patlak_rows(xx: float, px: float, pp: float, cx: Values, cp: Values, found: Values) -> None:
+    """The amplitudes of every row."""
+    for row in range(len(found)):
+        found[row, 0], found[row, 1] = amplitudes(xx, px, pp, cx[row], cp[row])
+
+
 def _fit_patlak(work: Values, sampling: Sampling) -> KineticFit:
     """Both amplitudes of Patlak's line, non-negative, without any search."""
     x, p = sampling.response(0.0)[0], sampling.plasma
     xx, px, pp = float(x @ x), float(x @ p), float(p @ p)
     cx, cp = np.einsum("nt,t->n", work, x), np.einsum("nt,t->n", work, p)
-    found = np.array([_amplitudes(xx, px, pp, a, b) for a, b in zip(cx, cp)]).reshape(-1, 2)
+    found = np.empty((len(work), 2))
+    _patlak_rows(xx, px, pp, cx, cp, found)
     residual = work - found[:, :1] * x - found[:, 1:] * p
     rss, n = np.einsum("nt,nt->n", residual, residual), work.shape[1]
     scale = rss / (n - 2) / (xx * pp - px * px)
@@ -545,6 +586,7 @@ def _fit_patlak(work: Values, sampling: Sampling) -> KineticFit:
         rss,
         (flags | _misfit(judged)).astype(np.uint32),
         n,
+        total,
     )
 
 
@@ -565,31 +607,31 @@ def _spread_fit(fit: KineticFit, usable: NDArray[np.bool_]) -> KineticFit:
         full(fit.rss),
         flags,
         fit.frames,
+        None if fit.total is None else full(fit.total),
     )
 
 
-def linear_preview(times_s: ArrayLike, concentrations: ArrayLike, plasma: PlasmaCurve) -> dict[str, Values]:
-    """Ktrans, ve and vp of the extended Tofts model by one linear solve a voxel: a preview while the user waits.
+def best_model(fits: Sequence[KineticFit]) -> NDArray[np.intp]:
+    """(voxels,) index of the fit with the lowest AICc, fits in order of rising number of parameters.
 
-    Murase 2004, doi 10.1002/mrm.20022: C = (Ktrans + kep vp) int Cp - kep int C + vp Cp. Noise enters the
-    regressors, so parameters are biased (Ktrans by 38 % on a noisy reference object) and may be negative.
+    Residuals below a millionth of the curve's own amplitude are rounding or tabulation, not misfit: among such fits
+    the first is preferred. Two compartments are eligible only where exchange is seen: PS at least three standard errors
+    above 0 and an extraction of at least LEAST_EXTRACTION. Otherwise a single compartment passes for plasma without
+    exchange, with a Ktrans of 0. A voxel without a fit gets 0.
     """
-    times = np.asarray(times_s, dtype=float)
-    curves = np.atleast_2d(np.asarray(concentrations, dtype=float))
-    sampling = sample(plasma, times)
-    steps = np.diff(times) / 60.0
-    integral = np.concatenate(
-        [np.zeros((len(curves), 1)), np.cumsum(0.5 * steps * (curves[:, 1:] + curves[:, :-1]), axis=1)], axis=1
-    )
-    shape = curves.shape
-    columns = np.stack(
-        [np.broadcast_to(sampling.response(0.0)[0], shape), -integral, np.broadcast_to(sampling.plasma, shape)], axis=2
-    )
-    normal = np.einsum("nti,ntj->nij", columns, columns)
-    first, kep, vp = np.linalg.solve(normal, np.einsum("nti,nt->ni", columns, curves)[..., None])[..., 0].T
-    ktrans = first - kep * vp
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {"ktrans": ktrans, "ve": ktrans / kep, "vp": vp}
+    scores = []
+    for fit in fits:
+        floor = 0.0 if fit.total is None else 1e-12 * fit.total
+        score = replace(fit, rss=np.maximum(np.maximum(fit.rss, floor), np.finfo(float).tiny)).aicc
+        scores.append(score if fit.model not in TWO_COMPARTMENTS else np.where(_exchange_is_seen(fit), score, np.inf))
+    return np.asarray(np.argmin(np.where(np.isnan(scores), np.inf, scores), axis=0))
+
+
+def _exchange_is_seen(fit: KineticFit) -> NDArray[np.bool_]:
+    """True where PS and extraction are told from 0."""
+    ps, flow = fit.parameters["ps"], fit.parameters["fp"]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((ps > 3.0 * fit.errors["ps"]) & (ps >= LEAST_EXTRACTION.value * (ps + flow)))
 
 
 def find_delay(

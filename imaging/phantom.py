@@ -132,6 +132,7 @@ def _description(seed: int, settings: Protocol, quick: bool, visits: list[VisitT
                 "volume_ml": visit.volume,
                 "voxel_volume_ml": visit.tumour.volume("tumour"),
                 "core_ml": visit.core.volume("core"),
+                "dynamic_displacement_mm": visit.displacements.round(6).tolist(),
                 "median_in_tumour": {
                     name: float(np.nanmedian(true_map.values[visit.tumour.mask("tumour")]))
                     for name, true_map in visit.maps.items()

@@ -167,6 +167,7 @@ class VisitTruth:
     tumour       {1: tumour} on the grid of the dynamic series;  core {1: core} its mostly necrotic part
     maps         name to true map on that grid: mean over a voxel, in the tumour over the tumour's part of it; NaN
                  where the quantity has no meaning
+    displacements  (frames, 3) mm, LPS: where breathing has carried the body in each dynamic frame
     """
 
     day: int
@@ -174,6 +175,7 @@ class VisitTruth:
     tumour: LabelImage
     core: LabelImage
     maps: Mapping[str, ParametricMap]
+    displacements: Array
 
 
 # -------------------------------------------------------------------------------------------------------- geometry
@@ -283,6 +285,7 @@ class Scan:
             LabelImage(self.grid, inside.astype(np.uint8), {1: "tumour"}),
             LabelImage(self.grid, core.astype(np.uint8), {1: "core"}),
             maps,
+            self.dynamic_displacements(),
         )
 
     def _true_map(self, values: Array, there: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> Array:
@@ -323,10 +326,18 @@ class Scan:
         """A fine image, displaced by breathing (mostly along the body) and slow drift."""
         if self.settings.motion == 0:
             return fine
-        draw = uniform(self.seed, DOMAIN, f"{self.name}.breath.{name}", np.arange(2), step) * 2 - 1
-        breath = self.settings.motion * np.array([0.0, 0.35 * draw[1], 0.7 * draw[0] - 0.3 * progressed])
-        steps = np.linalg.solve(grid.affine[:3, :3], breath)
+        steps = np.linalg.solve(grid.affine[:3, :3], self._breath(name, step, progressed))
         return np.asarray(ndimage.shift(fine, steps, order=1, mode="nearest"))
+
+    def _breath(self, name: str, step: int, progressed: float = 0.0) -> Array:
+        """(3,) mm, LPS: where breathing and drift have carried the body at one step of a series."""
+        draw = uniform(self.seed, DOMAIN, f"{self.name}.breath.{name}", np.arange(2), step) * 2 - 1
+        return self.settings.motion * np.array([0.0, 0.35 * draw[1], 0.7 * draw[0] - 0.3 * progressed])
+
+    def dynamic_displacements(self) -> Array:
+        """(frames, 3) mm, LPS: where breathing and drift have carried the body in each dynamic frame."""
+        frames = self.settings.frames
+        return np.array([self._breath("dynamic", frame, frame / frames) for frame in range(frames)])
 
     def _noisy(self, signal: Array, kind: str, reference: float, name: str, step: int = 0) -> Array:
         return rician(signal, reference / self.settings.snr[kind], self.seed, f"{DOMAIN}.{self.name}.{name}", step)

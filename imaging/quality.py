@@ -56,7 +56,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("vp-above-1", 11, "fitted vp above 1", "vp NaN, raw value in the raw map"),
     Flag("vp-at-zero", 12, "fitted vp on its bound", "vp 0, one-sided"),
     Flag(
-        "short-acquisition", 13, "kep times duration below 1: ve is not identified", "ve NaN, raw value in the raw map"
+        "short-acquisition",
+        13,
+        "kep times duration below 1: ve is hardly identified",
+        "ve NaN where its 95 % interval is wider than itself, raw value in the raw map",
     ),
     Flag("misfit", 14, "R squared below 0.8, or too few sign changes of the residual, in an enhancing voxel", "marked"),
     Flag("slow-sampling", 15, "frames too far apart for the model", "marked"),
@@ -65,6 +68,19 @@ FLAGS: tuple[Flag, ...] = (
     Flag("adc-range", 18, "ADC not positive, or above that of free water", "NaN if not positive, else marked"),
     Flag("necrotic", 19, "high ADC without enhancement: necrosis, not few living cells", "marked"),
     Flag("supplied", 20, "the map was supplied, not computed here", "marked"),
+    Flag(
+        "one-compartment",
+        21,
+        "a single exponential explains the curve: exchange between two compartments is not identified",
+        "PS, Ktrans, ve and vp NaN, raw values in the raw maps",
+    ),
+    Flag(
+        "flow-at-limit",
+        22,
+        "the fast rate constant ended on the upper border of its search",
+        "Fp NaN, raw value in the raw map",
+    ),
+    Flag("motion", 23, "a frame of the series lies more than a pixel away from the others", "marked; frames listed"),
 )
 
 _BY_NAME = {flag.name: flag for flag in FLAGS}

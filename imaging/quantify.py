@@ -19,12 +19,20 @@ from ..core.errors import ModelRefused, SegmentationRejected, StudyRejected
 from .account import MOST_INVALID, UNITS, Account, QuantifySettings, inside, invalid_share
 from .diffusion import ADC_WATER
 from .diffusion_maps import adc_map, cellularity_map
-from .dynamic_maps import Dynamic, dynamic_series, enhancing_tumour, prepare, semiquantitative
+from .dynamic_maps import (
+    Dynamic,
+    dynamic_series,
+    enhancing_tumour,
+    mark_motion,
+    prepare,
+    semiquantitative,
+    without_motion,
+)
 from .enhancement import enhancing_volume
 from .kinetic_maps import kinetic_maps
 from .map_files import Quantified, read_maps, write_maps
 from .quality import bit, fractions
-from .study import Grid, ImagingStudy, LabelImage, ParametricMap
+from .study import HARMONISED, Grid, ImagingStudy, LabelImage, ParametricMap
 from .t1_maps import t1_map
 from .voxels import Progress
 
@@ -53,8 +61,9 @@ def quantify(
     maps: dict[str, ParametricMap] = {}
     dynamic: Dynamic | None = None
     if series is not None:
+        series = without_motion(series, account)
         dynamic = prepare(series, tumour, [image for image in images if image.values.any()], account)
-        maps |= semiquantitative(dynamic, supplied, account)
+        maps |= mark_motion(semiquantitative(dynamic, supplied, account), account)
         if tumour is None and dynamic.region is not None:
             tumour = enhancing_tumour(maps, dynamic.region, account)
             dynamic = replace(dynamic, region=tumour.mask("tumour"))
@@ -89,14 +98,27 @@ def _computed(name: str, one: ParametricMap | None) -> dict[str, ParametricMap]:
 def _supplied(study: ImagingStudy, account: Account) -> dict[str, ParametricMap]:
     """The maps that came with the study, by name; the first of each name counts."""
     known: dict[str, ParametricMap] = {}
+    _refuse_harmonised(study)
     for one in study.maps:
-        if one.name not in UNITS:
+        if one.method == HARMONISED:
+            account.note("found", "supplied maps", "harmonised intensities: never used for Ktrans or ADC")
+        elif one.name not in UNITS:
             account.note("found", "supplied maps", f"a map named {one.name!r} is not used")
         elif one.name in known:
             account.note("doubted", "supplied maps", f"{one.name} was supplied more than once: the first is used")
         else:
             known[one.name] = one
     return known
+
+
+def _refuse_harmonised(study: ImagingStudy) -> None:
+    """Harmonised intensities obey no signal equation: a study of nothing else is refused."""
+    if any(one.method == HARMONISED for one in study.maps) and not study.series:
+        raise ModelRefused(
+            "harmonised (synthetic) intensities and no original series",
+            "original images: rate constants and ADC are never computed from harmonised ones",
+            "give the images that the harmonised ones were made from",
+        )
 
 
 def _drawn_tumour(images: list[LabelImage], account: Account) -> LabelImage | None:

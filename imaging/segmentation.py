@@ -18,14 +18,25 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 from scipy import ndimage
 
-from ..core.errors import FileRejected, SegmentationRejected
+from ..core.errors import ConfigurationRejected, FileRejected, SegmentationRejected
 from ..core.quantity import Parameter
 from .dicom_files import LARGEST_FILE, read_dicom, reading, stored_pixels, uid_name
 from .geometry import stack, sub_block
 from .nifti import is_nifti, open_nifti, whole_labels
 from .planes import frame_views, planes_of
+from .region_names import region_name as region_name
+from .region_names import same_name
+from .structure_set import (
+    DrawnOn,
+    StructureSet,
+    found_on,
+    grid_of_contours,
+    rasterise,
+    read_structure_set,
+    stack_of,
+    volume_found,
+)
 from .study import Finding, Grid, LabelImage
-from .supplied_maps import words_of
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -51,19 +62,6 @@ FRACTION = Parameter(
 )
 MOST_LABELS = 16
 """An image with more different values than this is no label image."""
-
-
-def region_name(text: str) -> str:
-    """The name of a region: ``tumour`` for any plain word for one, else the text as it stands.
-
-    >>> region_name("Tumor"), region_name("GTV_Mass"), region_name("Tumor bed")
-    ('tumour', 'tumour', 'Tumor bed')
-    """
-    tumour = (
-        r"((primary|whole|enhancing) )?(tumou?r|neoplasm( primary)?|gtv( mass)?|lesion)"
-        r"( \d+| mask| roi| segmentation)?"
-    )
-    return "tumour" if re.fullmatch(tumour, words_of(text)) else text.strip()
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +305,7 @@ def read_labels(path: Path | str, *, names: Mapping[int, str] | None = None) -> 
         raise SegmentationRejected(
             "a structure set (RTSTRUCT): contours, no voxels",
             "DICOM SEG, NIfTI or NRRD",
-            "convert the contours to a label image",
+            "choose one of its regions by name (read_region, --roi NAME)",
         )
     if dataset.SOPClassUID not in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
         raise FileRejected(
@@ -320,6 +318,136 @@ def read_labels(path: Path | str, *, names: Mapping[int, str] | None = None) -> 
         grid, segments = read_segments(dataset, "the segmentation")
     image = on_grid_of(_one_label_image(label_images(grid, segments, uid=uid)), ())
     return image if names is None else replace(image, names=_named(image.values, image.names, names))
+
+
+# ------------------------------------------------------------------------------------------- one region, by its name
+
+
+def read_region(
+    path: Path | str,
+    roi: str | None = None,
+    *,
+    names: Mapping[int, str] | None = None,
+    images: Sequence[DrawnOn] | None = None,
+) -> tuple[LabelImage, tuple[Finding, ...]]:
+    """A label image from any format that read_labels reads, or from a structure set, and what was found on the way.
+
+    roi     the region that is the tumour, by its name in the file (upper and lower case are one); it comes alone.
+            None: the regions that the file names, of a structure set the one that is called a tumour
+    names   as for read_labels
+    images  what a structure set may have been drawn on; None: the images in its folder and below
+
+    A structure set whose images are not there gets a grid made from its contours. Raises FileRejected,
+    SegmentationRejected; ConfigurationRejected for a region that is not there, listing those that are.
+    """
+    path = Path(path)
+    dataset = None if is_nifti(path) or _is_raster(path) else read_dicom(path, "the segmentation", pixels=True)
+    if dataset is None or dataset.SOPClassUID not in (STRUCTURE_SET, SEGMENTATION, LABEL_MAP_SEGMENTATION):
+        image = read_labels(path, names=names)
+        return (image if roi is None else _alone(image, roi)), ()
+    if dataset.SOPClassUID == STRUCTURE_SET:
+        structures = read_structure_set(dataset, "the structure set")
+        stacks = images_beside(path, structures) if images is None else images
+        return _drawn_region(structures, roi, stacks)
+    if roi is None:
+        return read_labels(path, names=names), ()
+    with reading("the segmentation"):
+        grid, segments = read_segments(dataset, "the segmentation")
+    chosen = segments[_place_of(roi, [segment.name for segment in segments])]
+    uid = str(dataset.get("SOPInstanceUID") or "")
+    image = LabelImage(grid, chosen.mask.astype(np.uint8), {1: "tumour"}, uid, description=chosen.name)
+    return on_grid_of(image, ()), ()
+
+
+def _is_raster(path: Path) -> bool:
+    return path.name.lower().endswith((".nrrd", ".nhdr", ".mha", ".mhd"))
+
+
+def _alone(image: LabelImage, roi: str) -> LabelImage:
+    """The region of that name as the only one, called tumour."""
+    regions = sorted(set(image.names.values()))
+    name = regions[_place_of(roi, regions)]
+    return replace(image, values=image.mask(name).astype(np.uint8), names={1: "tumour"}, description=name)
+
+
+def _place_of(roi: str, regions: Sequence[str]) -> int:
+    """Where the region of that name stands among those of the file. Raises ConfigurationRejected."""
+    places = [place for place, name in enumerate(regions) if same_name(name, roi)]
+    places = places or [place for place, name in enumerate(regions) if region_name(roi) == name == "tumour"]
+    if len(places) != 1:
+        raise ConfigurationRejected(
+            f"{len(places)} regions are called {roi!r}" if places else f"no region is called {roi!r}",
+            f"one of {', '.join(regions) or 'no regions'}",
+            "give the name of one region with --roi" + (": rename the others" if places else ""),
+        )
+    return places[0]
+
+
+def _drawn_region(
+    structures: StructureSet, roi: str | None, stacks: Sequence[DrawnOn]
+) -> tuple[LabelImage, tuple[Finding, ...]]:
+    """One region of a structure set, called tumour."""
+    where = "the structure set"
+    regions = [one.name for one in structures.rois]
+    if roi is None:
+        called = [name for name in regions if region_name(name) == "tumour"]
+        if len(called) != 1:
+            raise SegmentationRejected(
+                f"{len(called) or 'none'} of the regions of the structure set is called a tumour",
+                f"one of {', '.join(regions)}",
+                "say which with --roi NAME",
+            )
+        roi = called[0]
+    chosen = structures.rois[_place_of(roi, regions)]
+    drawn_on = stack_of(structures, stacks)
+    own = drawn_on or DrawnOn("its own planes", grid_of_contours(chosen))
+    region = rasterise(chosen, own, where)
+    image = LabelImage(own.grid, region.mask.astype(np.uint8), {1: "tumour"}, structures.uid, description=chosen.name)
+    findings = (
+        found_on(structures, drawn_on, where),
+        volume_found(chosen, region, own.grid, where),
+        *region.findings,
+    )
+    return image, findings
+
+
+def images_beside(path: Path, structures: StructureSet) -> tuple[DrawnOn, ...]:
+    """The stacks of images in the folder of a structure set, and below it, that it was drawn on or that share its
+    frame of reference; headers alone are read. Files that are no DICOM images are passed over."""
+    headers: dict[str, list[tuple[Any, str]]] = {}
+    files = sorted(one for one in path.parent.rglob("*") if one.is_file() and not one.name.startswith("."))
+    for place, file in enumerate(files, start=1):
+        where = f"file {place} of {len(files)} beside the structure set"
+        header = None if is_nifti(file) or _is_raster(file) else read_dicom(file, where, pixels=False)
+        if header is None or not _may_carry(header, structures):
+            continue
+        headers.setdefault(str(header.get("SeriesInstanceUID") or ""), []).append((header, where))
+    return tuple(_stack(members, uid, at) for at, (uid, members) in enumerate(sorted(headers.items()), start=1))
+
+
+def _may_carry(header: Dataset, structures: StructureSet) -> bool:
+    """True for an image with a place in the patient that the structure set names or shares the frame of."""
+    placed = "ImagePositionPatient" in header or "PerFrameFunctionalGroupsSequence" in header
+    return (
+        placed
+        and str(header.get("Modality") or "") not in ("SEG", "RTDOSE")
+        and (
+            str(header.get("SOPInstanceUID") or "") in structures.image_uids
+            or str(header.get("SeriesInstanceUID") or "") in structures.series_uids
+            or str(header.get("FrameOfReferenceUID") or "") in structures.frame_uids
+        )
+    )
+
+
+def _stack(members: Sequence[tuple[Any, str]], series_uid: str, place: int) -> DrawnOn:
+    """Images of one series as a stack; its slices by image where each image is one slice."""
+    name = f"image series {place}"
+    planes = [plane for at, (header, where) in enumerate(members) for plane in planes_of(header, at, where)]
+    grid, slices = stack(planes, str(members[0][0].get("FrameOfReferenceUID") or ""), name, gaps=True)
+    uids = [str(header.get("SOPInstanceUID") or "") for header, _ in members]
+    repeats = np.array([int((slices[:at] == k).sum()) for at, k in enumerate(slices)])
+    ordered = dict.fromkeys(uids[planes[int(at)].file] for at in np.lexsort((slices, repeats)))
+    return DrawnOn(name, grid, series_uid, tuple(ordered))
 
 
 # ------------------------------------------------------------------------------------------------------ the tumour

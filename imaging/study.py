@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from ..core.errors import StudyRejected
 
+HARMONISED = "harmonised"
+"""Code value and method of intensities that were harmonised across scanners: synthetic, never for Ktrans or ADC."""
 Role = Literal["dynamic", "vfa", "diffusion", "anatomy", "map", "labels", "other"]
 
 
@@ -162,6 +164,45 @@ class ParametricMap:
     method: str = ""
 
 
+@dataclass(frozen=True)
+class Fractions:
+    """A group of equal fractions of a plan: its number, how many are planned (None: not said), beams in each."""
+
+    number: int
+    planned: int | None
+    beams: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A radiotherapy plan.
+
+    groups              groups of fractions, in the order of the file
+    prescription        Gy to the target over all fractions, None if not said
+    beams               beams defined
+    frame_uid           frame of reference
+    structure_set_uid   the structure set it was planned on, "" if unknown
+    """
+
+    uid: str
+    groups: tuple[Fractions, ...] = ()
+    prescription: float | None = None
+    beams: int = 0
+    frame_uid: str = ""
+    structure_set_uid: str = ""
+
+    @property
+    def fractions(self) -> int | None:
+        """Fractions planned in all groups, None if a group does not say."""
+        planned = [group.planned for group in self.groups if group.planned is not None]
+        return sum(planned) if planned and len(planned) == len(self.groups) else None
+
+    @property
+    def dose_per_fraction(self) -> float | None:
+        """Gy, None if the prescription or the number of fractions is unknown."""
+        return self.prescription / self.fractions if self.prescription and self.fractions else None
+
+
 @dataclass(frozen=True, eq=False)
 class ImagingStudy:
     """What one visit holds: series, label images and supplied maps, ordered in space and time.
@@ -171,6 +212,8 @@ class ImagingStudy:
     species    human, mouse, … ; empty if unknown
     day        days after the subject's day 0, if known
     findings   what was found, chosen and doubted on the way
+    doses      radiotherapy doses (``dose`` in Gy), each on its own grid
+    plans      radiotherapy plans
     """
 
     uid: str
@@ -181,6 +224,8 @@ class ImagingStudy:
     species: str = ""
     day: int | None = None
     findings: tuple[Finding, ...] = ()
+    doses: tuple[ParametricMap, ...] = ()
+    plans: tuple[Plan, ...] = ()
 
     def of_role(self, role: Role) -> tuple[Series, ...]:
         """The series of one role, in the order they were found."""

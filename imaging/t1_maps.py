@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ConfigurationRejected, ModelRefused
-from .account import Account, acquired, map_of, with_signal
+from .account import Account, acquired, inside, map_of, with_signal
 from .nifti import read_nifti
 from .quality import bit
 from .relaxation import fit_t1
@@ -33,15 +33,19 @@ def t1_map(
     wanted = account.settings.t1
     if wanted is None or wanted == "vfa":
         several = study.of_role("vfa")
-        if wanted is None and several and not {"fa_deg", "tr_s"} <= several[0].acquisition.keys():
+        needed = {"fa_deg"} if account.settings.vfa_tr_s is not None else {"fa_deg", "tr_s"}
+        if wanted is None and several and not needed <= several[0].acquisition.keys():
             account.note(
                 "doubted",
                 "T1",
-                "a series of several flip angles does not say its repetition time or angles: it is not used",
+                "a series of several flip angles does not say its repetition time or angles: it is not used "
+                "(state the repetition time: vfa-tr)",
             )
             return None
         if several:
-            return _by_angles(several[0], supplied.get("b1"), tumour, account)
+            found = _by_angles(several[0], supplied.get("b1"), tumour, account)
+            _compare(found, supplied.get("t1"), tumour, account)
+            return found
         if wanted == "vfa":
             raise ModelRefused(
                 "no series of several flip angles for T1", "two or more flip angles", "give T1 in seconds, or as a map"
@@ -100,6 +104,32 @@ def _from_file(path: Path, account: Account) -> ParametricMap:
     )
 
 
+def _repetition_time(series: Series, account: Account) -> Any:
+    """s, stated or from the series. Raises ModelRefused where neither tells it."""
+    stated = account.settings.vfa_tr_s
+    if stated is None:
+        return acquired(series, "tr_s", "the repetition time")
+    account.note("chosen", "T1", f"repetition time of the flip angles {1e3 * stated:.6g} ms, as stated")
+    return stated
+
+
+def _compare(found: ParametricMap, theirs: ParametricMap | None, tumour: LabelImage | None, account: Account) -> None:
+    """Note how far a T1 map that came with the study lies from the computed one, in the tumour if there is one."""
+    if theirs is None or not theirs.grid.same_as(found.grid):
+        return
+    within = inside(tumour, found.grid, "tumour") if tumour is not None else np.ones(found.grid.shape, dtype=bool)
+    within = within & np.isfinite(found.values) & np.isfinite(theirs.values) & (theirs.values > 0)
+    if within.any():
+        relative = found.values[within] / theirs.values[within] - 1.0
+        account.summary["t1_over_supplied"] = float(np.median(relative)) + 1.0
+        account.note(
+            "found",
+            "T1",
+            f"the T1 map that came with the study differs by {np.median(relative):+.3%} (median) and "
+            f"{np.median(np.abs(relative)):.3%} (median of the size) on {int(within.sum())} voxels",
+        )
+
+
 def _by_angles(series: Series, b1: ParametricMap | None, tumour: LabelImage | None, account: Account) -> ParametricMap:
     """The nonlinear variable-flip-angle fit where the series has signal."""
     angles = np.asarray(acquired(series, "fa_deg", "the flip angles"), dtype=float)
@@ -112,7 +142,7 @@ def _by_angles(series: Series, b1: ParametricMap | None, tumour: LabelImage | No
     fit = fit_t1(
         signals[:, tissue].T,
         angles,
-        acquired(series, "tr_s", "the repetition time"),
+        _repetition_time(series, account),
         b1=ratio,
         threads=account.settings.threads,
         progress=account.progress,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,12 @@ consent_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(consent_app, name="consent", rich_help_panel=LAW)
+harmonise_app = typer.Typer(
+    help="Features and images across scanners and sites. Never for Ktrans or ADC.",
+    epilog="Example: oncoscale harmonise fit cohort.csv --site scanner --keep age --out model.json",
+    no_args_is_help=True,
+)
+app.add_typer(harmonise_app, name="harmonise", rich_help_panel=CHAIN)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
@@ -70,16 +77,36 @@ Times = Annotated[
         help="Times of the dynamic frames in seconds, if the files do not tell them: 0,407,761",
     ),
 ]
-DceModel = Annotated[str, typer.Option("--dce-model", help="auto, tofts, extended-tofts, patlak or semi.")]
+DceModel = Annotated[str, typer.Option("--dce-model", help="auto, tofts, extended-tofts, patlak, 2cxm, 2cum or semi.")]
 Aif = Annotated[
-    str, typer.Option("--aif", metavar="NAME|FILE.csv", help="Arterial input function: parker, …, or a file.")
+    str, typer.Option("--aif", metavar="NAME|measured|FILE.csv", help="Arterial input function: parker, …, or a file.")
 ]
+AifMask = Annotated[
+    Path | None, typer.Option("--aif-mask", help="Mask of an artery, for --aif measured; without it one is sought.")
+]
+AcceptAif = Annotated[
+    bool, typer.Option("--accept-aif", help="Go on with a measured input function that is implausible or late.")
+]
+BloodT1 = Annotated[
+    float | None, typer.Option("--blood-t1", metavar="SECONDS", help="T1 of blood before contrast, for --aif measured.")
+]
+NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Write no maps.png, fits.png and aif.png.")]
 T1 = Annotated[
     str | None, typer.Option("--t1", metavar="vfa|SECONDS|FILE", help="T1 of tissue: measured, or one value.")
 ]
+VfaTr = Annotated[
+    float | None,
+    typer.Option("--vfa-tr", metavar="SECONDS", help="Repetition time of the flip angles, if no file tells it."),
+]
 Relaxivity = Annotated[float | None, typer.Option("--relaxivity", help="r1 of the contrast agent, L/mmol/s.")]
 Haematocrit = Annotated[float | None, typer.Option("--haematocrit", help="Of large vessels, 0 to 1.")]
-Mask = Annotated[Path | None, typer.Option("--mask", help="Segmentation of the tumour: DICOM SEG, NIfTI or NRRD.")]
+Mask = Annotated[
+    Path | None, typer.Option("--mask", help="Segmentation of the tumour: DICOM SEG or RTSTRUCT, NIfTI or NRRD.")
+]
+Roi = Annotated[
+    str | None,
+    typer.Option("--roi", metavar="NAME", help="Region that is the tumour, by its name in the RTSTRUCT or SEG."),
+]
 PeThreshold = Annotated[
     float | None,
     typer.Option("--pe-threshold", help="Least early enhancement (percent) of a tumour found by enhancement."),
@@ -242,18 +269,38 @@ def quantify(
     store: MaybeStore = None,
     dce_model: DceModel = "auto",
     aif: Aif = "parker",
+    aif_mask: AifMask = None,
+    accept_aif: AcceptAif = False,
+    blood_t1: BloodT1 = None,
     t1: T1 = None,
+    vfa_tr: VfaTr = None,
+    delay: Annotated[
+        float | None,
+        typer.Option("--delay", metavar="SECONDS", help="When the input function arrives; for a file: its shift."),
+    ] = None,
+    baseline: Annotated[
+        int | None, typer.Option("--baseline", metavar="FRAMES", help="Frames before contrast, if not as found.")
+    ] = None,
     relaxivity: Relaxivity = None,
     haematocrit: Haematocrit = None,
     mask: Mask = None,
+    roi: Roi = None,
     pe_threshold: PeThreshold = None,
     ser_threshold: SerThreshold = None,
     pieces: Pieces = "refuse",
+    motion: Annotated[
+        str, typer.Option("--motion", help="Between the frames of the dynamic series: off, rigid or deformable.")
+    ] = "off",
     unit: Units = None,
     same_subject: SameSubject = False,
     label: Labels = None,
     times: Times = None,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Also DIR/dicom: Parametric Maps, segmentation and report for an archive."),
+    ] = False,
     threads: Threads = None,
+    no_pictures: NoPictures = False,
     dry_run: DryRun = False,
     seed: NoSeed = None,
     json: Json = False,
@@ -263,9 +310,19 @@ def quantify(
     with Session(json, quiet, threads) as session:
         from .commands import ReadOptions
         from .commands import quantify as make
-        from .options import quantify_settings
+        from .options import quantify_settings, with_motion
 
         settings = quantify_settings(dce_model, aif, t1, relaxivity, haematocrit, pe_threshold, ser_threshold)
+        settings = with_motion(settings, motion)
+        settings = replace(
+            settings,
+            aif_mask=None if aif_mask is None else str(aif_mask),
+            accept_aif=accept_aif,
+            blood_t1=blood_t1,
+            vfa_tr_s=vfa_tr,
+            delay_s=delay,
+            baseline=baseline,
+        )
         session.finish(
             make(
                 study,
@@ -273,8 +330,55 @@ def quantify(
                 store=store,
                 settings=settings,
                 mask=mask,
+                roi=roi,
                 pieces=pieces,
                 reading=ReadOptions(unit or [], same_subject, label or [], times),
+                dicom=dicom,
+                pictures=not no_pictures,
+                dry_run=dry_run,
+                progress=session.progress,
+            )
+        )
+
+
+@app.command(
+    rich_help_panel=CHAIN,
+    epilog="Example: oncoscale register visit-1/ visit-2/ --out registered/ --kind deformable",
+)
+def register(
+    fixed: Annotated[Path, typer.Argument(metavar="FIXED", help="NIfTI file or folder of DICOM: stays where it is.")],
+    moving: Annotated[Path, typer.Argument(metavar="MOVING", help="NIfTI file or folder of DICOM: is laid upon it.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder.")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="rigid, or deformable (rigid, then a smooth deformation).")
+    ] = "rigid",
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="Label image: where the fixed image counts (any region).")
+    ] = None,
+    fixed_labels: Annotated[
+        Path | None, typer.Option("--fixed-labels", help="Regions on the fixed image, to judge the result by.")
+    ] = None,
+    moving_labels: Annotated[
+        Path | None, typer.Option("--moving-labels", help="Regions of the same names on the moving image.")
+    ] = None,
+    dry_run: DryRun = False,
+    seed: NoSeed = None,
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Lay one image upon another: transform, displacement, the moved image, figures and checkerboards."""
+    with Session(json, quiet, threads) as session:
+        from .registering import register as lay
+
+        session.finish(
+            lay(
+                fixed,
+                moving,
+                out=out,
+                kind=kind,
+                mask=mask,
+                labels=(fixed_labels, moving_labels),
                 dry_run=dry_run,
                 progress=session.progress,
             )
@@ -284,7 +388,7 @@ def quantify(
 @app.command(rich_help_panel=LOOK, epilog="Example: oncoscale inspect images/ --out look/")
 def inspect(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Any folder of DICOM.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for a sheet of thumbnails.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for sheets of thumbnails and inspect.json.")] = None,
     unit: Units = None,
     same_subject: SameSubject = False,
     label: Labels = None,
@@ -294,7 +398,7 @@ def inspect(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A table of series, times and geometry: what was found, chosen, inferred and doubted."""
+    """What a folder holds, visit by visit: series, times, geometry, what is doubted, what to pass to quantify."""
     with Session(json, quiet, threads) as session:
         from .commands import ReadOptions
         from .commands import inspect as look
@@ -317,10 +421,18 @@ def curves(
     table: Annotated[
         Path, typer.Argument(metavar="CURVES.csv", help="Column t in seconds, one column a curve in mmol/L.")
     ],
-    model: Annotated[str, typer.Option("--model", help="tofts, extended-tofts or patlak.")],
-    aif: Annotated[str, typer.Option("--aif", metavar="NAME|FILE.csv", help="Arterial input function.")],
+    model: Annotated[str, typer.Option("--model", help="tofts, extended-tofts, patlak, 2cxm or 2cum.")],
+    aif: Annotated[
+        str,
+        typer.Option(
+            "--aif", metavar="NAME|FILE.csv", help="Input function: parker, …, or columns t (s) and blood or plasma."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Table of fits.")],
     haematocrit: Haematocrit = None,
+    delay: Annotated[
+        bool, typer.Option("--delay", help="Fit each curve's delay of the input function too, -10 to 10 s.")
+    ] = False,
     seed: NoSeed = None,
     threads: Threads = None,
     json: Json = False,
@@ -330,7 +442,7 @@ def curves(
     with Session(json, quiet, threads) as session:
         from .commands import curves as fit
 
-        session.finish(fit(table, model=model, aif=aif, out=out, haematocrit=haematocrit, threads=threads))
+        session.finish(fit(table, model=model, aif=aif, out=out, haematocrit=haematocrit, delay=delay, threads=threads))
 
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: oncoscale cells element.json --out result.json --mode parity")
@@ -412,13 +524,16 @@ def cells(
 
 @app.command(rich_help_panel=CHAIN, epilog="Example: oncoscale mesh tumour.nii.gz --out tumour.vtkhdf --size 3")
 def mesh(
-    segmentation: Annotated[Path, typer.Argument(metavar="SEGMENTATION", help="DICOM SEG, NIfTI or NRRD label image.")],
+    segmentation: Annotated[
+        Path, typer.Argument(metavar="SEGMENTATION", help="DICOM SEG or RTSTRUCT, NIfTI or NRRD label image.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="MESH.vtu or MESH.vtkhdf; MESH.json is written beside it.")],
     size: Size = None,
     host: Host = None,
     mesher: Mesher = "auto",
     pieces: Pieces = "refuse",
     label: Labels = None,
+    roi: Roi = None,
     dry_run: DryRun = False,
     seed: NoSeed = None,
     threads: Threads = None,
@@ -438,6 +553,7 @@ def mesh(
                 mesher=mesher,
                 pieces=pieces,
                 labels=label or [],
+                roi=roi,
                 dry_run=dry_run,
                 progress=session.progress,
             )
@@ -487,6 +603,7 @@ def forecast(
     relaxivity: Relaxivity = None,
     haematocrit: Haematocrit = None,
     mask: Mask = None,
+    roi: Roi = None,
     pe_threshold: PeThreshold = None,
     ser_threshold: SerThreshold = None,
     pieces: Pieces = "refuse",
@@ -525,10 +642,51 @@ def forecast(
                 settings=settings,
                 quantifying=quantifying,
                 mask=mask,
+                roi=roi,
                 pieces=pieces,
                 visits=visit or [],
                 dry_run=dry_run,
                 session=session,
+            )
+        )
+
+
+@app.command(rich_help_panel=CHAIN, epilog="Example: oncoscale radiomics t1w.nii.gz tumour.nii.gz --out features.csv")
+def radiomics(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="NIfTI, NRRD, or DICOM: a file or one series.")],
+    mask: Annotated[Path, typer.Argument(metavar="MASK", help="DICOM SEG or RTSTRUCT, NIfTI or NRRD.")],
+    out: Annotated[Path, typer.Option("--out", help="FEATURES.csv; FEATURES.json is written beside it.")],
+    ibsi_config: Annotated[
+        str | None,
+        typer.Option(
+            "--ibsi-config",
+            metavar="FILE|NAME",
+            help="Settings, TOML (see `oncoscale schema radiomics`), or one that comes along: mr (default), ibsi-A to "
+            "ibsi-E, ibsi-phantom.",
+        ),
+    ] = None,
+    roi: Roi = None,
+    label: Labels = None,
+    dry_run: DryRun = False,
+    seed: NoSeed = None,
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Radiomic features of one region under the names and codes of the Image Biomarker Standardisation Initiative."""
+    with Session(json, quiet, threads) as session:
+        from .features import radiomics as compute
+
+        session.finish(
+            compute(
+                image,
+                mask,
+                out=out,
+                config=ibsi_config,
+                roi=roi,
+                labels=label or [],
+                dry_run=dry_run,
+                progress=session.progress,
             )
         )
 
@@ -726,3 +884,159 @@ def consent_show(
         from .commands import consent_show as tell
 
         session.finish(tell(store, subject))
+
+
+Plot = Annotated[Path | None, typer.Option("--plot", help="Picture of the sites before and after, PNG.")]
+SubjectTable = Annotated[Path, typer.Argument(metavar="TABLE.csv", help="A subject a line, a feature a column.")]
+
+
+@harmonise_app.command("table", epilog="Example: oncoscale harmonise table features/*.csv --out cohort.csv")
+def harmonise_table(
+    files: Annotated[list[Path], typer.Argument(metavar="FEATURES.csv…", help="Files of `oncoscale radiomics`.")],
+    out: Annotated[Path, typer.Option("--out", help="One table; subjects are called by the names of their files.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Gather the features of many subjects into one table; add columns for site and covariates to it."""
+    with Session(json, quiet) as session:
+        from .features import gather
+
+        session.finish(gather(files, out=out))
+
+
+@harmonise_app.command(
+    "fit", epilog="Example: oncoscale harmonise fit cohort.csv --site scanner --keep age --out model.json"
+)
+def harmonise_fit(
+    table: SubjectTable,
+    site: Annotated[str, typer.Option("--site", help="Column of sites or scanners.")],
+    out: Annotated[Path, typer.Option("--out", help="MODEL.json: the estimates, no subject's values.")],
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="Column of a covariate whose effect must stay. Repeat for more.")
+    ] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option("--feature", help="Column to harmonise; without it, all numbers. Repeat.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", help="Column of numbers that is no feature. Repeat for more.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option("--subject", help="Column of subjects with several lines.")] = None,
+    least: Annotated[int | None, typer.Option("--least", min=3, help="Fewest subjects of a site (20).")] = None,
+    plot: Plot = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Estimate the effects of sites on the features of a cohort (ComBat)."""
+    with Session(json, quiet) as session:
+        from .features import fit
+
+        session.finish(
+            fit(
+                table,
+                out=out,
+                site=site,
+                keep=keep or [],
+                features=feature or [],
+                ignore=ignore or [],
+                subject=subject,
+                least=least,
+                plot=plot,
+            )
+        )
+
+
+@harmonise_app.command("apply", epilog="Example: oncoscale harmonise apply new.csv --model model.json --out even.csv")
+def harmonise_apply(
+    table: SubjectTable,
+    model: Annotated[Path, typer.Option("--model", help="MODEL.json of `oncoscale harmonise fit`.")],
+    out: Annotated[Path, typer.Option("--out", help="The table with harmonised features.")],
+    plot: Plot = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove the estimated effects of sites from the features of new subjects."""
+    with Session(json, quiet) as session:
+        from .features import apply
+
+        session.finish(apply(table, model=model, out=out, plot=plot))
+
+
+@harmonise_app.command("learn", epilog="Example: oncoscale harmonise learn a/ b/ c/ --out scale.json")
+def harmonise_learn(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Images of one kind, several subjects.")],
+    out: Annotated[Path, typer.Option("--out", help="SCALE.json.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn a standard scale of intensities (Nyúl) from the images of a cohort."""
+    with Session(json, quiet) as session:
+        from .features import learn
+
+        session.finish(learn(images, out=out))
+
+
+@harmonise_app.command(
+    "image", epilog="Example: oncoscale harmonise image t2w/ --step n4 --step zscore --key key.pem --out even/"
+)
+def harmonise_image(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="DICOM: a file or the folder of one series.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the harmonised image.")],
+    step: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--step",
+            metavar="NAME[:ARGUMENT]",
+            help="resample:X,Y,Z (mm), n4, zscore, nyul:SCALE.json, or a plug-in; repeat, in their order.",
+        ),
+    ] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="Mask of the reference tissue.")] = None,
+    roi: Roi = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Private key to sign the result with.")] = None,
+    dry_run: DryRun = False,
+    threads: Threads = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Harmonise an image; the result is DICOM that says it is synthetic, and is never used for Ktrans or ADC."""
+    with Session(json, quiet, threads) as session:
+        from .features import image as make
+
+        session.finish(
+            make(
+                image,
+                out=out,
+                steps=step or [],
+                reference=reference,
+                roi=roi,
+                key=key,
+                dry_run=dry_run,
+                progress=session.progress,
+            )
+        )
+
+
+@harmonise_app.command("key", epilog="Example: oncoscale harmonise key --out key.pem")
+def harmonise_key(
+    out: Annotated[Path, typer.Option("--out", help="KEY.pem; KEY.public.pem is written beside it.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a pair of keys to sign harmonised images with."""
+    with Session(json, quiet) as session:
+        from .features import key
+
+        session.finish(key(out))
+
+
+@harmonise_app.command("verify", epilog="Example: oncoscale harmonise verify even/harmonised.dcm --key key.public.pem")
+def harmonise_verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A signed file, its signature beside it.")],
+    key: Annotated[Path, typer.Option("--key", help="Public key of its maker.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check that a harmonised image is as it was signed."""
+    with Session(json, quiet) as session:
+        from .features import verify
+
+        session.finish(verify(file, public=key))

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from ..agents.modes import Switches
     from ..agents.primage import Element
     from ..core.quantity import Parameter
+    from ..imaging.derived_study import DerivedStudy
+    from ..imaging.inspection import Visit
     from ..imaging.quantify import Quantified, QuantifySettings
+    from ..imaging.source_images import SourceImages
     from ..imaging.study import Finding, ImagingStudy, LabelImage, Series
     from .trajectory import Recorder
 
@@ -85,11 +88,15 @@ def mesh(
     mesher: str,
     pieces: str,
     labels: Sequence[str] = (),
+    roi: str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Tetrahedra from a segmentation, and their quality in a JSON file beside them."""
-    from ..imaging.segmentation import check_tumour, read_labels
+    """Tetrahedra from a segmentation, and their quality in a JSON file beside them.
+
+    roi  the region that is the tumour, by its name in the file
+    """
+    from ..imaging.segmentation import check_tumour, read_region
     from ..meshing.surface import host_around
     from ..meshing.tetrahedra import mesh_tumour
     from ..meshing.write import write_mesh
@@ -100,11 +107,18 @@ def mesh(
     if out.suffix not in (".vtu", ".vtkhdf"):
         raise ConfigurationRejected(f"--out {out.name}", "a name ending in .vtu or .vtkhdf", "choose one of them")
     tell("segmentation", 0.0)
-    tumour, findings = check_tumour(read_labels(segmentation, names=label_pairs(labels) or None), pieces=pieces)  # type: ignore[arg-type]
+    drawn, found = read_region(segmentation, roi, names=label_pairs(labels) or None)
+    tumour, checked = check_tumour(drawn, pieces=pieces)  # type: ignore[arg-type]
+    findings = (*found, *checked)
     volume = tumour.volume("tumour")
     if dry_run:
         return Result(
-            {"dry_run": True, "tumour_ml": volume, "would_write": [out.name, out.with_suffix(".json").name]},
+            {
+                "dry_run": True,
+                "tumour_ml": volume,
+                "would_write": [out.name, out.with_suffix(".json").name],
+                "findings": [asdict(finding) for finding in findings],
+            },
             f"Would mesh a tumour of {volume:.1f} mL into {out.name} and {out.with_suffix('.json').name}.",
         )
     tell("mesh", 0.1)
@@ -124,7 +138,7 @@ def mesh(
         f"{out}: {len(made.tetrahedra)} tetrahedra by {made.mesher}, tumour {made.volume_of('tumour'):.2f} mL "
         f"(voxels {volume:.2f} mL); quality in {out.with_suffix('.json').name}"
     )
-    return Result({"mesh": str(out), **account}, words)
+    return Result({"mesh": str(out), **account}, "\n".join([words, *(_finding_line(one) for one in findings)]))
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:
@@ -198,7 +212,7 @@ def _parameter_line(parameter: Parameter) -> str:
 
 def schema(name: str | None) -> Result:
     """The JSON Schema of one configuration file, or the names of those there are."""
-    schemas = {"forecast": _forecast_schema, "treatment": _treatment_schema}
+    schemas = {"forecast": _forecast_schema, "treatment": _treatment_schema, "radiomics": _radiomics_schema}
     if name is None:
         return Result({"schemas": list(schemas)}, "\n".join(schemas))
     _one_of("schema", name, tuple(schemas))
@@ -210,6 +224,12 @@ def _forecast_schema() -> dict[str, Any]:
     from ..sim.settings import ForecastSettings
 
     return ForecastSettings.model_json_schema()
+
+
+def _radiomics_schema() -> dict[str, Any]:
+    from ..imaging.radiomics_settings import RadiomicsSettings
+
+    return RadiomicsSettings.model_json_schema()
 
 
 def _treatment_schema() -> dict[str, Any]:
@@ -382,41 +402,115 @@ def read_images(study: str, store: Path | None, reading: ReadOptions, progress: 
 
 
 def inspect(folder: Path, *, out: Path | None, reading: ReadOptions, progress: Progress | None = None) -> Result:
-    """What a folder of images holds, and on request a sheet of thumbnails."""
-    study = read_images(str(folder), None, reading, progress)
-    rows = [_series_row(series) for series in study.series]
-    labels = [
-        {"regions": {name: label.volume(name) for name in label.names.values()}, "shape": label.grid.shape}
-        for label in study.labels
-    ]
-    maps = [{"name": one.name, "unit": one.unit, "shape": one.grid.shape, "method": one.method} for one in study.maps]
-    content: dict[str, Any] = {
-        "study": study.uid,
-        "body_part": study.body_part,
-        "species": study.species,
-        "series": rows,
-        "labels": labels,
-        "maps": maps,
-        "findings": [asdict(finding) for finding in study.findings],
-    }
-    lines = [
-        f"{row['role']:<10} {row['modality']:<4} {row['size']:<16} {row['spacing']:<22} {row['extra']}" for row in rows
-    ]
-    lines += [
-        "labels     " + ", ".join(f"{name} {label.volume(name):.2f} mL" for name in label.names.values())
-        for label in study.labels
-    ]
-    lines += [f"map        {one['name']} in {one['unit'] or 'no unit'}" for one in maps]
-    lines += [_finding_line(finding) for finding in study.findings]
-    if out is not None:
-        from .pictures import thumbnails
+    """What a folder of images holds, visit by visit, what cannot be read, and on request sheets of thumbnails.
 
-        sheet = out / "thumbnails.png"
-        with written_whole(sheet) as beside:
-            beside.write_bytes(thumbnails(study))
-        content["thumbnails"] = str(sheet)
-        lines.append(f"thumbnails: {sheet}")
-    return Result(content, "\n".join(lines))
+    The result's code is 3 if part of the folder could not be read. Raises StudyRejected when nothing could.
+    """
+    from ..imaging.guarded import Guard
+    from ..imaging.inspection import Statement, check_not_empty, first_look, visits
+
+    tell = progress or (lambda what, done: None)
+    regions = label_pairs(reading.labels) or None
+    stated = Statement(unit_pairs(reading.units), reading.same_subject, regions, frame_times(reading.times))
+    with Guard() as guard:
+        look = first_look(folder, guard, part_of(tell, 0.0, 0.4))
+        check_not_empty(look)
+        seen = [_visit_seen(visit, folder, out) for visit in visits(look, guard, stated, part_of(tell, 0.4, 1.0))]
+        unlimited = not guard.limits_memory
+    contents, words = [content for content, _ in seen], [line for _, lines in seen for line in lines]
+    refused = [asdict(one) for one in look.refused] + [one for content in contents for one in content["refused"]]
+    content = _merged_visits(contents)
+    content |= {"visits": contents, "refused": refused, "foreign": list(look.foreign), "files": len(look.dicom)}
+    words += [f"refused   {one['reason']}" for one in refused]
+    words += [f"foreign   {len(look.foreign)} files are neither DICOM nor NIfTI"] if look.foreign else []
+    words += ["doubted   this system cannot limit the memory of the process that reads files"] if unlimited else []
+    if out is not None:
+        account = out / "inspect.json"
+        write_json(account, content)
+        words.append(f"account: {account}")
+    return Result(content, "\n".join(words), 3 if refused else 0)
+
+
+def _visit_seen(visit: Visit, folder: Path, out: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """(content, lines) of one visit; its sheet of thumbnails is drawn while its volumes are at hand."""
+    from .inspect_pictures import parts_of, sheet
+
+    series, maps, labels = parts_of(visit)
+    content: dict[str, Any] = {
+        "visit": visit.name,
+        "subject": visit.subject,
+        "day": visit.day,
+        "folder": visit.folder,
+        "files": len(visit.paths),
+        "study": visit.study.uid if visit.study else "",
+        "body_part": visit.study.body_part if visit.study else "",
+        "species": visit.study.species if visit.study else "",
+        "series": [_series_row(one) for one in series],
+        "labels": [
+            {"regions": {name: label.volume(name) for name in label.names.values()}, "shape": label.grid.shape}
+            for label in labels
+        ],
+        "maps": [{"name": one.name, "unit": one.unit, "shape": one.grid.shape, "method": one.method} for one in maps],
+        "findings": [asdict(finding) for finding in visit.findings],
+        "refused": [asdict(one) for one in visit.refused],
+        "quantify": _advice(visit, folder),
+    }
+    if visit.folder is None:
+        content["paths"] = list(visit.paths)
+    day = f", subject {visit.subject}" + ("" if visit.day is None else f", day {visit.day}")
+    lines = [f"{visit.name}{day}: {len(visit.paths)} files", *map(_series_line, content["series"])]
+    lines += [
+        "labels     " + ", ".join(f"{name} {volume:.2f} mL" for name, volume in one["regions"].items())
+        for one in content["labels"]
+        if one["regions"]
+    ]
+    lines += [f"map        {one['name']} in {one['unit'] or 'no unit'}" for one in content["maps"]]
+    lines += [_finding_line(finding) for finding in visit.findings]
+    lines.append(f"quantify  {content['quantify']}")
+    if out is not None:
+        picture = out / ("thumbnails.png" if visit.folder == "." else f"thumbnails-{visit.name.replace(' ', '-')}.png")
+        png, left_out = sheet(visit, f"{visit.name}{day}")
+        with written_whole(picture) as beside:
+            beside.write_bytes(png)
+        content["thumbnails"] = str(picture)
+        lines.append(f"thumbnails: {picture}" + (f" ({left_out} series not drawn)" if left_out else ""))
+    return content, lines
+
+
+def _advice(visit: Visit, folder: Path) -> str:
+    """What to pass to ``quantify``, or what has to be stated or put right before."""
+    if visit.problem is not None:
+        return f"not yet: {visit.problem}"
+    if visit.study is not None and not visit.study.series and not visit.study.maps:
+        return "nothing: it holds no image and no map that can be used"
+    if visit.folder is None:
+        return "its files lie among those of other visits: put them into a folder of their own (listed as paths)"
+    return f"oncoscale quantify {folder if visit.folder == '.' else folder / visit.folder} --out MAPS"
+
+
+def _merged_visits(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the visits hold, one after another; identity and place are those of the first."""
+    lists = ("series", "labels", "maps", "findings")
+    content = {key: contents[0][key] if contents else "" for key in ("study", "body_part", "species")}
+    content |= {key: [one for visit in contents for one in visit[key]] for key in lists}
+    sheets = [visit["thumbnails"] for visit in contents if "thumbnails" in visit]
+    return {**content, "thumbnails": sheets[0]} if sheets else content
+
+
+def _series_line(row: Mapping[str, Any]) -> str:
+    line = f"{row['role']:<10} {row['modality']:<4} {row['size']:<16} {row['spacing']:<22} {row['timing']:<34}"
+    return f"{line} {row['extra']}".rstrip()
+
+
+def _timing(series: Series) -> str:
+    """Repetition and echo time, flip angle and field, as far as they are known."""
+    values = {key: sourced.value for key, sourced in series.acquisition.items()}
+    angles = values.get("fa_deg")
+    words = [f"TR {1000 * values['tr_s']:.4g} ms"] if "tr_s" in values else []
+    words += [f"TE {1000 * values['te_s']:.3g} ms"] if "te_s" in values else []
+    if angles is not None:
+        words.append(("/".join(f"{angle:g}" for angle in angles) if isinstance(angles, tuple) else f"{angles:g}") + "°")
+    return ", ".join([*words, *([f"{values['field_t']:.3g} T"] if "field_t" in values else [])])
 
 
 def _series_row(series: Series) -> dict[str, Any]:
@@ -434,6 +528,7 @@ def _series_row(series: Series) -> dict[str, Any]:
         "description": series.description,
         "size": size,
         "spacing": spacing,
+        "timing": _timing(series),
         "extra": extra,
         "shape": series.grid.shape,
         "times_s": None if series.times_s is None else [float(t) for t in series.times_s],
@@ -448,17 +543,21 @@ def quantify(
     store: Path | None,
     settings: QuantifySettings,
     mask: Path | None = None,
+    roi: str | None = None,
     pieces: str = "refuse",
     reading: ReadOptions = ReadOptions(),
+    dicom: bool = False,
+    pictures: bool = True,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Maps from images, one NIfTI each."""
+    """Maps from images, one NIfTI each; with ``dicom`` also as objects for an archive, in a folder of that name."""
     from ..imaging.quantify import write_maps
 
     new_folder(out)
     tell = progress or (lambda what, done: None)
     images = read_images(study, store, reading, part_of(tell, 0.0, 0.3))
+    sources = source_images(study, store) if dicom else None
     if dry_run:
         return Result(
             {
@@ -468,49 +567,104 @@ def quantify(
             },
             f"Would quantify {len(images.series)} series and {len(images.maps)} supplied maps into {out.name}.",
         )
-    made = quantified(images, settings, mask, pieces, part_of(tell, 0.3, 1.0))
+    made = quantified(images, settings, mask, pieces, part_of(tell, 0.3, 1.0), roi)
     write_maps(made, out)
+    drawn: list[str] = []
+    if pictures:
+        from .map_pictures import write_pictures
+
+        drawn = write_pictures(made, images, out)
+    derived: DerivedStudy | None = None
+    if sources is not None:
+        from ..imaging.derived_study import write_derived
+
+        derived = write_derived(made, images, sources, out / "dicom")
+    findings = (*made.findings, *(derived.findings if derived is not None else ()))
     content = {
         "folder": str(out),
         "maps": {name: one.unit for name, one in made.maps.items()},
         "tumour_ml": None if made.tumour is None else made.tumour.volume("tumour"),
-        "summary": dict(made.summary),
-        "findings": [asdict(finding) for finding in made.findings],
+        "pictures": drawn,
+        "summary": {key: value for key, value in made.summary.items() if key != "curves"},
+        "findings": [asdict(finding) for finding in findings],
     }
     words = [f"{out}: {', '.join(made.maps) or 'no map'}"]
+    words += [f"pictures: {', '.join(drawn)}"] if drawn else []
+    if derived is not None:
+        content |= {"dicom": list(derived.files)}
+        words += [f"{out / 'dicom'}: {', '.join(derived.files)}"]
     words += [] if made.tumour is None else [f"tumour: {made.tumour.volume('tumour'):.2f} mL"]
-    return Result(content, "\n".join([*words, *(_finding_line(finding) for finding in made.findings)]))
+    return Result(content, "\n".join([*words, *(_finding_line(finding) for finding in findings)]))
+
+
+def source_images(study: str, store: Path | None) -> SourceImages:
+    """Headers of the DICOM files of a stored study or a folder. Raises StudyRejected where there is none."""
+    from ..imaging.source_images import read_source_images
+
+    if not Path(study).exists() and store is not None:
+        from ..linkage.ingest import find_visit
+        from ..linkage.store import Store
+
+        opened = Store.open(store, read_only=True)
+        return read_source_images(opened.study_folder(find_visit(opened, study).study) / "images")
+    return read_source_images(Path(study))
 
 
 def quantified(
-    images: ImagingStudy, settings: QuantifySettings, mask: Path | None, pieces: str, progress: Progress
+    images: ImagingStudy,
+    settings: QuantifySettings,
+    mask: Path | None,
+    pieces: str,
+    progress: Progress,
+    roi: str | None = None,
 ) -> Quantified:
-    """The maps of a study and its tumour, from a file where one is given; a tumour that cannot be meshed is refused."""
+    """The maps of a study and its tumour, from a file where one is given; a tumour that cannot be meshed is refused.
+
+    roi  the region of ``mask`` that is the tumour, by its name in the file
+    """
     from ..imaging.quantify import quantify as make
-    from ..imaging.segmentation import check_tumour, read_labels
+    from ..imaging.radiotherapy import stacks_of
+    from ..imaging.segmentation import check_tumour, read_region
 
     _one_of("--pieces", pieces, ("refuse", "largest", "all"))
-    tumour: LabelImage | None = read_labels(mask) if mask else None
+    if roi is not None and mask is None:
+        raise ConfigurationRejected(f"--roi {roi} without --mask", "the file that holds the region", "add --mask FILE")
+    tumour: LabelImage | None = None
+    found: tuple[Finding, ...] = ()
+    if mask is not None:
+        tumour, found = read_region(mask, roi, images=stacks_of(images.series, images.maps))
     made = make(images, settings, tumour, progress=progress)
+    made = replace(made, findings=(*found, *made.findings))
     if made.tumour is None:
         return made
     checked, findings = check_tumour(made.tumour, pieces=pieces)  # type: ignore[arg-type]
     return replace(made, tumour=checked, findings=(*made.findings, *findings))
 
 
-def curves(table: Path, *, model: str, aif: str, out: Path, haematocrit: float | None, threads: int | None) -> Result:
+def curves(
+    table: Path,
+    *,
+    model: str,
+    aif: str,
+    out: Path,
+    haematocrit: float | None,
+    delay: bool = False,
+    threads: int | None = None,
+) -> Result:
     """Fit curves of a table by the code that fits images."""
     from ..imaging.aif import HAEMATOCRIT
     from ..imaging.curves import fit_table, read_table, write_fits
 
     read = read_table(table)
     fraction = HAEMATOCRIT.value if haematocrit is None else haematocrit
-    fit, delay = fit_table(read, model, aif, haematocrit=fraction, threads=threads)
-    write_fits(out, read, fit)
-    content = {"fits": str(out), "curves": len(read.labels), "model": model, "aif": Path(aif).name, "delay_s": delay}
-    return Result(
-        content, f"{out}: {len(read.labels)} curves fitted by {model}, input function shifted by {delay:.2f} s"
-    )
+    fitted = fit_table(read, model, aif, haematocrit=fraction, delay=delay, threads=threads)
+    write_fits(out, read, fitted)
+    content: dict[str, Any] = {"fits": str(out), "curves": len(read.labels), "model": model, "aif": Path(aif).name}
+    content["delay_s"] = fitted.shift_s
+    if fitted.delays_s is not None:
+        content["delays_s"] = {label: float(one) for label, one in zip(read.labels, fitted.delays_s)}
+    words = f"{out}: {len(read.labels)} curves fitted by {model}, input function shifted by {fitted.shift_s:.2f} s"
+    return Result(content, words + (", each curve with its own delay beyond that" if delay else ""))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,11 @@ def quantify_settings(
         "ser_threshold": ser_threshold,
     }
     return QuantifySettings(**{key: value for key, value in stated.items() if value is not None})
+
+
+def with_motion(settings: QuantifySettings, motion: str) -> QuantifySettings:
+    """The settings with a correction of motion: off, rigid or deformable."""
+    return replace(settings, motion=motion)  # type: ignore[arg-type]
 
 
 def _seconds_or_name(text: str | None) -> str | float | None:

@@ -24,7 +24,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import NDArray
 
 from ..agents.colony import CLASSES, TARGETS, DrugWindow
-from ..imaging.study import ImagingStudy, LabelImage, ParametricMap
+from ..imaging.study import LabelImage, ParametricMap
 from ..meshing.mesh import TumourMesh
 from ..meshing.quality import mean_ratio
 from ..sim.forecast import Forecast, MacroStep, Representative
@@ -577,29 +577,3 @@ def oxygen_distribution(forecast: Forecast) -> Picture:
         axes.set(xlabel="oxygen, mmHg", ylabel="share of the tumour, %", xlim=(0.0, top * 1.02))
         axes.legend(fontsize=8)
         return _picture(figure, "Distribution of oxygen in the tumour", "svg")
-
-
-def thumbnails(study: ImagingStudy) -> bytes:
-    """A PNG sheet: the middle slice of every series and map, as the scanner laid it out, with what it is."""
-    images = [(f"{series.role}, {series.modality}", _still(series.values)) for series in study.series]
-    images += [(f"map {one.name}", one.values) for one in study.maps]
-    columns = min(4, max(1, len(images)))
-    rows = max(1, -(-len(images) // columns))
-    with matplotlib.rc_context(STYLE):
-        figure = _figure(2.6 * columns, 2.8 * rows)
-        panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-        for axes, (title, values) in zip(panels, images):
-            middle = np.asarray(values[:, :, values.shape[2] // 2], dtype=float).T
-            finite = middle[np.isfinite(middle)]
-            low, high = np.percentile(finite, (1.0, 99.5)) if finite.size else (0.0, 1.0)
-            axes.imshow(middle, cmap="gray", vmin=low, vmax=max(high, low + 1e-9))
-            axes.set_title(title, fontsize=8.5)
-        for axes in panels:
-            axes.set_axis_off()
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-        return buffer.getvalue()
-
-
-def _still(values: NDArray[Any]) -> NDArray[Any]:
-    return values if values.ndim == 3 else values[-1]

@@ -50,6 +50,7 @@ class Request:
 
     visits  later visits whose measured volumes are shown beside it
     mask    a tumour that replaces the study's own
+    roi     its region in the mask, by name, where there are several
     """
 
     visit: Visit
@@ -61,6 +62,7 @@ class Request:
     visits: tuple[Visit, ...]
     mask: Path | None
     pieces: str
+    roi: str | None = None
 
     def parameters(self) -> dict[str, Any]:
         """The resolved configuration, ready for JSON: part of the run's identity."""
@@ -71,6 +73,7 @@ class Request:
             "settings": self.settings.model_dump(mode="json"),
             "quantify": _without_paths(asdict(self.quantifying)),
             "pieces": self.pieces,
+            **({} if self.roi is None else {"roi": self.roi}),
         }
 
 
@@ -85,6 +88,7 @@ def forecast(
     settings: ForecastSettings,
     quantifying: QuantifySettings,
     mask: Path | None = None,
+    roi: str | None = None,
     pieces: str = "refuse",
     visits: Sequence[str] = (),
     dry_run: bool = False,
@@ -104,6 +108,7 @@ def forecast(
         later_visits(opened, visit, visits),
         mask,
         pieces,
+        roi,
     )
     if dry_run:
         return planned(opened, request, out)
@@ -235,7 +240,12 @@ class Run:
     def _quantified(self, images: ImagingStudy) -> Quantified:
         request = self.request
         return quantified(
-            images, request.quantifying, request.mask, request.pieces, part_of(self._tell(), 0.05, QUANTIFY)
+            images,
+            request.quantifying,
+            request.mask,
+            request.pieces,
+            part_of(self._tell(), 0.05, QUANTIFY),
+            request.roi,
         )
 
     def _page(self, folder: Path) -> str:

@@ -24,9 +24,9 @@ def test_a_table_of_curves_is_fitted_and_written(tmp_path):
         writer.writerow(["t", *truth])
         writer.writerows(zip(times, *(extended_tofts(times, plasma, *values) for values in truth.values())))
     table = read_table(source)
-    fit, delay = fit_table(table, "extended-tofts", "parker", haematocrit=0.4)
-    assert delay == pytest.approx(6.0, abs=0.1)
-    write_fits(tmp_path / "fits.csv", table, fit)
+    fitted = fit_table(table, "extended-tofts", "parker", haematocrit=0.4)
+    assert fitted.shift_s == pytest.approx(6.0, abs=0.1)
+    write_fits(tmp_path / "fits.csv", table, fitted)
     with (tmp_path / "fits.csv").open() as handle:
         rows = {row["curve"]: row for row in csv.DictReader(handle)}
     for name, values in truth.items():
@@ -45,4 +45,4 @@ def test_what_is_no_table_is_refused(tmp_path):
         read_table(tmp_path / "absent.csv")
     path.write_text("t,a\n" + "".join(f"{t},0.1\n" for t in range(10)))
     with pytest.raises(ConfigurationRejected, match="extended-tofts"):
-        fit_table(read_table(path), "2cxm", "parker")
+        fit_table(read_table(path), "3cxm", "parker")

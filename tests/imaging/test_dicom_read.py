@@ -9,6 +9,7 @@ import pytest
 from oncoscale.core.errors import InputError, OncoscaleError, UnitMissing
 from oncoscale.imaging.dicom_files import read_dicom, stored_pixels
 from oncoscale.imaging.dicom_read import read_study
+from oncoscale.imaging.planes import planes_of
 
 MOUSE_UNITS = {"ktrans": "1/min", "ve": "1", "t1": "s", "adc": "mm^2/s"}
 
@@ -193,6 +194,21 @@ def test_philips_kinds_of_image_are_told_apart_and_scaled(shared):
     assert np.abs(field.values - hertz).max() <= 0.006
 
 
+def test_philips_magnitude_is_the_reference_times_one_number(shared):
+    """Before rounding to 32 bits the precise scale differs from the NIfTI's own by one factor, constant to 1e-11."""
+    folder = shared / "enhanced-mr-dcm_qa"
+    (path,) = (path for path in (folder / "In" / "Philips").rglob("*") if path.is_file())
+    dataset = read_dicom(path, "file", pixels=True)
+    stored = stored_pixels(dataset, "file")
+    planes = sorted((one for one in planes_of(dataset, 0, "file") if "M" in one.part), key=lambda one: one.position[2])
+    ours = np.stack([stored[one.frame].T * one.slope + one.intercept for one in planes], axis=-1)
+    image = nibabel.load(folder / "Ref" / "Philips_WIP_B0_NS_801_e1.nii").dataobj
+    theirs = (image.get_unscaled() * float(image.slope) + float(image.inter))[::-1, ::-1]
+    ratio = ours[theirs > 0] / theirs[theirs > 0]
+    assert np.ptp(ratio) < 1e-11
+    assert ratio[0] == pytest.approx(1.0, abs=1e-7)
+
+
 # ----------------------------------------------------------------------------------------------------- other studies
 
 
@@ -242,6 +258,26 @@ def test_every_file_of_the_corpora_is_read_or_refused_in_words(shared):
     assert "without saying where each lies" in outcomes["emri_small.dcm"]
     assert len(outcomes["partial_overlaps.dcm"].labels) == 5
     assert outcomes["parametric_map_float.dcm"].maps[0].values.shape == (128, 128, 1)
+
+
+def test_encodings_of_one_segmentation_hold_the_same_regions(shared):
+    """Bit-packed and JPEG 2000 copies agree; those whose rows end within a byte are its crop to 510 x 510."""
+    folder = shared / "pydicom-data"
+    masks = {
+        name: stored_pixels(read_dicom(folder / f"{name}.dcm", "file", pixels=True), "file")
+        for name in ("liver", "liver_expb", "liver_j2k", "liver_nonbyte_aligned", "liver_nonbyte_aligned_j2k")
+    }
+    whole = masks.pop("liver")
+    for name, mask in masks.items():
+        expected = whole[:, :510, :510] if "nonbyte" in name else whole
+        assert np.array_equal(mask, expected), name
+
+
+def test_overlapping_segments_are_kept_apart(shared):
+    """Seven frames show five segments on three planes of 512 x 512."""
+    study = read_study(shared / "dcmqi-examples" / "data" / "segmentations" / "partial_overlaps.dcm")
+    assert len(study.labels) == 5
+    assert all(image.values[:, :, image.values.any(axis=(0, 1))].shape[:2] == (512, 512) for image in study.labels)
 
 
 def test_encodings_of_one_image_hold_the_same_pixels(shared):

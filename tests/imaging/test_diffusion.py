@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from oncoscale.core.errors import ModelRefused
+from oncoscale.imaging.account import Account, QuantifySettings
 from oncoscale.imaging.diffusion import (
     cellularity_from_adc,
     cellularity_from_volumes,
@@ -15,7 +16,9 @@ from oncoscale.imaging.diffusion import (
     floor_noise,
     usable_b,
 )
+from oncoscale.imaging.diffusion_maps import cellularity_map
 from oncoscale.imaging.quality import bit
+from oncoscale.imaging.study import Grid, LabelImage, ParametricMap
 
 
 def test_two_b_values_give_the_log_ratio():
@@ -88,3 +91,59 @@ def test_the_densest_packing_is_never_the_minimum():
     adc = np.linspace(0.5e-3, 2e-3, 1001)
     assert densest_adc(adc) == pytest.approx(0.575e-3)
     assert densest_adc(adc[:50]) == 0.4e-3
+
+
+def test_the_median_adc_is_right_within_two_percent_at_a_signal_to_noise_ratio_of_30():
+    """Rician noise, b = 0, 200, 800 and ADC of 0.5 to 2e-3: unbiased, with errors as large as they are said to be."""
+    rng, b = np.random.default_rng(11), np.array([0.0, 200.0, 800.0])
+    truth = rng.uniform(0.5e-3, 2.0e-3, 8000)
+    clean = 30.0 * np.exp(-truth[:, None] * b)
+    noisy = np.hypot(clean + rng.normal(size=clean.shape), rng.normal(size=clean.shape))
+    fit = fit_adc(noisy, b, noise=1.0)
+    valid = np.isfinite(fit.adc)
+    assert valid.mean() > 0.99
+    assert abs(np.median(fit.adc[valid] / truth[valid]) - 1) < 0.01
+    assert 0.93 < np.mean(np.abs(fit.adc - truth)[valid] < 1.96 * fit.error[valid]) < 0.97
+
+
+def test_the_bias_of_rician_noise_is_taken_out():
+    """Where the weighted signal is five noise deviations, the noise-blind fit is low and the aware one is not."""
+    rng, b = np.random.default_rng(12), np.array([100.0, 1000.0])
+    clean = 50.0 * np.exp(-(b - 100.0) * 2.5e-3) * np.ones((20000, 1))
+    noisy = np.hypot(clean + rng.normal(size=clean.shape), rng.normal(size=clean.shape))
+    aware, blind = fit_adc(noisy, b, noise=1.0), fit_adc(noisy, b)
+    assert np.nanmedian(blind.adc) < 2.485e-3
+    assert abs(np.nanmedian(aware.adc) / 2.5e-3 - 1) < 0.005
+
+
+def test_the_error_of_many_b_values_is_that_of_the_nonlinear_fit():
+    """The stated standard error equals the spread of repeated fits."""
+    rng, b = np.random.default_rng(13), np.array([100.0, 300.0, 500.0, 800.0])
+    clean = 60.0 * np.exp(-b * 1.2e-3) * np.ones((6000, 1))
+    noisy = np.hypot(clean + rng.normal(size=clean.shape), rng.normal(size=clean.shape))
+    fit = fit_adc(noisy, b, noise=1.0)
+    assert np.median(fit.error) == pytest.approx(fit.adc.std(), rel=0.05)
+
+
+def test_necrosis_is_high_adc_without_perfusion():
+    """High ADC alone is oedema or few cells; with hardly any Ktrans and vp it is necrosis; fast tissue never is."""
+    grid = Grid((4, 10, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
+    adc = np.full(grid.shape, 0.8e-3)
+    adc[2:] = 2.2e-3
+    ktrans, vp = np.full(grid.shape, 0.15), np.full(grid.shape, 0.04)
+    ktrans[3], vp[3], ktrans[1] = 0.01, 0.003, 0.01
+    maps = {
+        name: ParametricMap(name, unit, grid, values, np.zeros(grid.shape, dtype=np.uint32))
+        for name, unit, values in (("adc", "mm^2/s", adc), ("ktrans", "1/min", ktrans), ("vp", "1", vp))
+    }
+    tumour = LabelImage(grid, np.ones(grid.shape, dtype=np.uint8), {1: "tumour"})
+    account = Account(QuantifySettings())
+    made = cellularity_map(maps, tumour, account)
+    assert made is not None
+    dead = (made.quality & bit("necrotic")) != 0
+    assert dead.mean(axis=(1, 2)).tolist() == [0.0, 0.0, 0.0, 1.0]
+    told = account.summary["cellularity"]
+    assert told["necrotic_fraction"] == 0.25
+    assert told["low"] < told["median"] < told["high"]
+    without = cellularity_map({"adc": maps["adc"]}, tumour, Account(QuantifySettings()))
+    assert not (without.quality & bit("necrotic")).any()

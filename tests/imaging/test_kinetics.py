@@ -15,7 +15,8 @@ from scipy.stats import t as student
 from oncoscale.core.errors import ModelRefused
 from oncoscale.imaging.aif import PlasmaCurve, parker
 from oncoscale.imaging.dce import extended_tofts, sample, to_concentration
-from oncoscale.imaging.kinetics import find_delay, fit_curves, linear_preview
+from oncoscale.imaging.kinetics import find_delay, fit_curves
+from oncoscale.imaging.preview import linear_preview
 from oncoscale.imaging.quality import bit
 from oncoscale.imaging.relaxation import linear_t1
 
@@ -245,4 +246,4 @@ def test_three_frames_are_refused():
     with pytest.raises(ModelRefused, match="increasing"):
         fit_curves(TIMES[::-1], np.ones((1, 60)), "tofts", PLASMA)
     with pytest.raises(ModelRefused, match="one of tofts"):
-        fit_curves(TIMES, np.ones((1, 60)), "2cxm", PLASMA)
+        fit_curves(TIMES, np.ones((1, 60)), "3cxm", PLASMA)

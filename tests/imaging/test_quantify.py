@@ -187,8 +187,8 @@ def test_models_that_the_data_cannot_carry_are_refused(study):
         assert {"pe", "ser"} <= set(fallen_back.maps)
         assert "ktrans" not in fallen_back.maps
         assert fallen_back.summary["model"] == "semi"
-    with pytest.raises(ConfigurationRejected, match="not built"):
-        QuantifySettings(dce_model="2cxm")
+    with pytest.raises(ModelRefused, match="slow-sampling"):
+        quantify(study, replace(SETTINGS, dce_model="2cxm"))
     with pytest.raises(ModelRefused, match="no dynamic series"):
         quantify(replace(study, series=(vfa,)), replace(SETTINGS, dce_model="tofts"))
 

@@ -1,0 +1,113 @@
+"""The verb ``register`` as a Python call: from files to a registration, its figures and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigurationRejected, StudyRejected
+from ..imaging.dicom_read import read_study
+from ..imaging.nifti import is_nifti, read_nifti
+from ..imaging.registration import Image, quality, write_registration
+from ..imaging.registration import register as lay
+from ..imaging.resample import resample_labels
+from ..imaging.segmentation import read_labels
+from ..imaging.study import ImagingStudy, LabelImage, Series
+from .commands import new_folder
+from .console import Result
+from .registration_pictures import registration_picture
+
+Progress = Callable[[str, float], None]
+ROLES = ("anatomy", "dynamic", "vfa", "diffusion", "other")
+"""Of several series the first of these roles is registered."""
+
+
+def register(
+    fixed: Path,
+    moving: Path,
+    *,
+    out: Path,
+    kind: str,
+    mask: Path | None = None,
+    labels: tuple[Path | None, Path | None] = (None, None),
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Lay the moving image upon the fixed one and write what was found.
+
+    mask    label image: where the fixed image counts
+    labels  regions on the fixed and on the moving image, by which the result is judged
+    """
+    new_folder(out)
+    if kind not in ("rigid", "deformable"):
+        raise ConfigurationRejected(f"--kind {kind}", "rigid or deformable", "choose one of them")
+    if (labels[0] is None) != (labels[1] is None):
+        raise ConfigurationRejected(
+            "regions on one of the images only", "--fixed-labels and --moving-labels together", "give both or none"
+        )
+    tell = progress or (lambda what, done: None)
+    tell("fixed image", 0.0)
+    here, what_fixed, drawn_fixed = _read(fixed, "fixed")
+    tell("moving image", 0.1)
+    there, what_moving, drawn_moving = _read(moving, "moving")
+    if mask is not None:
+        here = Image(here.grid, here.values, resample_labels(read_labels(mask), here.grid).values > 0)
+    if labels[0] is not None and labels[1] is not None:
+        drawn_fixed, drawn_moving = read_labels(labels[0]), read_labels(labels[1])
+    words = f"{what_moving} upon {what_fixed}, {kind}"
+    if dry_run:
+        return Result({"dry_run": True, "fixed": what_fixed, "moving": what_moving}, f"Would register {words}.")
+    tell("registration", 0.2)
+    found = lay(here, there, kind)  # type: ignore[arg-type]
+    tell("writing", 0.9)
+    figures = {"fixed": what_fixed, "moving": what_moving, **quality(found, drawn_fixed, drawn_moving)}
+    write_registration(out, found, there, figures, {"checkerboard.png": registration_picture(here, there, found)})
+    before, after = found.similarity
+    lines = [
+        f"{out}: {words}",
+        f"mutual information {before:.3f} before, {after:.3f} nats after"
+        + ("" if found.improved else ": nothing was more similar, the images stay as placed"),
+        f"displacement up to {figures['displacement_mm']['largest']:.2f} mm, local volume {found.jacobian[0]:.2f} to "
+        f"{found.jacobian[1]:.2f}",
+        *([found.remark] if found.remark else []),
+        *(
+            f"Dice of {name}: {one['before']:.3f} before, {one['after']:.3f} after"
+            for name, one in figures.get("dice", {}).items()
+        ),
+    ]
+    return Result({"folder": str(out), **figures}, "\n".join(lines))
+
+
+def _read(path: Path, which: str) -> tuple[Image, str, LabelImage | None]:
+    """The image of a file or folder, what it is, and the tumour drawn on it."""
+    if path.is_file() and is_nifti(path):
+        grid, values = read_nifti(path)
+        return Image(grid, _volume(values)), "a NIfTI file", None
+    if not path.is_dir():
+        raise StudyRejected(
+            f"the {which} image is neither a NIfTI file nor a folder", "one of them", "check the path that was given"
+        )
+    study = read_study(path)
+    series = _series(study, which)
+    drawn = next((one for one in study.labels if "tumour" in one.names.values()), None)
+    return Image(series.grid, _volume(series.values)), f"the {series.role} series", drawn
+
+
+def _series(study: ImagingStudy, which: str) -> Series:
+    for role in ROLES:
+        if study.of_role(role):  # type: ignore[arg-type]
+            return study.of_role(role)[0]  # type: ignore[arg-type]
+    raise StudyRejected(
+        f"the {which} folder holds no series of images", "an image series", "check it with oncoscale inspect"
+    )
+
+
+def _volume(values: NDArray[Any]) -> NDArray[np.float64]:
+    """One volume: of several the mean, in which anatomy is clearest."""
+    return (
+        np.asarray(values, dtype=np.float64) if values.ndim == 3 else np.asarray(values, dtype=np.float64).mean(axis=0)
+    )
