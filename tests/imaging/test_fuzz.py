@@ -63,7 +63,9 @@ def test_fresh_hostile_files(fuzz, tmp_path):
     """5,000 mutants that nobody has read before; the seed to repeat them with is printed."""
     seed = int(os.environ.get("ONCOSCALE_FUZZ_SEED") or time.time_ns() // 1_000_000)
     print(f"ONCOSCALE_FUZZ_SEED={seed}")
-    check(fuzz, fuzz.try_mutants(fuzz.Tally(seed), list(fuzz.own_seeds().values()), FRESH, tmp_path), FRESH)
+    tally = fuzz.try_mutants(fuzz.Tally(seed), list(fuzz.own_seeds().values()), FRESH, tmp_path)
+    assert tally.seed == seed
+    check(fuzz, tally, FRESH)
 
 
 def test_the_count_goes_on_where_it_stopped(fuzz, tmp_path):
