@@ -146,13 +146,19 @@ def before_the_artery(dynamic: Dynamic, account: Account) -> Dynamic:
     if account.settings.baseline is not None:
         return dynamic
     i, j, k = _brightest(dynamic)
-    foot = bolus_foot(np.asarray(dynamic.series.values[:, i, j, k], dtype=np.float64).mean(axis=1))
+    vessels = np.asarray(dynamic.series.values[:, i, j, k], dtype=np.float64).mean(axis=1)
+    return before_the_foot(dynamic, vessels, "the brightest vessels fill", account)
+
+
+def before_the_foot(dynamic: Dynamic, curve: Values, what: str, account: Account) -> Dynamic:
+    """The series with a baseline that ends where a curve, (frames,), begins to rise, if that is sooner."""
+    foot = bolus_foot(curve)
     if foot is None or foot >= dynamic.baseline:
         return dynamic
     account.note(
         "chosen",
         "dynamic series",
-        f"the brightest vessels fill from frame {foot + 1}, before the region: {foot} frames make the baseline",
+        f"{what} from frame {foot + 1}, before the region: {foot} frames make the baseline",
     )
     return replace(dynamic, baseline=foot)
 

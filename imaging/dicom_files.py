@@ -161,6 +161,8 @@ def read_dicom(path: Path, where: str, *, pixels: bool) -> FileDataset | None:
 
     Raises FileRejected for a damaged, oversized or unsupported file, naming it by ``where``.
     """
+    if path.is_dir():
+        raise FileRejected(f"{where} is a folder", "one file", "give the file in it")
     with reading(where), open(path, "rb") as handle:
         start = _dataset_start(handle.read(256))
     if start is None:

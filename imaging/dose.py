@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset, FileDataset
 from ..core.errors import FileRejected, StudyRejected, UnitMissing
 from ..core.quantity import Parameter
 from .dicom_files import declared_frames, reading, stored_pixels
-from .geometry import SAME_DIRECTION, SAME_POSITION, slice_distance
+from .geometry import SAME_DIRECTION, SAME_POSITION, normal_of, slice_distance
 from .planes import FrameView, geometry_of, number
 from .study import Finding, Fractions, Grid, ParametricMap, Plan
 
@@ -106,16 +106,8 @@ def _findings(values: NDArray[np.float64], kind: str, summation: str, name: str)
 def _grid(dataset: Dataset, where: str) -> tuple[Grid, NDArray[np.int64]]:
     """The dose grid, and which frame is each of its slices."""
     orientation, position, spacing = geometry_of(FrameView(dataset, None, None), where)
-    row, column = orientation[:3], orientation[3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if not np.allclose(lengths, 1, atol=SAME_DIRECTION.value) or abs(row @ column) > SAME_DIRECTION.value:
-        raise StudyRejected(
-            f"{where} has row and column directions that are not perpendicular unit vectors",
-            "Image Orientation (Patient) of two perpendicular unit vectors",
-            "export the dose again",
-        )
-    normal = np.cross(row, column)
-    heights = _heights(dataset, position, orientation, where)
+    normal = normal_of(orientation, where)
+    heights = _heights(dataset, position, normal, where)
     order = np.argsort(heights, kind="stable")
     if len(heights) == 1:
         step = number(dataset.get("SliceThickness")) or 0.0
@@ -128,14 +120,14 @@ def _grid(dataset: Dataset, where: str) -> tuple[Grid, NDArray[np.int64]]:
             "export the dose as a volume",
         )
     affine = np.eye(4)
-    affine[:3, :3] = np.stack([row * spacing[0], column * spacing[1], normal * step], axis=1)
+    affine[:3, :3] = np.stack([orientation[:3] * spacing[0], orientation[3:] * spacing[1], normal * step], axis=1)
     affine[:3, 3] = position + normal * heights[order[0]]
     shape = (int(dataset.Columns), int(dataset.Rows), len(heights))
     return Grid(shape, affine, str(dataset.get("FrameOfReferenceUID") or "")), order
 
 
 def _heights(
-    dataset: Dataset, position: NDArray[np.float64], orientation: NDArray[np.float64], where: str
+    dataset: Dataset, position: NDArray[np.float64], normal: NDArray[np.float64], where: str
 ) -> NDArray[np.float64]:
     """(frames,) mm of each plane from the first, along the normal.
 
@@ -155,7 +147,6 @@ def _heights(
         )
     if abs(offsets[0]) <= SAME_POSITION.value:
         return np.asarray(offsets - offsets[0])
-    normal = np.cross(orientation[:3], orientation[3:])
     axial = np.abs(normal[2]) >= 1 - SAME_DIRECTION.value
     if not axial or abs(offsets[0] - position[2]) > SAME_POSITION.value:
         raise FileRejected(

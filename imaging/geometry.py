@@ -71,8 +71,12 @@ def check_alike(planes: Sequence[Plane], where: str) -> None:
             )
 
 
-def _normal(plane: Plane, where: str) -> NDArray[np.float64]:
-    row, column = plane.orientation[:3], plane.orientation[3:]
+def normal_of(orientation: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    """(3,) unit normal of Image Orientation (Patient), (6,).
+
+    Raises StudyRejected unless its directions are perpendicular unit vectors.
+    """
+    row, column = orientation[:3], orientation[3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if not np.allclose(lengths, 1.0, atol=SAME_DIRECTION.value) or abs(row @ column) > SAME_DIRECTION.value:
         raise StudyRejected(
@@ -169,7 +173,7 @@ def stack(planes: Sequence[Plane], frame_uid: str, where: str, *, gaps: bool = F
         raise StudyRejected(
             f"{where} has a pixel spacing of zero or below", "positive Pixel Spacing", "export the original images"
         )
-    normal = _normal(first, where)
+    normal = normal_of(first.orientation, where)
     _check_straight(planes, normal, where)
     heights, slices = group_heights(np.array([plane.position @ normal for plane in planes]))
     if len(heights) == 1:

@@ -13,9 +13,17 @@ from ..core.errors import ModelRefused
 from ..core.quantity import Parameter
 from .account import FOREGROUND, MOST_INVALID, UNITS, Account, Mask, Values, Words, acquired, invalid_share, map_of
 from .aif import HAEMATOCRIT, BloodCurve, Curve, PlasmaCurve, in_plasma, input_curve
-from .aif_measured import MeasuredCurve, before_the_artery, judge, measured_input, refuse_or_note, summary_of
+from .aif_measured import (
+    MeasuredCurve,
+    before_the_artery,
+    before_the_foot,
+    judge,
+    measured_input,
+    refuse_or_note,
+    summary_of,
+)
 from .chosen_voxels import chosen_curves
-from .dce import RELAXIVITY, Concentration, baseline_frames, baseline_noise, bolus_foot, sample, to_concentration
+from .dce import RELAXIVITY, Concentration, baseline_frames, baseline_noise, sample, to_concentration
 from .dynamic_maps import Dynamic
 from .kinetics import (
     DELAY_RANGE,
@@ -109,15 +117,7 @@ def _before_the_bolus(dynamic: Dynamic, account: Account) -> Dynamic:
     if settings.baseline is not None or not settings.aif.lower().endswith(".csv"):
         return dynamic
     curve = input_curve(settings.aif, 0.0).delayed(settings.delay_s or 0.0)
-    foot = bolus_foot(curve.at(dynamic.times_s))
-    if foot is None or foot >= dynamic.baseline:
-        return dynamic
-    account.note(
-        "chosen",
-        "dynamic series",
-        f"the input curve rises at frame {foot + 1}, before the region's signal: {foot} frames make the baseline",
-    )
-    return replace(dynamic, baseline=foot)
+    return before_the_foot(dynamic, curve.at(dynamic.times_s), "the input curve rises", account)
 
 
 def _without_marks(dynamic: Dynamic) -> Dynamic:

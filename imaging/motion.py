@@ -29,6 +29,7 @@ from scipy.spatial.transform import Rotation
 
 from ..core.errors import ModelRefused, StudyRejected
 from ..core.quantity import Parameter
+from .account import FOREGROUND
 from .registration import Image, moved, register
 from .study import Grid
 from .voxels import Progress
@@ -74,20 +75,16 @@ MOST_VOXELS = Parameter(
 LEAST_FRAMES = Parameter(
     12, "1", "fewest frames of a model of five functions", "ASSUMED: two frames a function", range=(8, 30), assumed=True
 )
-FOREGROUND = Parameter(
-    0.1,
-    "1",
-    "least signal of tissue, as a share of the 99th percentile",
-    "as in account",
-    range=(0.02, 0.2),
-    assumed=True,
-)
 ROBUST = 2.0
-"""Residuals beyond this many standard deviations lose weight (Cauchy weights, Holland and Welsch 1977)."""
+"""Residuals beyond this many standard deviations lose weight: Cauchy's weights [Holland and Welsch 1977, doi
+10.1080/03610927708827533, whose 2.385 is efficient for pure noise]. ASSUMED: smaller, since bolus frames are no noise.
+"""
 MOST_OF_ONE_FRAME = 0.5
 """Share of a curve's variation above which one frame makes all of it. ASSUMED: a first pass lasts several frames."""
 UPTAKE_SMOOTHING = 2.0
-"""Voxels: width of the Gauss function that separates uptake from motion in a component. Chosen by measurement."""
+"""Voxels: width of the Gauss function that separates uptake from motion in a component. ASSUMED: best of a few on the
+reference patient.
+"""
 PASSES = ("mean", "mean", "uptake", "uptake")
 """What each frame is compared with, pass after pass: the mean of the others, then the model of uptake."""
 

@@ -341,7 +341,7 @@ def read_region(
     SegmentationRejected; ConfigurationRejected for a region that is not there, listing those that are.
     """
     path = Path(path)
-    dataset = None if is_nifti(path) or _is_raster(path) else read_dicom(path, "the segmentation", pixels=True)
+    dataset = None if is_nifti(path) or is_raster(path) else read_dicom(path, "the segmentation", pixels=True)
     if dataset is None or dataset.SOPClassUID not in (STRUCTURE_SET, SEGMENTATION, LABEL_MAP_SEGMENTATION):
         image = read_labels(path, names=names)
         return (image if roi is None else _alone(image, roi)), ()
@@ -359,7 +359,8 @@ def read_region(
     return on_grid_of(image, ()), ()
 
 
-def _is_raster(path: Path) -> bool:
+def is_raster(path: Path) -> bool:
+    """True for the names of NRRD and MetaImage files."""
     return path.name.lower().endswith((".nrrd", ".nhdr", ".mha", ".mhd"))
 
 
@@ -418,7 +419,7 @@ def images_beside(path: Path, structures: StructureSet) -> tuple[DrawnOn, ...]:
     files = sorted(one for one in path.parent.rglob("*") if one.is_file() and not one.name.startswith("."))
     for place, file in enumerate(files, start=1):
         where = f"file {place} of {len(files)} beside the structure set"
-        header = None if is_nifti(file) or _is_raster(file) else read_dicom(file, where, pixels=False)
+        header = None if is_nifti(file) or is_raster(file) else read_dicom(file, where, pixels=False)
         if header is None or not _may_carry(header, structures):
             continue
         headers.setdefault(str(header.get("SeriesInstanceUID") or ""), []).append((header, where))

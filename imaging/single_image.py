@@ -18,10 +18,8 @@ from .dicom_files import read_dicom, reading
 from .dicom_read import read_study
 from .nifti import is_nifti, open_nifti
 from .resample import resample_labels
-from .segmentation import LABEL_MAP_SEGMENTATION, SEGMENTATION, STRUCTURE_SET, read_region
+from .segmentation import LABEL_MAP_SEGMENTATION, SEGMENTATION, STRUCTURE_SET, is_raster, read_region
 from .study import Grid, LabelImage
-
-_RASTER = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,7 @@ def read_image(path: Path | str) -> SingleImage:
     if path.is_file() and is_nifti(path):
         nifti = open_nifti(path, "the image")
         return SingleImage(nifti.grid, _volume(nifti.values), files_digest(path))
-    if path.is_file() and path.name.lower().endswith(_RASTER):
+    if path.is_file() and is_raster(path):
         grid, values = _read_raster(path)
         return SingleImage(grid, _volume(values), files_digest(path))
     return _read_dicom_image(path)
@@ -140,7 +138,7 @@ def read_mask(
 
 def _is_plain_dicom(path: Path) -> bool:
     """True for a DICOM object that is an image, and no segmentation."""
-    if is_nifti(path) or path.name.lower().endswith(_RASTER):
+    if is_nifti(path) or is_raster(path):
         return False
     header = read_dicom(path, "the mask", pixels=False)
     return header is not None and header.SOPClassUID not in (SEGMENTATION, LABEL_MAP_SEGMENTATION, STRUCTURE_SET)

@@ -14,7 +14,6 @@ more than chance allows: the mean of a site is known from so many subjects only,
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oncoscale.app.bench import hand_over
 from oncoscale.imaging.harmonise import Table, apply_combat, fit_combat, site_share
 
 SITES = ("a", "b", "c")
@@ -139,13 +139,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for combat.json and .png")
     given = parser.parse_args()
     record = measure(given.repeats, given.fitted, given.unseen)
-    text = json.dumps(record, indent=1) + "\n"
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "combat.json").write_text(text, encoding="utf-8")
-        draw(given.out / "combat.png", record)
-    sys.stdout.write(text)
-    return 0
+    return hand_over(record, given.out, lambda path: draw(path, record))
 
 
 if __name__ == "__main__":

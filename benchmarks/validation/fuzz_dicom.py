@@ -41,6 +41,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from oncoscale.app.bench import hand_over
 from oncoscale.core.errors import FileRejected
 from oncoscale.imaging.guarded import MEMORY, SECONDS, Guard
 from oncoscale.imaging.inspection import read_alone
@@ -440,8 +441,18 @@ def record(tally: Tally, names: Sequence[str]) -> dict[str, Any]:
         "seconds": round(tally.seconds, 1),
         "mutations": dict(sorted(tally.mutations.items())),
         "seeds": list(names),
+        "checks": checks_of(tally),
         "versions": {name: version(name) for name in ("oncoscale", "pydicom", "numpy")},
     }
+
+
+def checks_of(tally: Tally) -> list[dict[str, Any]]:
+    """Only typed errors, within the limits."""
+    return [
+        {"id": "only typed errors", "passed": not tally.escapes},
+        {"id": "within memory", "passed": tally.most_mib <= MEMORY.value},
+        {"id": "within time", "passed": tally.most_seconds <= SECONDS.value},
+    ]
 
 
 def earlier(path: Path | None, seed: int, names: Sequence[str]) -> Tally:
@@ -469,7 +480,7 @@ def tmpfs() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def main() -> None:
+def main() -> int:
     """Count, and print the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000, help="mutants in all")
@@ -490,9 +501,8 @@ def main() -> None:
             if options.record is not None:
                 options.record.write_text(json.dumps(record(tally, list(seeds)), indent=1) + "\n")
             sys.stderr.write(f"{tally.files} files, {tally.outcomes['escaped']} escapes\n")
-    json.dump(record(tally, list(seeds)), sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    return hand_over(record(tally, list(seeds)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from math import floor, isfinite, log10
 from pathlib import Path
 from typing import Any
 
+from oncoscale.app.bench import hand_over
 from oncoscale.imaging.ibsi_names import FAMILIES, NOT_OFFERED
 
 FOLDER = Path("ibsi-digital-phantom")
@@ -143,13 +143,7 @@ def main() -> int:
     if absent:
         sys.exit(f"no reference data at {absent[0]}: name the folder of reference data with --data")
     record = measure(paths["image"], paths["mask"], paths["reference"], given.config)
-    text = json.dumps(record, indent=1) + "\n"
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "ibsi.json").write_text(text, encoding="utf-8")
-        draw(given.out / "ibsi.png", record)
-    sys.stdout.write(text)
-    return 0
+    return hand_over(record, given.out, lambda path: draw(path, record))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ their flags must say so. The picture shows the maps with those voxels left out, 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from oncoscale.app.bench import hand_over
 from oncoscale.imaging.aif import PlasmaCurve
 from oncoscale.imaging.dce import to_concentration
 from oncoscale.imaging.kinetics import best_model, fit_curves
@@ -123,12 +123,7 @@ def main() -> int:
         sys.stderr.write(f"no qiba-dro-v6/invivo.mat in {chosen.data}: give its folder with --data\n")
         return 2
     record, maps = measure(chosen.data)
-    text = json.dumps(record, indent=1, default=float) + "\n"
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / "invivo.json").write_text(text, encoding="utf-8")
-    draw(record, maps, chosen.out / "invivo.png")
-    sys.stdout.write(text)
-    return 0 if record["passed"] else 1
+    return hand_over(record, chosen.out, lambda path: draw(record, maps, path))
 
 
 if __name__ == "__main__":

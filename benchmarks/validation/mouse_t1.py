@@ -10,7 +10,6 @@ and no result.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from oncoscale.app.bench import hand_over
 from oncoscale.imaging.relaxation import fit_t1, linear_t1
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -90,9 +90,7 @@ def main() -> int:
         sys.stderr.write(f"no folder kpc-mouse-day0 in {folder.name!r}: state where it lies (--data)\n")
         return 2
     record = measure(folder)
-    json.dump(record, sys.stdout, indent=1)
-    sys.stdout.write("\n")
-    return 0 if record["passed"] else 1
+    return hand_over(record)
 
 
 if __name__ == "__main__":

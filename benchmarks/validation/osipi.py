@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 from typer.testing import CliRunner
 
+from oncoscale.app.bench import hand_over
 from oncoscale.app.cli import app
 from oncoscale.imaging.aif import PlasmaCurve, georgiou, parker, preclinical
 from oncoscale.imaging.dce import extended_tofts, sample, to_concentration
@@ -353,12 +353,7 @@ def main() -> int:
         sys.stderr.write(f"no osipi-dce in {chosen.data}: give its folder with --data\n")
         return 2
     record = measure(chosen.data)
-    text = json.dumps(record, indent=1, default=float) + "\n"
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / "osipi.json").write_text(text, encoding="utf-8")
-    draw(record, chosen.out / "osipi.png")
-    sys.stdout.write(text)
-    return 0 if record["passed"] else 1
+    return hand_over(record, chosen.out, lambda path: draw(record, path))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import nibabel
 import numpy as np
 from typer.testing import CliRunner
 
+from oncoscale.app.bench import hand_over
 from oncoscale.app.cli import app
 from oncoscale.imaging.aif import PlasmaCurve
 from oncoscale.imaging.dce import bolus_foot, to_concentration
@@ -163,12 +164,7 @@ def main() -> int:
         sys.stderr.write(f"no folder {dicom}: give it with --dicom, or its parent with --data\n")
         return 2
     record = measure(dicom, tuple(chosen.blood_rows))
-    text = json.dumps(record, indent=1, default=float) + "\n"
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / "qiba.json").write_text(text, encoding="utf-8")
-    draw(record, chosen.out / "qiba.png")
-    sys.stdout.write(text)
-    return 0 if record["passed"] else 1
+    return hand_over(record, chosen.out, lambda path: draw(record, path))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ independent rasterisations: Matplotlib's paths at pixel centres, and scikit-imag
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from skimage.draw import polygon2mask
 
+from oncoscale.app.bench import hand_over
 from oncoscale.imaging.dicom_read import read_study
 from oncoscale.imaging.structure_set import (
     DrawnOn,
@@ -157,15 +157,14 @@ def draw(study: ImagingStudy, rois: tuple[Roi, ...], picture: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2].parent / "shared" / "data")
     parser.add_argument("--picture", type=Path, help="write overlays NAME_mr_t1.png and NAME_mr_t2.png")
     stated = parser.parse_args()
-    json.dump(measure(stated.data, stated.picture), sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    return hand_over(measure(stated.data, stated.picture))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

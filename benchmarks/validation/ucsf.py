@@ -10,7 +10,6 @@ explains an offset of half a percent; it cuts SER at 3 and stores it only where 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from oncoscale.app.bench import hand_over
 from oncoscale.core.errors import ModelRefused
 from oncoscale.imaging.dicom_read import read_study
 from oncoscale.imaging.enhancement import scanner_percent_enhancement
@@ -109,9 +109,7 @@ def main() -> int:
         sys.stderr.write(f"no folder {chosen.exam} in {chosen.data.name!r}: state where it lies (--data)\n")
         return 2
     record = measure(chosen.data / chosen.exam)
-    json.dump(record, sys.stdout, indent=1)
-    sys.stdout.write("\n")
-    return 0 if record["passed"] else 1
+    return hand_over(record)
 
 
 if __name__ == "__main__":

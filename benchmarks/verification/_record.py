@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -40,19 +39,6 @@ def record(name: str, unit: str, checks: Sequence[Check], **further: Any) -> dic
         **further,
         "versions": {package: version(package) for package in ("oncoscale", "numpy", "numba")},
     }
-
-
-def hand_over(made: dict[str, Any], out: Path | None, draw: Callable[[Path], None] | None = None) -> int:
-    """Print the record; with a folder also write it there, beside its figure. Returns the exit code."""
-    text = json.dumps(made, indent=1, allow_nan=False) + "\n"
-    if out is not None:
-        stem = made["name"].replace("-", "_")
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{stem}.json").write_text(text, encoding="utf-8")
-        if draw is not None:
-            draw(out / f"{stem}.png")
-    sys.stdout.write(text)
-    return 0 if made["passed"] else 1
 
 
 def refusing(run: Callable[[], int]) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _record import Check, check, hand_over, record, refusing
+from _record import Check, check, record, refusing
 from numpy.typing import NDArray
 
 from oncoscale.agents.colony import Colony, Surroundings
@@ -31,6 +31,7 @@ from oncoscale.agents.neuroblast import NEUROBLAST, SCHWANN
 from oncoscale.agents.neuroblastoma import CELLS
 from oncoscale.agents.observe import counts_of, observed_volume
 from oncoscale.agents.parameters import parameter_set
+from oncoscale.app.bench import hand_over
 
 HOURS = 336
 DENSITY = 9.39e4

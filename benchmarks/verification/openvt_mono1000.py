@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from _openvt import MONOLAYER, STEPS, one_cell
-from _record import Check, check, hand_over, record, refusing
+from _record import Check, check, record, refusing
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 from scipy.special import ndtr
@@ -36,6 +36,7 @@ from scipy.stats import ks_2samp
 
 from oncoscale.agents.colony import ColonyOutcome
 from oncoscale.agents.engine import engine
+from oncoscale.app.bench import hand_over
 
 MEAN, SD = 1.0, 0.2
 RATE = 0.703032

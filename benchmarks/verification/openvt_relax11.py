@@ -30,9 +30,10 @@ from typing import Any
 
 import numpy as np
 from _openvt import CALIBRATED, PUSHES, relaxed
-from _record import DATA, Check, check, hand_over, not_run, record, refusing
+from _record import DATA, Check, check, not_run, record, refusing
 from numpy.typing import NDArray
 
+from oncoscale.app.bench import hand_over
 from oncoscale.core.errors import ConfigurationRejected, FileRejected
 
 ELEVEN = 0.5 * np.arange(11.0)

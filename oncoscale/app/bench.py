@@ -166,6 +166,19 @@ def status_of(record: Record) -> str:
     return "not run" if "not run" in words or "not-run" in words else "measured"
 
 
+def hand_over(record: Record, out: Path | None = None, draw: Callable[[Path], None] | None = None) -> int:
+    """Print a script's record; with a folder also write it there, beside its figure. Returns the exit code."""
+    text = json.dumps(record, indent=1, allow_nan=False, default=float) + "\n"
+    if out is not None:
+        path = out / f"{name_of(record).replace('-', '_')}.json"
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        if draw is not None:
+            draw(path.with_suffix(".png"))
+    sys.stdout.write(text)
+    return 1 if status_of(record) == "failed" else 0
+
+
 def ratios_of(record: Record) -> dict[str, float]:
     """The numbers of a record that can be compared between machines."""
     return {

@@ -135,3 +135,14 @@ def test_a_table_for_people():
     assert "ratio 4, ratio_small 2" in words
     assert "failed: mass" in words
     assert "1 of 2 checks passed" in words
+
+
+@pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
+def test_a_script_hands_its_record_over(passed, code, tmp_path, capsys):
+    """The record is printed and written beside its figure; a failed check shows in the exit code."""
+    record = {"name": "two-words", "checks": [{"id": "a", "passed": True}, {"id": "b", "passed": passed}]}
+    drawn = []
+    assert module.hand_over(record, tmp_path / "out", drawn.append) == code
+    assert json.loads(capsys.readouterr().out) == record
+    assert json.loads((tmp_path / "out" / "two_words.json").read_text()) == record
+    assert drawn == [tmp_path / "out" / "two_words.png"]

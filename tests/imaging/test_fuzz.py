@@ -56,6 +56,7 @@ def test_a_mutant_is_its_number(fuzz):
 def test_a_fixed_corpus_of_hostile_files(fuzz, tmp_path):
     """500 mutants, always the same."""
     tally = fuzz.try_mutants(fuzz.Tally(FIXED_SEED), list(fuzz.own_seeds().values()), FIXED, tmp_path)
+    assert tally.seed == FIXED_SEED
     check(fuzz, tally, FIXED)
 
 

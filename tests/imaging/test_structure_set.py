@@ -587,3 +587,9 @@ def test_a_planners_example_without_images_is_read():
     assert region.polygon_volume == pytest.approx(
         region.mask.sum() * grid_of_contours(body).voxel_volume / 1000, rel=0.01
     )
+
+
+def test_a_folder_is_no_segmentation(tmp_path):
+    """A folder where one file belongs is called one."""
+    with pytest.raises(FileRejected, match="is a folder"):
+        read_region(tmp_path, "mass")
