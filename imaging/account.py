@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,17 @@ from ..core.quantity import Parameter
 from .enhancement import NEIGHBOURS, PE_THRESHOLD, SER_THRESHOLD, VESSEL_RADIUS
 from .resample import resample_labels
 from .study import Finding, Grid, LabelImage, ParametricMap, Series
+from .systematic import FEWEST_DRAWS, Widths
 from .voxels import Progress
+
+if TYPE_CHECKING:
+    from .tissue_curves import TissueCurves
 
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Words = NDArray[np.uint32]
 Motion = Literal["off", "rigid", "deformable"]
+FitDomain = Literal["concentration", "signal"]
 DceModel = Literal["auto", "tofts", "extended-tofts", "patlak", "2cxm", "2cum", "semi"]
 
 UNITS: Mapping[str, str] = {
@@ -77,6 +82,10 @@ class QuantifySettings:
     pe_threshold (percent), ser_threshold, neighbours, vessel_radius (mm)   the enhancing tumour, see ``enhancement``
     densest_adc    mm²/s, ADC of the densest packing of cells (see diffusion.ADC_DENSEST)
     threads        None: all cores
+    fit_domain     concentration, or signal: where the residual of the kinetic fit is taken
+    systematic     draws for the systematic part of the errors of regions, 0: not computed
+    widths         how well T1, relaxivity, … are known, for those draws
+    seed           of those draws
     motion         off, rigid or deformable: correction of motion between the frames of the dynamic series
     """
 
@@ -100,8 +109,22 @@ class QuantifySettings:
     densest_adc: float | None = None
     threads: int | None = None
     motion: Motion = "off"
+    fit_domain: FitDomain = "concentration"
+    systematic: int = 0
+    widths: Widths = field(default_factory=Widths)
+    seed: int = 1
 
     def __post_init__(self) -> None:
+        if self.fit_domain not in get_args(FitDomain):
+            raise ConfigurationRejected(
+                f"fit domain {self.fit_domain!r}", "concentration or signal", "choose one of them"
+            )
+        if self.systematic and self.systematic < FEWEST_DRAWS:
+            raise ConfigurationRejected(
+                f"{self.systematic} draws for the systematic part",
+                f"0 (none) or at least {FEWEST_DRAWS}",
+                "draw more: their spread is the answer",
+            )
         if self.motion not in get_args(Motion):
             raise ConfigurationRejected(f"motion {self.motion!r}", "off, rigid or deformable", "choose one of them")
         if self.dce_model not in get_args(DceModel):
@@ -134,12 +157,13 @@ class QuantifySettings:
 
 @dataclass(eq=False)
 class Account:
-    """Findings and summary of one quantification, gathered stage by stage."""
+    """Findings and summary of one quantification, gathered stage by stage, and the curves that were fitted."""
 
     settings: QuantifySettings
     progress: Progress | None = None
     findings: list[Finding] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    tissue: TissueCurves | None = None
 
     def note(self, kind: Literal["found", "chosen", "inferred", "doubted"], where: str, text: str) -> None:
         """Write down one finding."""

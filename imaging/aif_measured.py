@@ -94,7 +94,7 @@ class MeasuredCurve:
     """An input function measured in the images.
 
     curve    whole blood on the clock of the series
-    voxels   which of the rows given it comes from (indices)
+    voxels   which of the rows given it comes from (indices); places where they are, three index arrays
     quality  arrival_s, peak_s, peak (mmol/L), tail (mmol/L, mean of the last frames), upslope (mmol/L/s), width_s
              (of the first pass at half its peak, NaN if it never falls so low), roughness (noise after the peak as a
              share of the peak), spread (interquartile range of the voxels' peaks as a share of the median peak)
@@ -103,6 +103,7 @@ class MeasuredCurve:
     curve: BloodCurve
     voxels: NDArray[np.intp]
     quality: Mapping[str, float]
+    places: tuple[NDArray[np.intp], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def measured_input(
     account.note("found", "input function", f"{found.curve.source}: {measures_in_words(found.quality)}")
     chosen = np.stack([axis[found.voxels] for axis in places], axis=1)
     account.summary["aif_voxels"] = chosen.tolist() if mask is None else len(chosen)
-    return found
+    return replace(found, places=tuple(axis[found.voxels] for axis in places))
 
 
 def before_the_artery(dynamic: Dynamic, account: Account) -> Dynamic:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .aif import PlasmaCurve
-from .dce import Concentration, extended_tofts, patlak, tofts
+from .dce import extended_tofts, patlak, tofts
 from .exchange import exchange, uptake
-from .kinetics import KineticFit, Model, fit_curves
+from .kinetics import KineticFit, Model
 from .quality import bit, names
+from .signal_chain import SignalChain
 from .study import ParametricMap
 
 Values = NDArray[np.float64]
-Places = tuple[NDArray[np.intp], ...]
 
 QUANTILES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
 """Of the exchange rate among the region's enhancing voxels: one voxel is shown for each."""
@@ -27,8 +27,7 @@ DOUBTFUL = 2
 
 
 def chosen_curves(
-    times_s: Values,
-    concentration: Callable[[Places], Concentration],
+    chain: SignalChain,
     plasma: PlasmaCurve,
     model: Model,
     maps: Mapping[str, ParametricMap],
@@ -36,16 +35,17 @@ def chosen_curves(
 ) -> dict[str, Any]:
     """Curves, fits, parameters and flags of some voxels, as plain numbers for ``maps.json``.
 
-    concentration  of the voxels at three index arrays
-    plasma         the input curve, on the clock of the series
-    region         (i, j, k) True where the voxels may lie
+    plasma  the input curve, on the clock of the series
+    region  (i, j, k) True where the voxels may lie
     """
+    times_s = chain.dynamic.times_s
     flow = maps["ps" if model == "patlak" else "ktrans"]
     places = _places(flow, region)
     shown: list[dict[str, Any]] = []
     if len(places):
-        curves = concentration(tuple(places.T)).values
-        fit = fit_curves(times_s, curves, model, plasma, threads=1)
+        signals, echo = chain.signals(tuple(places.T)), chain.echo(tuple(places.T))
+        curves = chain.concentration_of(signals, echo).values
+        fit = chain.fit(signals, echo, curves, model, plasma, profile=False)
         flags = np.zeros(len(places), dtype=np.uint32) if flow.quality is None else flow.quality[tuple(places.T)]
         shown = [
             {

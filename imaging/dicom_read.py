@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from .dicom_series import (
     same_values,
 )
 from .geometry import overlap
+from .guarded import now_at, read_guarded
 from .nifti import is_nifti
 from .nifti_series import read_nifti_file
 from .radiotherapy import RADIOTHERAPY, read_doses_and_plans, read_structures, stacks_of
@@ -54,21 +56,15 @@ from .supplied_maps import (
     unit_problem,
     unknown_names,
 )
+from .visits import IMAGES, chosen_visit, glance_of, refuse_several, visits_of
 
 Progress = Callable[[str, float], None]
 """Told what is being done and the share that is done."""
 
-IMAGES = {
-    "1.2.840.10008.5.1.4.1.1.4",
-    "1.2.840.10008.5.1.4.1.1.4.1",
-    "1.2.840.10008.5.1.4.1.1.4.4",
-    "1.2.840.10008.5.1.4.1.1.2",
-    "1.2.840.10008.5.1.4.1.1.2.1",
-    "1.2.840.10008.5.1.4.1.1.2.2",
-}
-"""MR and CT images: classic, enhanced, legacy converted."""
 _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+THE_STUDY = "the study"
+"""What is worked on when all files have been read and are put together."""
 
 
 # ------------------------------------------------------------------------------------------------------ the folder
@@ -108,6 +104,7 @@ def _find(folder: Path, told: Progress) -> _Found:
     for place, path in enumerate(paths):
         where = f"file {place + 1} of {len(paths)}"
         told("opening files", 0.5 * place / len(paths))
+        now_at(where)
         if is_nifti(path):
             nifti.append((path, where))
             continue
@@ -130,6 +127,22 @@ def _find(folder: Path, told: Progress) -> _Found:
         )
     findings = [Finding("found", "folder", f"{len(dicom)} DICOM and {len(nifti)} NIfTI files; {others} others ignored")]
     return _Found(tuple(dicom), tuple(nifti), tuple(findings))
+
+
+def _of_one_visit(found: _Found, folder: Path, stated: _Stated) -> _Found:
+    """The files of the visit that the user means. Raises StudyRejected if there are several and none is meant."""
+    visits = visits_of([glance_of(file) for file in found.dicom], found.nifti, folder, same_subject=stated.same_subject)
+    if stated.visit is None:
+        refuse_several(visits, same_subject=stated.same_subject)
+        return found
+    place = chosen_visit(visits, stated.visit, same_subject=stated.same_subject)
+    paths = set(visits[place].paths)
+    finding = Finding("chosen", "folder", f"visit {place + 1} of {len(visits)}, as the user states")
+    return _Found(
+        tuple(file for file in found.dicom if file.path in paths),
+        tuple(entry for entry in found.nifti if entry[0] in paths),
+        (*found.findings, finding),
+    )
 
 
 def _without_duplicates(files: Sequence[DicomFile]) -> tuple[list[DicomFile], list[Finding]]:
@@ -224,6 +237,7 @@ Attempt = Callable[..., Read]
 
 
 def _straight(function: Callable[..., Read], name: str, *arguments: Any) -> Read:
+    now_at(name)
     with reading(name):
         return function(*arguments)
 
@@ -442,7 +456,7 @@ def _named(labels: Sequence[LabelImage], regions: Mapping[int, str] | None) -> t
 # ------------------------------------------------------------------------------------------------ places that agree
 
 
-def _has_lost_its_place(grid: Grid) -> bool:
+def has_lost_its_place(grid: Grid) -> bool:
     """True for a grid that begins at exactly (0, 0, 0) along the axes, as converters write when the place is lost."""
     return bool((grid.affine[:3, 3] == 0).all() and np.allclose(grid.affine[:3, :3], np.diag(grid.spacing), atol=1e-9))
 
@@ -457,13 +471,13 @@ def _same_extent(a: Grid, b: Grid) -> bool:
 
 def _lost_places(read: Read) -> Grid | None:
     """The grid of the image series at whose place lie the maps and labels that lost theirs, None if none did."""
-    lost = [grid for grid in _grids(replace(read, series=())) if _has_lost_its_place(grid)]
-    anchors = [one.grid for one in read.series if one.grid.frame_uid and not _has_lost_its_place(one.grid)]
+    lost = [grid for grid in _grids(replace(read, series=())) if has_lost_its_place(grid)]
+    anchors = [one.grid for one in read.series if one.grid.frame_uid and not has_lost_its_place(one.grid)]
     return next((anchor for anchor in anchors if any(_same_extent(anchor, grid) for grid in lost)), None)
 
 
 def _moved(grid: Grid, anchor: Grid) -> Grid:
-    if not (_has_lost_its_place(grid) and _same_extent(grid, anchor)):
+    if not (has_lost_its_place(grid) and _same_extent(grid, anchor)):
         return grid
     affine = grid.affine.copy()
     affine[:3, 3] = anchor.affine[:3, 3]
@@ -617,15 +631,17 @@ class _Stated:
     same_subject: bool
     regions: Mapping[int, str] | None
     times_s: Sequence[float] | None
+    visit: str | None = None
 
 
 def _study(folder: Path, stated: _Stated, told: Progress) -> ImagingStudy:
-    found = _find(folder, told)
+    found = _of_one_visit(_find(folder, told), folder, stated)
     files, findings = _without_duplicates(found.dicom)
     reads, more = _read_dicom_files(files, stated.times_s, told)
-    nifti = _merged([read_nifti_file(path, where, stated.times_s) for path, where in found.nifti])
+    nifti = _merged([_straight(read_nifti_file, where, path, where, stated.times_s) for path, where in found.nifti])
     read = _prefer_dicom(_phases_joined(_merged(reads), stated.times_s), nifti)
     read = replace(read, findings=(*found.findings, *findings, *more, *read.findings))
+    now_at(THE_STUDY)
     study = _assembled(read, files, stated)
     told("study read", 1.0)
     return study
@@ -698,6 +714,10 @@ def _answered(read: Read, files: Sequence[DicomFile], stated: _Stated) -> Read:
     return replace(read, findings=(*read.findings, *_check_places(read)))
 
 
+def _lower(units: Mapping[str, str] | None) -> dict[str, str]:
+    return {name.lower(): unit for name, unit in (units or {}).items()}
+
+
 def read_visit(
     files: Sequence[DicomFile],
     nifti: Sequence[Read],
@@ -714,11 +734,12 @@ def read_visit(
 
     Options as in read_study. Raises what ``attempt`` lets through.
     """
-    stated = _Stated({name.lower(): unit for name, unit in (units or {}).items()}, same_subject, regions, times_s)
+    stated = _Stated(_lower(units), same_subject, regions, times_s)
     unique, repeated = _without_duplicates(files)
     reads, findings = _read_dicom_files(unique, times_s, lambda what, done: None, attempt)
     read = _prefer_dicom(_phases_joined(_merged(reads), times_s), _merged(nifti))
     read = replace(read, findings=(*repeated, *findings, *read.findings))
+    now_at(THE_STUDY)
     try:
         return read, _assembled(read, unique, stated)
     except InputError as error:
@@ -732,6 +753,7 @@ def read_study(
     same_subject: bool = False,
     regions: Mapping[int, str] | None = None,
     times_s: Sequence[float] | None = None,
+    visit: str | None = None,
     progress: Progress | None = None,
 ) -> ImagingStudy:
     """Read a folder of DICOM and NIfTI files (any names, any subfolders) as the study of one visit.
@@ -740,6 +762,7 @@ def read_study(
     same_subject  True if the user knows that files under several patient identifiers show one subject
     regions       label value to name (``{3: "tumour"}``), in place of the names found
     times_s       times in seconds of the frames of the dynamic series, in place of the clock's
+    visit         which of the folder's visits: its number, its date, or the end of its Study Instance UID
     progress      told how far reading has come
 
     Series lie on ascending slices and in time order; maps are in the units of this package, NaN where invalid; of
@@ -750,5 +773,14 @@ def read_study(
     subject, TimesRejected for frames that cannot be ordered in time, and, listing every reason at once, UnitMissing,
     StudyRejected, SegmentationRejected or InputError for what the user has to state. No message names a patient.
     """
-    stated = _Stated({name.lower(): unit for name, unit in (units or {}).items()}, same_subject, regions, times_s)
+    stated = _Stated(_lower(units), same_subject, regions, times_s, visit)
     return _study(Path(folder), stated, progress or (lambda what, done: None))
+
+
+def read_study_guarded(folder: Path | str, *, progress: Progress | None = None, **stated: Any) -> ImagingStudy:
+    """``read_study`` in a child process, under limits on its memory and on the time for each file (see guarded).
+
+    What ends the child is a FileRejected that names the file that was being read.
+    """
+    read = partial(read_study, folder, **stated)
+    return read_guarded(THE_STUDY, read, paths=[Path(folder)], progress=progress)

@@ -7,7 +7,7 @@ or, if it is derived, perhaps a map. Label images stored as MR images are known 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..core.errors import FileRejected, StudyRejected, TimesRejected
 from ..core.quantity import Parameter
 from .dicom_files import missing_pixel_facts, read_dicom, reading, stored_pixels
 from .geometry import check_alike, stack
-from .guarded import here
+from .guarded import now_at
 from .planes import CLOCKS, FrameView, Plane, frame_views, number, planes_of
 from .segmentation import label_images, looks_like_labels, read_segments
 from .study import HARMONISED, Finding, LabelImage, Role, Series, Sourced
@@ -41,17 +41,11 @@ class DicomFile:
 
     where   "file 17 of 240"
     header  the data set without pixel data
-    work    what calls the function that reads the pixels: here, or in a child process (see guarded.Guard.call)
     """
 
     path: Path
     where: str
     header: FileDataset
-    work: Callable[..., Any] = here
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """In another process the work is done there."""
-        return DicomFile, (self.path, self.where, self.header)
 
     def value(self, keyword: str) -> Any:
         """An attribute of the file, None if absent. Raises FileRejected for one that cannot be decoded."""
@@ -82,13 +76,18 @@ class DicomFile:
 
     def whole(self) -> FileDataset:
         """The data set with its pixels. Raises FileRejected."""
-        dataset: FileDataset = self.work(self.where, _whole, self.path, self.where)
+        now_at(self.where)
+        dataset = read_dicom(self.path, self.where, pixels=True)
+        if dataset is None:
+            raise FileRejected(f"{self.where} changed while it was read", "files at rest", "run again")
         return dataset
 
     def image(self) -> Image:
         """Planes and pixels of an image. Raises FileRejected."""
-        image: Image = self.work(self.where, _image, self.path, self.where)
-        return image
+        dataset = self.whole()
+        complete = not missing_pixel_facts(dataset)
+        planes = planes_of(dataset, 0, self.where)
+        return Image(tuple(planes), stored_pixels(dataset, self.where), complete)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,20 +102,6 @@ class Image:
     planes: tuple[Plane, ...]
     pixels: NDArray[Any]
     complete: bool
-
-
-def _whole(path: Path, where: str) -> FileDataset:
-    dataset = read_dicom(path, where, pixels=True)
-    if dataset is None:
-        raise FileRejected(f"{where} changed while it was read", "files at rest", "run again")
-    return dataset
-
-
-def _image(path: Path, where: str) -> Image:
-    dataset = _whole(path, where)
-    complete = not missing_pixel_facts(dataset)
-    planes = planes_of(dataset, 0, where)
-    return Image(tuple(planes), stored_pixels(dataset, where), complete)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +167,7 @@ def read_group(group: DicomGroup, stated_times_s: Sequence[float] | None) -> Rea
         return Read(findings=(Finding("chosen", group.name, "a localizer: left out"),))
     _check_one_place(group)
     planes, pixels, findings = _planes_and_pixels(group)
+    now_at(group.name)
     if not planes:
         return Read(findings=tuple(findings))
     check_alike(planes, group.name)

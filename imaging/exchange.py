@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.quantity import Parameter
 from .aif import PlasmaCurve
 from .dce import Sampling, sample
-from .responses import amplitudes, hermite, judge, tabulated
+from .responses import amplitudes, hermite, inverted, judge, tabulated
 from .voxels import Progress, in_chunks
 
 Values = NDArray[np.float64]
@@ -247,27 +247,6 @@ def _refined(
 
 
 @njit(cache=True, nogil=True)
-def _inverse(matrix: Values, scale: float, out: Values) -> None:
-    """out = scale times the inverse of a symmetric positive matrix; left as it is where that does not exist."""
-    n = len(matrix)
-    size = np.empty(n)
-    for i in range(n):
-        if not matrix[i, i] > 0.0:
-            return
-        size[i] = np.sqrt(matrix[i, i])
-    scaled = np.empty((n, n))
-    for i in range(n):
-        for j in range(n):
-            scaled[i, j] = matrix[i, j] / (size[i] * size[j])
-    if not np.linalg.det(scaled) > 1e-15:
-        return
-    inverse = np.linalg.inv(scaled)
-    for i in range(n):
-        for j in range(n):
-            out[i, j] = scale * inverse[i, j] / (size[i] * size[j])
-
-
-@njit(cache=True, nogil=True)
 def _fit_rows(
     curves: Values,
     lnk: Values,
@@ -304,7 +283,7 @@ def _fit_rows(
         for i in range(4):
             for j in range(4):
                 normal[i, j] = sizes[i] * sizes[j] * out[i, j]
-        _inverse(normal, judged[row, 0] / max(frames - 4, 1), covariance[row])
+        inverted(normal, judged[row, 0] / max(frames - 4, 1), covariance[row])
         if fast < slow:
             fast, slow, a, b = slow, fast, b, a
             for i in range(4):
@@ -347,7 +326,7 @@ def uptake_covariance(
         normal[0, 2] = normal[2, 0] = slope * xd
         normal[1, 2] = normal[2, 1] = slope * pd
         inverse[:] = np.nan
-        _inverse(normal, variance[row], inverse)
+        inverted(normal, variance[row], inverse)
         out[row] = 0.0
         out[row, :3, :3] = inverse
 

@@ -6,8 +6,9 @@
 
 The nursery is a process of this package's interpreter that has imported the reader and nothing else runs in; from it
 a new server is forked in milliseconds whenever one dies. Memory is limited by RLIMIT_AS, time by an alarm that ends
-the server. Where processes cannot be forked (Windows) the nursery serves itself and is started anew; where memory
-cannot be limited (Windows, macOS) only time is, and ``limits_memory`` says so.
+the server. A server that works on a whole folder says which file it is at (``now_at``): each has the whole time, and
+a death is put down to the one that it happened at. Where processes cannot be forked (Windows) the nursery serves
+itself and is started anew; where memory cannot be limited (Windows, macOS) only time is, and ``limits_memory`` says so.
 
 This guards against exhaustion and crashes. It does not confine code that a file might make a decoder run.
 """
@@ -23,8 +24,11 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from ..core.errors import Fault, FileRejected, OncoscaleError
@@ -47,6 +51,32 @@ SECONDS = Parameter(
     assumed=True,
 )
 
+FOLDER_MEMORY = Parameter(
+    4096,
+    "MiB",
+    "address space of the process that reads a folder as a whole, however small the folder",
+    source="a volume of the largest size that a file may have, beside what it is made from",
+    range=(1024, 65536),
+    assumed=True,
+)
+MEMORY_PER_BYTE = Parameter(
+    16,
+    "1",
+    "bytes of address space, beyond FOLDER_MEMORY, for each byte on disk of a folder that is read as a whole",
+    source="images of 2 bytes become single precision, maps double, beside their pixels: 5; lossless compression: 3",
+    range=(4, 64),
+    assumed=True,
+)
+LARGEST_SHARE = Parameter(
+    0.5,
+    "1",
+    "largest share of the machine's memory for the process that reads a folder as a whole",
+    source="project specification",
+    range=(0.1, 0.9),
+    assumed=True,
+)
+
+Progress = Callable[[str, float], None]
 Value = TypeVar("Value")
 _MIB = 1 << 20
 _COUNT = struct.Struct("<Q")
@@ -63,11 +93,12 @@ class Guard:
     """A child process that works on one file after another, and is replaced when one of them ends it.
 
     memory_mib      address space of the child; see MEMORY
-    seconds         time for one call; see SECONDS
+    seconds         time for one call, or for each thing in it that the child says it is at; see SECONDS
     limits_memory   False where the system cannot limit memory
     most_mib        largest resident memory of a server so far
     most_seconds    longest call so far
     deaths          calls that a limit or a crash ended
+    died_at         what the child was at when the last call ended it; None if the call ended otherwise
     escapes         exceptions that were not typed, by class and place in the code; each became a FileRejected
 
     >>> with Guard() as guard:
@@ -80,6 +111,7 @@ class Guard:
         self.limits_memory = True
         self.most_mib = self.most_seconds = 0.0
         self.deaths = 0
+        self.died_at: str | None = None
         self.escapes: list[str] = []
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -99,20 +131,43 @@ class Guard:
         Raises what the function raises if it is typed, FileRejected for any other failure: an exception that nobody
         foresaw, too much memory, too much time, a crash of the process.
         """
-        kind, value = self._answer(_packed((function, arguments)))
+        return self._outcome(where, (function, arguments), self.memory_mib, None)  # type: ignore[no-any-return]
+
+    def read(
+        self,
+        where: str,
+        function: Callable[..., Value],
+        *arguments: Any,
+        paths: Iterable[Path],
+        progress: Progress | None = None,
+    ) -> Value:
+        """As ``call``, for work on many files: the time is that of each thing that the function says it is at.
+
+        paths     files and folders that are read; the memory is in proportion to their size
+        progress  told what the function tells the ``progress`` that it then gets as a keyword
+        """
+        memory_mib = memory_for(paths)
+        request = (function, arguments, memory_mib, progress is not None)
+        return self._outcome(where, request, memory_mib, progress)  # type: ignore[no-any-return]
+
+    def _outcome(self, where: str, request: Any, memory_mib: float, progress: Progress | None) -> Any:
+        kind, value, at = self._answer(_packed(request), progress)
+        self.died_at = None
         if kind == "value":
-            return value  # type: ignore[no-any-return]
+            return value
         if kind == "refused":
             raise value
         if kind == "escaped":
             self.escapes.append(value)
             raise FileRejected(
-                f"{where} cannot be read: damaged, or in an unsupported coding ({value.split(' ')[0]})",
+                f"{at or where} cannot be read: damaged, or in an unsupported coding ({value.split(' ')[0]})",
                 "a complete file in a coding that is supported",
                 "export the file again from the scanner or the archive",
             )
-        self.deaths += 1
-        raise FileRejected(f"{where} {self._why(value)}", "a file that can be read within these limits", _REMEDY)
+        self.deaths, self.died_at = self.deaths + 1, at or where
+        raise FileRejected(
+            f"{self.died_at} {self._why(value, memory_mib)}", "a file that can be read within these limits", _REMEDY
+        )
 
     def close(self) -> None:
         """End the child. It starts again with the next call."""
@@ -127,9 +182,9 @@ class Guard:
                 self._child.wait()
             self._child = None
 
-    def _why(self, death: str) -> str:
+    def _why(self, death: str, memory_mib: float) -> str:
         if death == "memory":
-            return f"needs more than {self.memory_mib:g} MiB of memory"
+            return f"needs more than {memory_mib:g} MiB of memory"
         if death == "time":
             return f"takes longer than {self.seconds:g} s"
         return f"ends the process that reads it ({death})"
@@ -155,37 +210,103 @@ class Guard:
                 "close other programs",
             ) from None
 
-    def _answer(self, request: list[Any]) -> tuple[str, Any]:
-        """(kind, value) of one request: value, refused, escaped, or died with the cause."""
+    def _answer(self, request: list[Any], progress: Progress | None) -> tuple[str, Any, str | None]:
+        """(kind, value, what the child was at): value, refused, escaped, or died with the cause."""
         self._start()
-        child = self._child
+        child, at = self._child, None
         assert child is not None
         assert child.stdin is not None
         assert child.stdout is not None
-        timer = None if _can_fork() else threading.Timer(self.seconds, child.kill)
         began = time.monotonic()
         try:
-            if timer is not None:
-                timer.start()
             _send(child.stdin, request)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # those of values that are unpacked would quote them
-                kind, value, seconds, peak, limits = _receive(child.stdout)
+            while True:
+                with self._patience(child), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # those of values that are unpacked would quote them
+                    kind, value, seconds, peak, limits = _receive(child.stdout)
+                if kind == "at":
+                    at, began = value, time.monotonic()
+                elif kind == "progress" and progress is not None:
+                    progress(*value)
+                else:
+                    break
         except (OSError, EOFError, ValueError, struct.error, pickle.UnpicklingError):
             late = time.monotonic() - began >= self.seconds
             self.close()
-            return "died", "time" if late else "without a signal"
-        finally:
-            if timer is not None:
-                timer.cancel()
+            return "died", "time" if late else "without a signal", at
         self.limits_memory = limits
         self.most_seconds, self.most_mib = max(self.most_seconds, seconds), max(self.most_mib, peak)
-        return kind, value
+        return kind, value, at
+
+    @contextmanager
+    def _patience(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Wait for one message; a child that has no alarm of its own is ended from here when it takes too long."""
+        if _can_fork():
+            yield
+            return
+        timer = threading.Timer(self.seconds, child.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
-def here(where: str, function: Callable[..., Value], *arguments: Any) -> Value:
-    """What ``Guard.call`` does, in this process and without limits."""
-    return function(*arguments)
+def read_guarded(
+    where: str,
+    function: Callable[..., Value],
+    *arguments: Any,
+    paths: Iterable[Path],
+    progress: Progress | None = None,
+) -> Value:
+    """``function(*arguments)`` in a child process of its own; see ``Guard.read``."""
+    with Guard() as guard:
+        return guard.read(where, function, *arguments, paths=paths, progress=progress)
+
+
+def memory_for(paths: Iterable[Path]) -> float:
+    """MiB for a process that reads all of these files and folders: more for more bytes on disk, which no header can
+    lie about, up to a share of the machine's memory, and never less than MEMORY."""
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
+    size = 0
+    for file in files:
+        with suppress(OSError):
+            size += file.stat().st_size
+    wanted = FOLDER_MEMORY.value + MEMORY_PER_BYTE.value * size / _MIB
+    return float(max(MEMORY.value, min(wanted, LARGEST_SHARE.value * _memory_of_machine())))
+
+
+def _memory_of_machine() -> float:
+    """MiB, infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _MIB
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
+@dataclass(frozen=True, eq=False)
+class _Post:
+    """What a server says while it works, and the time that it has from then on."""
+
+    replies: IO[bytes]
+    seconds: float
+
+    def say(self, kind: str, value: Any) -> None:
+        _send(self.replies, _packed((kind, value, 0.0, 0.0, True)))
+
+
+_post: list[_Post] = []
+"""In a guarded child that reads a folder its post; elsewhere empty."""
+
+
+def now_at(where: str) -> None:
+    """In a guarded child: say what is worked on from here, and begin its time. Elsewhere nothing.
+
+    where  in words that identify nobody ("file 17 of 240")
+    """
+    for post in _post:
+        post.say("at", where)
+        _alarm(post.seconds)
 
 
 # --------------------------------------------------------------------------------------------------------- messages
@@ -263,14 +384,17 @@ def _cause(number: int) -> str:
 
 
 def _serve(requests: IO[bytes], replies: IO[bytes], memory_mib: float, seconds: float) -> None:
-    limited = _limit_memory(int(memory_mib * _MIB))
     while True:
         try:
-            function, arguments = _receive(requests)
+            function, arguments, *folder = _receive(requests)
         except (EOFError, OSError):
             return
+        memory, tells = folder or (memory_mib, False)
+        limited = _limit_memory(int(memory * _MIB))
+        _post[:] = [_Post(replies, seconds)] if folder else []
+        keywords = {"progress": _tell} if tells else {}
         _alarm(seconds)
-        reply = _reply(function, arguments, limited)
+        reply = _reply(partial(function, *arguments, **keywords), limited)
         _alarm(0.0)
         try:
             _send(replies, reply)
@@ -279,12 +403,18 @@ def _serve(requests: IO[bytes], replies: IO[bytes], memory_mib: float, seconds: 
         del reply
 
 
-def _reply(function: Callable[..., Any], arguments: tuple[Any, ...], limited: bool) -> list[Any]:
-    """The packed answer to one request, whatever the function does."""
+def _tell(what: str, share: float) -> None:
+    """The progress of a function, to the parent."""
+    for post in _post:
+        post.say("progress", (what, share))
+
+
+def _reply(work: Callable[[], Any], limited: bool) -> list[Any]:
+    """The packed answer to one request, whatever the work does."""
     began = time.monotonic()
     try:
         try:
-            kind, value = "value", function(*arguments)
+            kind, value = "value", work()
         except OncoscaleError as error:
             kind, value = "refused", error
         return _packed((kind, value, time.monotonic() - began, _peak_mib(), limited))
@@ -317,7 +447,7 @@ def _limit_memory(size: int) -> bool:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (ImportError, ValueError, OSError):
         return False
     return True

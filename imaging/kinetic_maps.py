@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from ..core.errors import ModelRefused
 from ..core.quantity import Parameter
-from .account import FOREGROUND, MOST_INVALID, UNITS, Account, Mask, Values, Words, acquired, invalid_share, map_of
-from .aif import HAEMATOCRIT, BloodCurve, Curve, PlasmaCurve, in_plasma, input_curve
+from .account import FOREGROUND, MOST_INVALID, UNITS, Account, FitDomain, Mask, Values, Words, invalid_share, map_of
+from .aif import BLOOD_T1, HAEMATOCRIT, BloodCurve, Curve, PlasmaCurve, in_plasma, input_curve
 from .aif_measured import (
     MeasuredCurve,
     before_the_artery,
@@ -23,8 +22,9 @@ from .aif_measured import (
     summary_of,
 )
 from .chosen_voxels import chosen_curves
-from .dce import RELAXIVITY, Concentration, baseline_frames, baseline_noise, sample, to_concentration
+from .dce import sample
 from .dynamic_maps import Dynamic
+from .input_function import InputFunction
 from .kinetics import (
     DELAY_RANGE,
     KEP_HIGH,
@@ -40,10 +40,12 @@ from .kinetics import (
     fit_curves,
     refuse_slow,
 )
-from .profile import with_profile
 from .quality import bit, fractions
-from .resample import resample_values
+from .region_errors import region_errors
+from .signal_chain import Places, SignalChain, stated_or_default, usable_curves
+from .signal_fit import refuse_signal
 from .study import ParametricMap, Series
+from .tissue_curves import TissueCurves
 
 SLOW_EXTENDED = Parameter(
     5.0,
@@ -66,14 +68,19 @@ CODES: dict[Model, int] = {model: number for number, model in enumerate(MODELS, 
 LATE_FRAMES = 5
 """Frames at the end of a series whose mean concentration tells whether a voxel enhances."""
 _CHUNK = 1 << 16
-_UNUSABLE = bit("saturated") | bit("not-finite") | bit("t10-range") | bit("background")
 _SEMI = "use the semi-quantitative maps (dce-model semi): PE and SER"
 
 
 def kinetic_maps(
-    dynamic: Dynamic, t1: ParametricMap | None, b1: ParametricMap | None, account: Account
+    dynamic: Dynamic,
+    t1: ParametricMap | None,
+    b1: ParametricMap | None,
+    account: Account,
+    flips: Series | None = None,
 ) -> dict[str, ParametricMap]:
     """Maps of a tissue model with NAME_error and NAME_raw, or none where the data carry PE and SER only.
+
+    flips  the series of flip angles that T1 was fitted to, None if it comes from elsewhere
 
     With the model left to choose (auto) the map ``model`` says which one Akaike's criterion prefers in each voxel
     (CODES). The values are those of extended Tofts, of which Tofts and Patlak are the limits, so that a region is
@@ -85,25 +92,35 @@ def kinetic_maps(
     if model is None or t1 is None:
         return {}
     dynamic = _before_the_bolus(_without_marks(dynamic), account)
-    chain = _SignalChain.of(dynamic, t1, b1, account)
+    chain = SignalChain.of(dynamic, t1, b1, account)
     region = dynamic.region if dynamic.region is not None else _brightest(dynamic)
-    plasma = _arriving_plasma(dynamic, chain, region, model, account)
-    rivals = _rivals(dynamic, model) if account.settings.dce_model == "auto" else ()
-    maps = _fitted(dynamic, chain, plasma, model, rivals, account)
-    account.summary["curves"] = chosen_curves(
-        dynamic.times_s, lambda where: chain.concentration(dynamic, where), plasma, model, maps, region
-    )
+    arriving = _arriving(dynamic, chain, region, model, account)
+    account.tissue = TissueCurves(chain, arriving.plasma)
+    rivals = _rivals(dynamic, model, account)
+    maps = _fitted(chain, arriving.plasma, model, rivals, account)
+    account.summary["curves"] = chosen_curves(chain, arriving.plasma, model, maps, region)
     _refuse_if_mostly_invalid(
         maps["ps" if model == "patlak" else "ktrans"], dynamic.region if dynamic.region is not None else dynamic.tissue
     )
+    if account.settings.systematic:
+        account.summary["uncertainty"] = region_errors(chain, arriving, model, maps, region, account, b1, flips)
     return maps
 
 
-def _rivals(dynamic: Dynamic, model: Model) -> tuple[Model, ...]:
-    """The other models that the sampling carries, fewest parameters first."""
+def _rivals(dynamic: Dynamic, model: Model, account: Account) -> tuple[Model, ...]:
+    """The other models that are to be compared, where the model is left to choose: those that the sampling carries
+    and, in the signal's domain, that are fitted there; fewest parameters first.
+    """
+    if account.settings.dce_model != "auto":
+        return ()
     if model == "tofts":
         return ("patlak",)
     fast = dynamic.interval_s <= SLOWEST_FLOW.value
+    if fast and account.settings.fit_domain == "signal":
+        account.note(
+            "chosen", "dynamic series", "no exchange model is tried: the signal is fitted with one compartment"
+        )
+        fast = False
     return ("tofts", "patlak", *(TWO_COMPARTMENTS if fast else ()))
 
 
@@ -150,13 +167,16 @@ def _model(dynamic: Dynamic, t1: ParametricMap | None, account: Account) -> Mode
         return None
     model: Model = next((one for one in MODELS if one == wanted), "extended-tofts")
     refuse_slow(model, dynamic.times_s)
+    if account.settings.fit_domain == "signal":
+        refuse_signal(model)
     if wanted == "auto" and dynamic.interval_s > SLOW_TOFTS.value:
         model = "tofts"
-    account.summary["model"] = model
+    account.summary |= {"model": model, "fit_domain": account.settings.fit_domain}
     account.note(
         "chosen",
         "dynamic series",
-        f"{model} by variable projection: {len(dynamic.times_s)} frames, one every {dynamic.interval_s:.3g} s",
+        f"{model}, fitted to the {account.settings.fit_domain}: {len(dynamic.times_s)} frames, one every "
+        f"{dynamic.interval_s:.3g} s",
     )
     if dynamic.interval_s > _slow(model):
         account.note(
@@ -203,85 +223,16 @@ def _brightest(dynamic: Dynamic) -> Mask:
     return np.asarray(dynamic.tissue & (rise >= np.percentile(rise[dynamic.tissue], 90)))
 
 
-@dataclass(frozen=True, eq=False)
-class _SignalChain:
-    """What turns a dynamic series' signal into concentration; t10 and fa_deg are maps (i, j, k)."""
-
-    t10: Values
-    fa_deg: Values
-    tr_s: float
-    relaxivity: float
-    all_points: bool
-    signal_noise: float
-
-    @classmethod
-    def of(cls, dynamic: Dynamic, t1: ParametricMap, b1: ParametricMap | None, account: Account) -> _SignalChain:
-        series, all_points = dynamic.series, account.settings.all_baseline
-        t10 = t1.values if t1.grid.same_as(series.grid) else resample_values(t1.values, t1.grid, series.grid)
-        angle = np.full(series.grid.shape, float(acquired(series, "fa_deg", "the flip angle")))
-        if b1 is not None:
-            angle *= resample_values(b1.values, b1.grid, series.grid)
-        before = series.values[baseline_frames(dynamic.baseline, all_points=all_points)][:, dynamic.tissue]
-        return cls(
-            t10,
-            angle,
-            float(acquired(series, "tr_s", "the repetition time")),
-            _stated_or_default(account.settings.relaxivity, series, "relaxivity", RELAXIVITY, account),
-            all_points,
-            baseline_noise(np.asarray(before, dtype=np.float64).T),
-        )
-
-    def of_blood(self, t1_s: float) -> _SignalChain:
-        """The same chain with the T1 of blood everywhere: flow spoils a T1 map inside a vessel."""
-        return replace(self, t10=np.full(self.t10.shape, t1_s))
-
-    def concentration(self, dynamic: Dynamic, where: tuple[NDArray[np.intp], ...]) -> Concentration:
-        """Concentration of the voxels at three index arrays."""
-        i, j, k = where
-        rows = np.ascontiguousarray(dynamic.series.values[:, i, j, k].T, dtype=np.float64)
-        return to_concentration(
-            rows,
-            self.t10[where],
-            fa_deg=self.fa_deg[where],
-            tr_s=self.tr_s,
-            relaxivity=self.relaxivity,
-            baseline=dynamic.baseline,
-            all_points=self.all_points,
-            signal_noise=self.signal_noise,
-        )
-
-
-def _stated_or_default(stated: float | None, series: Series, key: str, default: Parameter, account: Account) -> float:
-    """A number from the user, else from the series' acquisition, else the documented default with a finding."""
-    unit = "" if default.unit == "1" else f" {default.unit}"
-    if stated is not None:
-        account.note("chosen", key, f"{key} {stated:g}{unit}, as stated")
-        return stated
-    if key in series.acquisition:
-        value = float(series.acquisition[key].value)
-        account.note("found", key, f"{key} {value:g}{unit}, from the series")
-        return value
-    account.note(
-        "inferred",
-        key,
-        f"{key} {default.value:g}{unit} is assumed ({default.source}); state the true one if "
-        "you know it: Ktrans, ve and vp scale with it",
-    )
-    return default.value
-
-
-def _arriving_plasma(
-    dynamic: Dynamic, chain: _SignalChain, region: Mask, model: Model, account: Account
-) -> PlasmaCurve:
+def _arriving(dynamic: Dynamic, chain: SignalChain, region: Mask, model: Model, account: Account) -> InputFunction:
     """The input curve in plasma, shifted to where it fits the region's mean curve best."""
     settings = account.settings
     measured = settings.aif == "measured" or settings.aif.lower().endswith(".csv")
     curve, found = _input(dynamic, chain, account)
     haematocrit = HAEMATOCRIT.value
     if isinstance(curve, BloodCurve):
-        haematocrit = _stated_or_default(settings.haematocrit, dynamic.series, "haematocrit", HAEMATOCRIT, account)
+        haematocrit = stated_or_default(settings.haematocrit, dynamic.series, "haematocrit", HAEMATOCRIT, account)
         account.summary["haematocrit"] = haematocrit
-    plasma, mean = in_plasma(curve, haematocrit), _mean_concentration(dynamic, chain, region)
+    plasma, mean = in_plasma(curve, haematocrit), _mean_concentration(chain, region)
     if measured:
         verdict = judge(curve, mean, dynamic.times_s, haematocrit)
         account.summary["aif_quality"] = summary_of(verdict, found)
@@ -297,28 +248,28 @@ def _arriving_plasma(
         delay = find_delay(dynamic.times_s, mean, model, plasma, around_s=arrival, reach_s=reach)
         how = "which fits the region's mean curve best"
     account.note("chosen", "input function", f"{curve.source}, shifted to {delay:.2f} s, {how}")
-    plasma = plasma.delayed(delay)
+    arriving = InputFunction(curve, haematocrit, delay, found, settings.blood_t1 or BLOOD_T1.value)
     account.summary |= {
         "aif": curve.source,
         "delay_s": delay,
         "relaxivity": chain.relaxivity,
         "baseline_frames": dynamic.baseline,
-        "aicc_of_region_mean": _model_choice(dynamic, mean, plasma, model, account),
+        "aicc_of_region_mean": _model_choice(dynamic, mean, arriving.plasma, model, account),
     }
-    return plasma
+    return arriving
 
 
-def _input(dynamic: Dynamic, chain: _SignalChain, account: Account) -> tuple[Curve, MeasuredCurve | None]:
+def _input(dynamic: Dynamic, chain: SignalChain, account: Account) -> tuple[Curve, MeasuredCurve | None]:
     """The input curve that the settings ask for; from an artery of the images where it is to be measured."""
     if account.settings.aif != "measured":
         return input_curve(account.settings.aif, float(dynamic.times_s[-1] - dynamic.times_s[0]) + 60.0), None
-    found = measured_input(dynamic, lambda where, t1: chain.of_blood(t1).concentration(dynamic, where), account)
+    found = measured_input(dynamic, lambda where, t1: chain.of_blood(t1).concentration(where), account)
     return found.curve, found
 
 
-def _mean_concentration(dynamic: Dynamic, chain: _SignalChain, region: Mask) -> Values:
+def _mean_concentration(chain: SignalChain, region: Mask) -> Values:
     """(frames,) mean concentration of the region's valid voxels."""
-    values = chain.concentration(dynamic, np.nonzero(region)).values
+    values = chain.concentration(np.nonzero(region)).values
     valid = values[np.isfinite(values).all(axis=1)]
     if len(valid) == 0:
         raise ModelRefused(
@@ -351,50 +302,46 @@ def _model_choice(
 
 
 def _fitted(
-    dynamic: Dynamic,
-    chain: _SignalChain,
-    plasma: PlasmaCurve,
-    model: Model,
-    rivals: Sequence[Model],
-    account: Account,
+    chain: SignalChain, plasma: PlasmaCurve, model: Model, rivals: Sequence[Model], account: Account
 ) -> dict[str, ParametricMap]:
     """Fit every tissue voxel, chunk by chunk."""
+    dynamic = chain.dynamic
     shape, places = dynamic.series.grid.shape, np.nonzero(dynamic.tissue)
     flags, grids = np.full(shape, bit("background")), dict[str, Values]()
     for start in range(0, len(places[0]), _CHUNK):
         chunk = tuple(axis[start : start + _CHUNK] for axis in places)
-        values, words = _fit_chunk(dynamic, chain.concentration(dynamic, chunk), plasma, model, rivals, account)
+        values, words = _fit_chunk(chain, chunk, plasma, model, rivals)
         for name, column in values.items():
             grids.setdefault(name, np.full(shape, np.nan))[chunk] = column
         flags[chunk] = words
         account.tell(f"{model} fit", min(1.0, (start + _CHUNK) / len(places[0])))
     return {
-        name: map_of(dynamic.series, name, values, flags, _method(name, model), unit=UNITS[name.split("_")[0]])
+        name: map_of(
+            dynamic.series, name, values, flags, _method(name, model, chain.domain), unit=UNITS[name.split("_")[0]]
+        )
         for name, values in grids.items()
     }
 
 
-def _method(name: str, model: Model) -> str:
+def _method(name: str, model: Model, domain: FitDomain) -> str:
     if name == "model":
         return "preferred by Akaike's criterion: " + ", ".join(f"{code} {one}" for one, code in CODES.items())
     kinds = {"raw": "; as fitted, before the quality rules", "error": "; standard error from the curvature"}
-    return f"{model}, variable projection" + kinds.get(name.rpartition("_")[2], "")
+    how = "variable projection" if domain == "concentration" else "least squares of the signal"
+    return f"{model}, {how}" + kinds.get(name.rpartition("_")[2], "")
 
 
 def _fit_chunk(
-    dynamic: Dynamic,
-    tissue: Concentration,
-    plasma: PlasmaCurve,
-    model: Model,
-    rivals: Sequence[Model],
-    account: Account,
+    chain: SignalChain, places: Places, plasma: PlasmaCurve, model: Model, rivals: Sequence[Model]
 ) -> tuple[dict[str, Values], Words]:
     """Values and flags of some voxels, the quality rules applied; with rivals also which model each voxel prefers."""
-    usable = (tissue.flags & _UNUSABLE) == 0
-    curves = np.where(usable[:, None], tissue.values, np.nan)
+    dynamic, signals, echo = chain.dynamic, chain.signals(places), chain.echo(places)
+    tissue = chain.concentration_of(signals, echo)
+    curves = usable_curves(tissue)
+    usable = ~np.isnan(curves[:, 0])
     order: list[Model] = sorted((model, *rivals), key=lambda one: PARAMETERS[one])
-    fits = {one: fit_curves(dynamic.times_s, curves, one, plasma, threads=account.settings.threads) for one in order}
-    fit = with_profile(dynamic.times_s, curves, plasma, fits[model])
+    fits = {one: chain.fit(signals, echo, curves, one, plasma, profile=one == model) for one in order}
+    fit = fits[model]
     with np.errstate(invalid="ignore"):
         quiet = usable & (curves[:, -LATE_FRAMES:].mean(axis=1) < 2.0 * tissue.noise)
         weak = usable & (np.where(usable[:, None], curves, 0.0).max(axis=1) < 3.0 * tissue.noise)
@@ -458,7 +405,7 @@ def _ruled(fit: KineticFit, words: Words, quiet: Mask, vascular: Values) -> dict
 
 def _too_short(fit: KineticFit, words: Words) -> Mask:
     """Voxels of a short acquisition whose 95 % interval of ve is wider than ve itself."""
-    width = 2.0 * student.ppf(0.975, max(fit.frames - PARAMETERS[fit.model], 1)) * fit.errors["ve"]
+    width = 2.0 * student.ppf(0.975, fit.freedom) * fit.errors["ve"]
     with np.errstate(invalid="ignore"):
         return np.asarray(((words & bit("short-acquisition")) != 0) & ~(width < fit.parameters["ve"]))
 

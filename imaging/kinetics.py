@@ -97,7 +97,10 @@ class KineticFit:
     errors      standard errors from the curvature at the optimum, same names and units
     rss         residual sum of squares, (mmol/L)²
     flags       quality words
+    frames      how many were fitted
     total       (mmol/L)², sum of squares of the curve about its mean
+    also_fitted parameters beside the model's: 1 in a fit of the signal, that before contrast; rss and total are then
+                in squared units of the signal
     """
 
     model: Model
@@ -107,11 +110,17 @@ class KineticFit:
     flags: NDArray[np.uint32]
     frames: int = 0
     total: Values | None = None
+    also_fitted: int = 0
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the residual, at least 1."""
+        return max(self.frames - PARAMETERS[self.model] - self.also_fitted, 1)
 
     @property
     def aicc(self) -> Values:
         """(voxels,) Akaike's criterion for small samples; lower is better. Needs noise: -inf for a perfect fit."""
-        n, k = self.frames, PARAMETERS[self.model] + 1
+        n, k = self.frames, PARAMETERS[self.model] + self.also_fitted + 1
         with np.errstate(divide="ignore"):
             return n * np.log(self.rss / n) + 2 * k + 2 * k * (k + 1) / max(n - k - 1, 1)
 
@@ -408,7 +417,7 @@ def fit_curves(
     else:
         basis = _basis(sampling, kep_range, spacing, sampling.plasma if model == "extended-tofts" else None)
         fit = _fit_tofts(work, basis, model, threads, progress, duration=duration)
-    return _spread_fit(fit, usable)
+    return spread_fit(fit, usable)
 
 
 def refuse_slow(model: Model, times_s: ArrayLike) -> None:
@@ -448,6 +457,26 @@ def _fit_tofts(
     work: Values, basis: _Basis, model: Model, threads: int | None, progress: Progress | None, *, duration: float
 ) -> KineticFit:
     found, errors, judged, limit = _searched(work, basis, f"{model} fit", threads, progress)
+    return one_compartment(model, found, errors, judged, limit, frames=work.shape[1], duration=duration)
+
+
+def one_compartment(
+    model: Model,
+    found: Values,
+    errors: Values,
+    judged: Values,
+    limit: NDArray[np.int64],
+    *,
+    frames: int,
+    duration: float,
+    also_fitted: int = 0,
+) -> KineticFit:
+    """The fit of Tofts or extended Tofts from what a search found, with the flags of what is not identified.
+
+    found     (curves, 3) Ktrans, kep, vp; errors (curves, 4) of Ktrans, ve, vp and kep
+    judged    (curves, 3) as ``judge`` gives; limit (curves,) -1, 0, 1: kep on the lower border, inside, on the upper
+    duration  min, from the first frame (or the first sample of the input curve, if later) to the last
+    """
     ktrans, kep, vp = found.T
     flowing = ktrans > 0
     parameters = {
@@ -472,9 +501,10 @@ def _fit_tofts(
         parameters,
         {name: named[name] for name in parameters},
         judged[:, 0],
-        (flags | _misfit(judged)).astype(np.uint32),
-        work.shape[1],
+        (flags | misfit(judged)).astype(np.uint32),
+        frames,
         judged[:, 1],
+        also_fitted,
     )
 
 
@@ -547,13 +577,13 @@ def _two_compartments(fit: ExchangeFit, model: Model, work: Values, duration: fl
         parameters,
         {name: errors[name] for name in parameters},
         fit.judged[:, 0],
-        (flags | _misfit(fit.judged)).astype(np.uint32),
+        (flags | misfit(fit.judged)).astype(np.uint32),
         work.shape[1],
         fit.judged[:, 1],
     )
 
 
-def _misfit(judged: Values) -> NDArray[np.uint32]:
+def misfit(judged: Values) -> NDArray[np.uint32]:
     """Flag curves with R² below 0.8, or with a residual whose signs run (1 % two-sided) and is not rounding error."""
     share = judged[:, 0] / np.maximum(judged[:, 1], np.finfo(float).tiny)
     return np.where((share > 0.2) | ((judged[:, 2] < -2.576) & (share > 1e-9)), bit("misfit"), 0).astype(np.uint32)
@@ -584,13 +614,13 @@ def _fit_patlak(work: Values, sampling: Sampling) -> KineticFit:
         {"ps": found[:, 0], "vp": found[:, 1]},
         {"ps": np.sqrt(scale * pp), "vp": np.sqrt(scale * xx)},
         rss,
-        (flags | _misfit(judged)).astype(np.uint32),
+        (flags | misfit(judged)).astype(np.uint32),
         n,
         total,
     )
 
 
-def _spread_fit(fit: KineticFit, usable: NDArray[np.bool_]) -> KineticFit:
+def spread_fit(fit: KineticFit, usable: NDArray[np.bool_]) -> KineticFit:
     """The fit of the usable curves spread over all: NaN and a flag elsewhere."""
 
     def full(values: Values) -> Values:
@@ -600,14 +630,13 @@ def _spread_fit(fit: KineticFit, usable: NDArray[np.bool_]) -> KineticFit:
 
     flags = np.full(usable.shape, bit("not-finite"))
     flags[usable] = fit.flags
-    return KineticFit(
-        fit.model,
-        {name: full(values) for name, values in fit.parameters.items()},
-        {name: full(values) for name, values in fit.errors.items()},
-        full(fit.rss),
-        flags,
-        fit.frames,
-        None if fit.total is None else full(fit.total),
+    return replace(
+        fit,
+        parameters={name: full(values) for name, values in fit.parameters.items()},
+        errors={name: full(values) for name, values in fit.errors.items()},
+        rss=full(fit.rss),
+        flags=flags,
+        total=None if fit.total is None else full(fit.total),
     )
 
 

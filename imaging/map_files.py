@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from .nifti import read_nifti, write_labels, write_nifti
 from .quality import FLAGS
 from .segmentation import read_labels
 from .study import Finding, Grid, LabelImage, ParametricMap
+
+if TYPE_CHECKING:
+    from .tissue_curves import TissueCurves
 
 FORMAT = {"format": "oncoscale-maps", "version": 1}
 
@@ -30,6 +33,7 @@ class Quantified:
     tumour    label image with the region "tumour", None if nobody drew one and nothing could be derived
     findings  what was found, chosen, inferred and doubted
     summary   plain numbers and words, ready for JSON
+    tissue    the curves behind the kinetic maps; None where there is no kinetic model, and in maps read from files
     """
 
     maps: Mapping[str, ParametricMap]
@@ -37,6 +41,7 @@ class Quantified:
     tumour: LabelImage | None = None
     findings: tuple[Finding, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
+    tissue: TissueCurves | None = None
 
 
 def write_maps(quantified: Quantified, folder: Path | str) -> None:

@@ -19,7 +19,7 @@ from scipy.stats import t as student
 from ..core.quantity import Parameter
 from .aif import PlasmaCurve
 from .dce import sample
-from .kinetics import KEP_HIGH, KEP_LOW, PARAMETERS, KineticFit
+from .kinetics import KEP_HIGH, KEP_LOW, KineticFit
 from .responses import amplitudes, dot, tabulated
 
 Values = NDArray[np.float64]
@@ -70,6 +70,11 @@ def _bounds(
                 m += direction
 
 
+def largest_sum(fit: KineticFit, level: float = LEVEL) -> Values:
+    """(curves,) the largest sum of squares inside the profile's interval, in the units of the fit's."""
+    return np.asarray(fit.rss * (1.0 + fisher.ppf(level, 1, fit.freedom) / fit.freedom))
+
+
 def ve_interval(
     times_s: ArrayLike, concentrations: ArrayLike, plasma: PlasmaCurve, fit: KineticFit, level: float = LEVEL
 ) -> tuple[Values, Values]:
@@ -78,8 +83,7 @@ def ve_interval(
     An end that lies on the border of the search is open: the data allow values beyond it.
     """
     sampling, curves = sample(plasma, times_s), np.ascontiguousarray(np.atleast_2d(np.asarray(concentrations, float)))
-    freedom = max(fit.frames - PARAMETERS[fit.model], 1)
-    most = fit.rss * (1.0 + fisher.ppf(level, 1, freedom) / freedom)
+    most = largest_sum(fit, level)
     lnk, table = tabulated(sampling, (KEP_LOW.value, KEP_HIGH.value), _SPACING, 1)
     beside = sampling.plasma if fit.model == "extended-tofts" else np.zeros(len(sampling.frames))
     out = np.repeat(fit.parameters["ve"][:, None], 2, axis=1)
@@ -113,7 +117,7 @@ def with_profile(times_s: ArrayLike, concentrations: ArrayLike, plasma: PlasmaCu
     )
     curves = np.atleast_2d(np.asarray(concentrations, float))[rows]
     low, high = ve_interval(times_s, curves, plasma, few)
-    width = student.ppf(0.5 + LEVEL / 2, max(fit.frames - PARAMETERS[fit.model], 1))
+    width = student.ppf(0.5 + LEVEL / 2, fit.freedom)
     errors = fit.errors["ve"].copy()
     errors[rows] = (high - low) / (2 * width)
     return replace(fit, errors={**fit.errors, "ve": errors})

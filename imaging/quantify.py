@@ -33,7 +33,7 @@ from .kinetic_maps import kinetic_maps
 from .map_files import Quantified, read_maps, write_maps
 from .quality import bit, fractions
 from .study import HARMONISED, Grid, ImagingStudy, LabelImage, ParametricMap
-from .t1_maps import t1_map
+from .t1_maps import angles_fitted, t1_map
 from .voxels import Progress
 
 __all__ = ["Quantified", "QuantifySettings", "enhancing_volume", "quantify", "read_maps", "write_maps"]
@@ -69,7 +69,8 @@ def quantify(
             dynamic = replace(dynamic, region=tumour.mask("tumour"))
     maps |= _computed("t1", t1_map(study, series.grid if series is not None else None, supplied, tumour, account))
     if dynamic is not None:
-        maps |= kinetic_maps(dynamic, maps.get("t1", supplied.get("t1")), supplied.get("b1"), account)
+        flips = angles_fitted(study, account.settings)
+        maps |= kinetic_maps(dynamic, maps.get("t1", supplied.get("t1")), supplied.get("b1"), account, flips)
     elif account.settings.dce_model not in ("auto", "semi"):
         raise ModelRefused(
             f"no dynamic series for {account.settings.dce_model}",
@@ -197,7 +198,7 @@ def _finished(
         values=np.asarray(first.quality, dtype=np.float64),
         method="bit flags, see maps.json",
     )
-    return Quantified(shared, quality, tumour, (*study.findings, *account.findings), _plain(summary))
+    return Quantified(shared, quality, tumour, (*study.findings, *account.findings), _plain(summary), account.tissue)
 
 
 def _with_shared_quality(maps: Mapping[str, ParametricMap]) -> dict[str, ParametricMap]:

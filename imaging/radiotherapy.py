@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from ..core.errors import FileRejected, StudyRejected, UnitMissing
-from .dicom_files import read_dicom
+from ..core.errors import StudyRejected, UnitMissing
 from .dicom_series import DicomFile, Read
 from .dose import DOSE, PLAN, Dose, read_dose, read_plan
+from .guarded import now_at
 from .segmentation import STRUCTURE_SET
-from .structure_set import DrawnOn, StructureSet, read_structure_set, structure_labels
+from .structure_set import DrawnOn, read_structure_set, structure_labels
 from .study import Finding, ParametricMap, Plan, Series
 from .supplied_maps import SuppliedMap
 
@@ -19,7 +18,8 @@ RADIOTHERAPY = (STRUCTURE_SET, DOSE, PLAN)
 
 def read_structures(file: DicomFile, name: str, stacks: Sequence[DrawnOn]) -> Read:
     """A structure set as label images on the grid of its images. Raises FileRejected."""
-    structures = file.work(file.where, _structures, file.path, file.where)
+    structures = read_structure_set(file.whole(), file.where)
+    now_at(name)
     labels, findings = structure_labels(structures, stacks, name)
     return Read(labels=labels, findings=findings)
 
@@ -51,7 +51,7 @@ def read_doses_and_plans(
     for place, file in enumerate([one for one in files if one.sop_class == DOSE], start=1):
         name = f"dose {place}"
         try:
-            doses.append(file.work(file.where, _dose, file.path, file.where, name))
+            doses.append(read_dose(file.whole(), file.where, name))
         except (UnitMissing, StudyRejected) as refusal:
             findings.append(Finding("doubted", name, f"{refusal.found.replace(file.where, 'it')}: left out"))
             continue
@@ -63,17 +63,3 @@ def read_doses_and_plans(
         plans.append(plan)
         findings += found
     return tuple(dose.map for dose in doses), tuple(plans), tuple(findings)
-
-
-def _structures(path: Path, where: str) -> StructureSet:
-    dataset = read_dicom(path, where, pixels=False)
-    if dataset is None:
-        raise FileRejected(f"{where} changed while it was read", "files at rest", "run again")
-    return read_structure_set(dataset, where)
-
-
-def _dose(path: Path, where: str, name: str) -> Dose:
-    dataset = read_dicom(path, where, pixels=True)
-    if dataset is None:
-        raise FileRejected(f"{where} changed while it was read", "files at rest", "run again")
-    return read_dose(dataset, where, name)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from .study import Grid, LabelImage
 
@@ -38,6 +37,8 @@ def resample_values(values: NDArray[np.floating], grid: Grid, onto: Grid) -> NDA
     returns  (i, j, k) on ``onto``; NaN where less than half of the interpolation's weight is on valid voxels, as
              outside ``grid``
     """
+    from scipy.ndimage import map_coordinates  # only here: who reads images does without, and starts sooner
+
     if grid.same_as(onto, tolerance=1e-6):
         return np.array(values, dtype=np.float64)
     valid = np.isfinite(values)

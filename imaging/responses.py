@@ -7,6 +7,9 @@ ln k (relative error below 1e-8 at the spacings used here).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import lru_cache
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -17,10 +20,26 @@ Values = NDArray[np.float64]
 
 
 def tabulated(sampling: Sampling, k_range: tuple[float, float], spacing: float, stride: int) -> tuple[Values, Values]:
-    """ln k (nodes,) and the table (nodes, 2, frames) of X and of its derivative by node spacing.
+    """ln k (nodes,) and the table (nodes, 2, frames) of X and of its derivative by node spacing; not to be written to.
 
-    k_range in 1/min; the nodes are at most ``spacing`` apart and a multiple of ``stride`` intervals long.
+    k_range in 1/min; the nodes are at most ``spacing`` apart and a multiple of ``stride`` intervals long. Fits of many
+    regions or draws ask for the same few tables again and again: the last ones are kept.
     """
+    same = (sampling.minutes.tobytes(), sampling.curve.tobytes(), sampling.frames.tobytes(), sampling.reached.tobytes())
+    return _tables(_Asked(same, sampling), k_range, spacing, stride)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A sampling that is known by its content."""
+
+    content: tuple[bytes, ...]
+    sampling: Sampling = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _tables(asked: _Asked, k_range: tuple[float, float], spacing: float, stride: int) -> tuple[Values, Values]:
+    sampling = asked.sampling
     low, high = np.log(k_range[0]), np.log(k_range[1])
     lnk = np.linspace(low, high, max(2, int(np.ceil((high - low) / spacing / stride))) * stride + 1)
     step = lnk[1] - lnk[0]
@@ -88,3 +107,24 @@ def judge(curve: Values, fitted: Values, judged: Values, row: int) -> None:
     variance = product * (product - n) / (n * n * (n - 1.0))
     if variance > 0.0:
         judged[row, 2] = (runs - product / n - 1.0) / np.sqrt(variance)
+
+
+@njit(cache=True, nogil=True)
+def inverted(matrix: Values, scale: float, out: Values) -> None:
+    """out = scale times the inverse of a symmetric positive matrix; left as it is where that does not exist."""
+    n = len(matrix)
+    size = np.empty(n)
+    for i in range(n):
+        if not matrix[i, i] > 0.0:
+            return
+        size[i] = np.sqrt(matrix[i, i])
+    scaled = np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            scaled[i, j] = matrix[i, j] / (size[i] * size[j])
+    if not np.linalg.det(scaled) > 1e-15:
+        return
+    inverse = np.linalg.inv(scaled)
+    for i in range(n):
+        for j in range(n):
+            out[i, j] = scale * inverse[i, j] / (size[i] * size[j])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import EncapsulatedSTLStorage
 
+from .. import __version__
 from ..core.errors import SegmentationRejected
 from .derived_codes import UNITS
-from .derived_object import SeriesHead, derived_object, save
-from .dicom_write import set_attributes
+from .derived_object import SeriesHead, derived_object, moment_of, save
+from .dicom_write import derived_uid, set_attributes
 from .source_images import code_item, refer_to, reference
 
 HEADER = 80
+SERIES = 9800
+"""Series number: above those of derived maps."""
 FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 """One triangle of a binary STL, 50 bytes."""
 
@@ -45,6 +49,13 @@ def stl_triangles(data: bytes) -> NDArray[np.float64]:
     return np.asarray(np.frombuffer(data, FACET, count, HEADER + 4)["corners"], dtype=np.float64)
 
 
+def surface_head(source: Dataset, stl: bytes) -> SeriesHead:
+    """A series of its own for a surface, whose identity follows from the study and from the triangles."""
+    identity = (source.StudyInstanceUID, __version__, "surface", sha256(stl).hexdigest())
+    uids = (derived_uid("series", *identity), derived_uid("instance", *identity))
+    return SeriesHead(*uids, SERIES, "Surface of the tumour, research only", moment_of(source))
+
+
 def write_surface_object(
     path: Path | str,
     points: NDArray[np.floating],
@@ -52,12 +63,14 @@ def write_surface_object(
     sources: Sequence[Dataset],
     head: SeriesHead,
     title: str = "Tumour surface",
+    images: Sequence[Dataset] = (),
 ) -> None:
     """Write a closed surface as a DICOM Encapsulated STL.
 
     points     (nodes, 3) mm, LPS, in the frame of reference of the sources
     triangles  (faces, 3) nodes, counter-clockwise seen from outside
     sources    headers of the images, or of the segmentation, that it was made from; the first gives patient and study
+    images     further objects to refer to: those that the segmentation was drawn on
 
     Raises SegmentationRejected for a surface without a triangle.
     """
@@ -79,5 +92,5 @@ def write_surface_object(
     dataset.ConceptNameCodeSequence = Items([])
     dataset.MeasurementUnitsCodeSequence = Items([code_item(UNITS["mm"])])
     dataset.SourceInstanceSequence = Items([reference(source) for source in sources])
-    refer_to(dataset, sources)
+    refer_to(dataset, [*sources, *images])
     save(path, dataset)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import ConfigurationRejected, ModelRefused
-from .account import Account, acquired, inside, map_of, with_signal
+from .account import Account, QuantifySettings, Values, acquired, inside, map_of, with_signal
 from .nifti import read_nifti
 from .quality import bit
 from .relaxation import fit_t1
@@ -33,8 +34,7 @@ def t1_map(
     wanted = account.settings.t1
     if wanted is None or wanted == "vfa":
         several = study.of_role("vfa")
-        needed = {"fa_deg"} if account.settings.vfa_tr_s is not None else {"fa_deg", "tr_s"}
-        if wanted is None and several and not needed <= several[0].acquisition.keys():
+        if several and angles_fitted(study, account.settings) is None:
             account.note(
                 "doubted",
                 "T1",
@@ -111,6 +111,54 @@ def _repetition_time(series: Series, account: Account) -> Any:
         return acquired(series, "tr_s", "the repetition time")
     account.note("chosen", "T1", f"repetition time of the flip angles {1e3 * stated:.6g} ms, as stated")
     return stated
+
+
+def angles_fitted(study: ImagingStudy, settings: QuantifySettings) -> Series | None:
+    """The series of flip angles that T1 comes from, None if it is stated, supplied or read from a file."""
+    several = study.of_role("vfa")
+    if settings.t1 not in (None, "vfa") or not several:
+        return None
+    needed = {"fa_deg"} if settings.vfa_tr_s is not None else {"fa_deg", "tr_s"}
+    return several[0] if settings.t1 == "vfa" or needed <= several[0].acquisition.keys() else None
+
+
+def t1_by_angle(
+    series: Series,
+    grid: Grid,
+    places: tuple[NDArray[np.intp], ...],
+    b1: ParametricMap | None,
+    account: Account,
+) -> Callable[[float], Values]:
+    """By what T1 is multiplied at voxels of a grid when every flip angle is truly larger by a factor.
+
+    The fit is repeated at the nearest voxels of the series. Where it gives nothing (outside the series, no signal) the
+    limit of small angles and short repetition times stands in: the signal depends on angle²/R1 there, so T1 falls with
+    the square of the factor.
+    """
+    index = np.rint(series.grid.index(grid.world(np.stack(places, axis=1)))).astype(np.intp)
+    within = np.asarray(((index >= 0) & (index < np.array(series.grid.shape))).all(axis=1))
+    i, j, k = index[within].T
+    signals = np.asarray(series.values[:, i, j, k].T, dtype=np.float64)
+    ratio = 1.0 if b1 is None else resample_values(b1.values, b1.grid, series.grid)[i, j, k]
+    angles = np.asarray(acquired(series, "fa_deg", "the flip angles"), dtype=float)
+    stated = account.settings.vfa_tr_s
+    repetition = stated if stated is not None else acquired(series, "tr_s", "the repetition time")
+
+    def fitted(factor: float) -> Values:
+        found = fit_t1(
+            signals, angles, repetition, b1=ratio * factor, plausible_s=(0.0, np.inf), threads=account.settings.threads
+        )
+        return found.t1
+
+    nominal = fitted(1.0)
+
+    def times(factor: float) -> Values:
+        out = np.full(len(within), factor**-2)
+        here = fitted(factor) / nominal
+        out[within] = np.where(np.isfinite(here), here, out[within])
+        return out
+
+    return times
 
 
 def _compare(found: ParametricMap, theirs: ParametricMap | None, tumour: LabelImage | None, account: Account) -> None:

@@ -35,7 +35,7 @@ from .audit import record_action
 from .consent import Consent, add_consent, add_decision, consent_on_record, decide, denied, objection
 from .deidentify import Pseudonyms, Report, deidentified, encoded, shifted
 from .deidentify_nifti import neutral_nifti
-from .sources import SourceFile, date_of, is_derived, refuse_several_visits, source_files
+from .sources import SourceFile, date_of, is_derived, of_visit, refuse_several_visits, source_files
 from .store import PROJECT, Store, attributes_of_project, code_id, now
 from .subject import SubjectKey
 from .vault import Vault
@@ -110,8 +110,10 @@ def ingest(
     same_subject: bool = False,
     regions: Mapping[int, str] | None = None,
     times_s: Sequence[float] | None = None,
+    visit: str | None = None,
     day: int | None = None,
     deface: bool = False,
+    read: Callable[..., ImagingStudy] = read_study,
     vault: Vault | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -121,7 +123,9 @@ def ingest(
     subject_local_id  what the subject is called at ``site``; only its keyed pseudonym is stored
     consent           what the subject allowed; without it (now or on record) forecasts will be refused
     units, same_subject, regions, times_s   see Statements
+    visit             which visit, where the folder holds several (see read_study); the others stay outside
     day               days after the first visit, where the files have no date
+    read              reads the folder: read_study, or in a child process read_study_guarded
     vault             default: the user's (see linkage.vault)
     dry_run           do everything except keeping the result
 
@@ -142,8 +146,10 @@ def ingest(
             "give it with --subject",
         )
     statements = Statements(units or {}, same_subject, regions, times_s)
-    original = read_study(folder, **statements.options(), progress=_part(progress, 0.0, 0.4))
+    original = read(folder, **statements.options(), visit=visit, progress=_part(progress, 0.0, 0.4))
     sources = source_files(folder)
+    if visit is not None:
+        sources = of_visit(sources, folder, visit, same_subject=same_subject)
     taken = [source for source in sources if not source.reason]
     refuse_several_visits(taken, same_subject=same_subject)
     vault = vault or Vault.open(store=store.path)

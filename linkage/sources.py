@@ -10,8 +10,10 @@ from pydicom.dataset import FileDataset
 
 from ..core.errors import FileRejected, StudyRejected
 from ..imaging.dicom_files import read_dicom
+from ..imaging.dicom_series import DicomFile
 from ..imaging.nifti import is_nifti
 from ..imaging.nifti_series import stem
+from ..imaging.visits import chosen_visit, glance_of, visits_of
 from .deidentify import neutral_name, reason_to_keep_back
 
 DERIVED_MODALITIES = {"SEG", "RTSTRUCT", "REG"}
@@ -98,6 +100,22 @@ def _look_at(number: int, path: Path, count: int, folder: Path, places: dict[str
     series = f"{path.parent}\0{header.SeriesInstanceUID}"
     place = places.setdefault(series, f"{len(places) + 1:03d}{'-' + words if words else ''}")
     return SourceFile(number, path, "dicom", header, reason_to_keep_back(header), place)
+
+
+def of_visit(sources: Sequence[SourceFile], folder: Path, chosen: str, *, same_subject: bool) -> list[SourceFile]:
+    """The files, those of other visits than the chosen one kept back (see imaging.visits.chosen_visit)."""
+    dicom = [
+        glance_of(DicomFile(source.path, f"file {source.number}", source.header))
+        for source in sources
+        if source.header is not None
+    ]
+    nifti = [(source.path, f"file {source.number}") for source in sources if source.kind == "nifti"]
+    found = visits_of(dicom, nifti, folder, same_subject=same_subject)
+    own = set(found[chosen_visit(found, chosen, same_subject=same_subject)].paths)
+    return [
+        source if source.path in own or source.reason else replace(source, reason="of another visit")
+        for source in sources
+    ]
 
 
 def date_of(header: FileDataset) -> str:

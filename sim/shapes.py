@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..meshing.mesh import TumourMesh, signed_volumes
+from .elements import EDGES
 
 Points = NDArray[np.float64]
+
+CHILDREN = np.array(
+    [[0, 4, 5, 6], [1, 4, 7, 8], [2, 5, 7, 9], [3, 6, 8, 9], [4, 5, 6, 8], [4, 5, 7, 8], [5, 6, 8, 9], [5, 7, 8, 9]]
+)
+"""Corners of the eight children: 0 to 3 the corners, 4 to 9 the middles of ``elements.EDGES``."""
 
 
 def cube(divisions: int, *, side: float = 1.0, shake: float = 0.0) -> TumourMesh:
@@ -40,6 +47,19 @@ def ball_octant(radii: Sequence[float], layers: Sequence[int]) -> TumourMesh:
     points = points * np.divide(radius, length, out=np.zeros_like(length), where=length > 0)[:, None]
     inside = depth[tetrahedra].mean(axis=1) < levels[1]
     return _mesh(points, tetrahedra, np.where(inside, 2, 1))
+
+
+def refined(mesh: TumourMesh) -> TumourMesh:
+    """Every tetrahedron in eight: four at its corners, four in the octahedron between them.
+
+    The children of element e are the elements 8 e to 8 e + 7.
+    """
+    pairs = np.sort(mesh.tetrahedra[:, EDGES], axis=2).reshape(-1, 2)
+    ends, place = np.unique(pairs, axis=0, return_inverse=True)
+    points = np.concatenate([mesh.points, mesh.points[ends].mean(axis=1)])
+    known = np.concatenate([mesh.tetrahedra, len(mesh.points) + place.reshape(-1, 6)], axis=1)
+    children = known[:, CHILDREN].reshape(-1, 4)
+    return replace(_mesh(points, children, np.repeat(mesh.region, 8)), region_names=mesh.region_names)
 
 
 def _kuhn(divisions: int) -> tuple[Points, NDArray[np.int64]]:

@@ -1,14 +1,18 @@
 """How well ComBat removes planted site effects from subjects it has not seen, and keeps a planted covariate.
 
-    python benchmarks/validation/combat.py [--repeats 200] [--out FOLDER]
+    python benchmarks/validation/combat.py [--seeds 20] [--repeats 30] [--out FOLDER]
 
 Cohorts are drawn: features with a slope on age, and a shift and a scale of each of three sites. Estimates come from
 one cohort, the measures from another, drawn anew. In ``alike`` sites have subjects of equal ages, in ``confounded``
 one site has older ones. Each is measured with age kept and, for what it costs, with age not kept. Accepted when, with
 age kept, the mean effect of age is within 10 % of the truth and the share of variance between sites, beyond what age
-itself explains, falls to 2 % at most. Both must hold for the 5th to 95th percentile over repeats. Nothing can remove
-more than chance allows: the mean of a site is known from so many subjects only, so about
-(k - 1) / k (1 / fitted + 1 / unseen) of the variance remains between k sites (``left_by_chance``).
+itself explains, falls to 2 % at most. Both must hold for the 5th to 95th percentile over the cohorts of all seeds; what
+the seeds and the worst cohorts reach is in the record, and how many cohorts lie outside.
+
+Nothing can remove more than chance allows: the mean of a site is known from so many subjects only, so about
+(k - 1) / k (1 / fitted + 1 / unseen) of the variance remains between k sites (``left_by_chance``), two thirds of the
+2 % that are allowed. Whether what remains is chance and nothing of the method is measured apart: with four times the
+subjects a quarter must remain (accepted: 0.3 at most, for both kinds of cohort).
 """
 
 from __future__ import annotations
@@ -31,6 +35,9 @@ SHIFTS, SCALES = (0.0, 2.0, -1.0), (1.0, 1.7, 0.6)
 AGES = {"alike": ((20, 80), (20, 80), (20, 80)), "confounded": ((20, 60), (40, 80), (20, 70))}
 SLOPE, FEATURES = 0.05, 30
 MOST_SLOPE_ERROR, MOST_SHARE = 0.10, 0.02
+MORE_SUBJECTS, MOST_LEFT = 4, 0.3
+"""Times the subjects, and the largest part of the share that may then be left; chance leaves a quarter."""
+KEPT = "after, age kept"
 NAMES = tuple(f"feature{n}" for n in range(FEATURES))
 
 
@@ -61,46 +68,95 @@ def measures(table: Table, values: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def measure(repeats: int, fitted: int, unseen: int) -> dict[str, Any]:
-    """The record: median and 5th to 95th percentile over repeats."""
-    found: dict[str, dict[str, list[float]]] = {}
+Rows = dict[str, dict[str, list[float]]]
+"""Measures by cohort and stage, then by name, one a repeat."""
+
+
+def gather(seed: int, repeats: int, fitted: int, unseen: int) -> Rows:
+    """The measures of cohorts drawn from one seed."""
+    found: Rows = {}
     for repeat in range(repeats):
-        rng = np.random.default_rng([2024, repeat])
+        rng = np.random.default_rng([2024, seed, repeat])
         effects = np.array([rng.normal(shift, 0.3, FEATURES) for shift in SHIFTS])
         for ages in AGES:
             training, new = (cohort(rng, effects, ages, n) for n in (fitted, unseen))
             results = {"before": new.numbers(NAMES)}
-            for name, keep in (("age kept", ["age"]), ("age not kept", [])):
+            for name, keep in ((KEPT, ["age"]), ("after, age not kept", [])):
                 model = fit_combat(training, site="site", features=NAMES, keep=keep)
-                results[f"after, {name}"] = apply_combat(model, new)
+                results[name] = apply_combat(model, new)
             for name, values in results.items():
                 for key, value in measures(new, values).items():
                     found.setdefault(f"{ages}: {name}", {}).setdefault(key, []).append(value)
-    summary = {name: {key: _quantiles(values) for key, values in row.items()} for name, row in found.items()}
+    return found
+
+
+def measure(seeds: int, repeats: int, fitted: int, unseen: int) -> dict[str, Any]:
+    """The record: over all repeats, seed by seed, and what is left with more subjects."""
+    by_seed = [gather(seed, repeats, fitted, unseen) for seed in range(seeds)]
+    more = gather(seeds, repeats, MORE_SUBJECTS * fitted, MORE_SUBJECTS * unseen)
+    summary = {name: {key: _summary([one[name][key] for one in by_seed]) for key in row} for name, row in more.items()}
+    left = {ages: _mean_share(more, ages) / summary[f"{ages}: {KEPT}"]["share_between_sites"]["mean"] for ages in AGES}
     return {
         "benchmark": "combat",
-        "repeats": repeats,
+        "seeds": seeds,
+        "repeats_a_seed": repeats,
         "subjects_a_site": {"fitted": fitted, "unseen": unseen},
         "planted": {"slope": SLOPE, "shifts": SHIFTS, "scales": SCALES, "features": FEATURES, "ages": AGES},
         "left_by_chance": (len(SITES) - 1) / len(SITES) * (1 / fitted + 1 / unseen),
-        "accepted": {"slope_error": MOST_SLOPE_ERROR, "share_between_sites": MOST_SHARE},
+        "accepted": {
+            "slope_error": MOST_SLOPE_ERROR,
+            "share_between_sites": MOST_SHARE,
+            "part_of_the_share_left_with_more_subjects": MOST_LEFT,
+        },
         "measures": summary,
-        "checks": [check for ages in AGES for check in _checks(ages, summary[f"{ages}: after, age kept"])],
+        "cohorts_outside": {ages: _outside(by_seed, ages) for ages in AGES},
+        "more_subjects": {"times": MORE_SUBJECTS, "part_of_the_share_left": left},
+        "checks": [check for ages in AGES for check in _checks(ages, summary[f"{ages}: {KEPT}"], left[ages])],
         "versions": {name: version(name) for name in ("oncoscale", "numpy")},
     }
 
 
-def _quantiles(values: list[float]) -> dict[str, float]:
-    low, median, high = np.percentile(values, (5, 50, 95))
-    return {"median": float(median), "low": float(low), "high": float(high)}
+def _mean_share(rows: Rows, ages: str) -> float:
+    return float(np.mean(rows[f"{ages}: {KEPT}"]["share_between_sites"]))
 
 
-def _checks(ages: str, row: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _summary(by_seed: list[list[float]]) -> dict[str, float]:
+    """Over all cohorts; and of the 5th and 95th percentile of each seed, the one that lies farthest out."""
+    low, median, high = np.percentile(np.concatenate(by_seed), (5, 50, 95))
+    ends = np.array([np.percentile(one, (5, 95)) for one in by_seed])
+    return {
+        "mean": float(np.mean(by_seed)),
+        "median": float(median),
+        "low": float(low),
+        "high": float(high),
+        "lowest_of_seeds": float(ends[:, 0].min()),
+        "highest_of_seeds": float(ends[:, 1].max()),
+        "smallest": float(np.min(by_seed)),
+        "largest": float(np.max(by_seed)),
+    }
+
+
+def _outside(by_seed: list[Rows], ages: str) -> dict[str, float]:
+    """Part of the cohorts that single-handedly would not be accepted."""
+    rows = [one[f"{ages}: {KEPT}"] for one in by_seed]
+    shares = np.concatenate([row["share_between_sites"] for row in rows])
+    slopes = np.concatenate([row["slope_across_sites"] for row in rows])
+    return {
+        "share_between_sites": float((shares > MOST_SHARE).mean()),
+        "slope": float((np.abs(slopes - 1) > MOST_SLOPE_ERROR).mean()),
+    }
+
+
+def _checks(ages: str, row: Mapping[str, Mapping[str, float]], left: float) -> list[dict[str, Any]]:
     slopes = row["slope_across_sites"]
-    worst = max(abs(slopes[key] - 1) for key in ("low", "high"))
+    judged = (
+        ("covariate kept", max(abs(slopes[key] - 1) for key in ("low", "high")), MOST_SLOPE_ERROR),
+        ("sites removed", row["share_between_sites"]["high"], MOST_SHARE),
+        ("what is left is chance", left, MOST_LEFT),
+    )
     return [
-        {"id": f"{ages}: covariate kept", "passed": worst <= MOST_SLOPE_ERROR},
-        {"id": f"{ages}: sites removed", "passed": row["share_between_sites"]["high"] <= MOST_SHARE},
+        {"id": f"{ages}: {name}", "found": found, "allowed": allowed, "passed": found <= allowed}
+        for name, found, allowed in judged
     ]
 
 
@@ -133,12 +189,13 @@ def draw(path: Path, record: Mapping[str, Any]) -> None:
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=30, help="cohorts a seed")
     parser.add_argument("--fitted", type=int, default=60, help="subjects of a site that the estimates come from")
     parser.add_argument("--unseen", type=int, default=200, help="subjects of a site that the measures come from")
     parser.add_argument("--out", type=Path, help="folder for combat.json and .png")
     given = parser.parse_args()
-    record = measure(given.repeats, given.fitted, given.unseen)
+    record = measure(given.seeds, given.repeats, given.fitted, given.unseen)
     return hand_over(record, given.out, lambda path: draw(path, record))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,7 @@ def radiomics(
     progress: Progress | None = None,
 ) -> Result:
     """Features of one region of one image, with their settings beside them."""
+    from ..imaging.guarded import Guard
     from ..imaging.radiomics import account_of, write_features
     from ..imaging.radiomics import radiomics as compute
     from ..imaging.single_image import files_digest, read_image, read_mask
@@ -82,8 +84,10 @@ def radiomics(
             f"Would write {out.name} and {out.with_suffix('.json').name} (settings {settings.digest}).",
         )
     (progress or (lambda what, done: None))("reading", 0.0)
-    source = read_image(image)
-    region = read_mask(mask, source.grid, roi=roi, names=label_pairs(labels) or None)
+    with Guard() as guard:
+        source = guard.read("the image", read_image, image, paths=[image])
+        drawn = partial(read_mask, mask, source.grid, roi=roi, names=label_pairs(labels) or None)
+        region = guard.read("the mask", drawn, paths=[mask])
     found = compute(source.grid, source.values, region, settings, progress)
     hashes = {"image_sha256": source.digest, "mask_sha256": files_digest(mask)}
     beside = write_features(out, found, hashes)
@@ -200,11 +204,13 @@ def _share_words(shares: dict[str, Any]) -> str:
 
 def learn(images: Sequence[Path], *, out: Path) -> Result:
     """Learn a standard scale of intensities from images of one kind."""
+    from ..imaging.guarded import Guard
     from ..imaging.intensity import learn_scale, write_scale
     from ..imaging.single_image import read_image
 
     _ending("--out", out, ".json")
-    scale = learn_scale([read_image(path).values for path in images])
+    with Guard() as guard:
+        scale = learn_scale([guard.read("an image", read_image, path, paths=[path]).values for path in images])
     write_scale(out, scale)
     return Result(
         {"scale": str(out), "images": scale.images, "landmarks": list(scale.landmarks)},
@@ -220,15 +226,18 @@ def image(
     reference: Path | None = None,
     roi: str | None = None,
     key: Path | None = None,
+    certificate: Path | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Harmonise a DICOM image; the result is a DICOM object that says it is synthetic."""
-    from ..imaging.harmonised_object import sign, write_harmonised
+    from ..imaging.guarded import Guard
+    from ..imaging.harmonised_object import write_harmonised
     from ..imaging.harmonisers import HARMONISERS, harmonise
     from ..imaging.intensity import Intensities
     from ..imaging.single_image import read_image, read_mask
     from ..imaging.source_images import read_source_images
+    from .signing import sign
 
     if not steps:
         from ..core.registry import names
@@ -243,23 +252,26 @@ def image(
         )
     tell = progress or (lambda what, done: None)
     tell("reading", 0.0)
-    source = read_image(path)
-    tissue = None if reference is None else read_mask(reference, source.grid, roi=roi)
+    with Guard() as guard:
+        source = guard.read("the image", read_image, path, paths=[path])
+        tissue = None
+        if reference is not None:
+            drawn = partial(read_mask, reference, source.grid, roi=roi)
+            tissue = guard.read("the mask", drawn, paths=[reference])
     tell("harmonising", 0.2)
     made = harmonise(Intensities(source.grid, source.values, tissue), steps)
     tell("writing", 0.9)
     headers = read_source_images(path).instances(source.sources) if source.sources else ()
     with folder_written_whole(out) as beside:
         write_harmonised(beside / HARMONISED, made, headers, source.digest)
-        if key is not None:
-            sign(beside / HARMONISED, key)
-        write_json(beside / "harmonised.json", _account(made, source.digest, signed=key is not None))
-    written = [HARMONISED, "harmonised.json", *(["harmonised.signature.json"] if key else [])]
+        signature = sign(beside / HARMONISED, key, certificate)
+        write_json(beside / "harmonised.json", _account(made, source.digest, signature))
+    written = [HARMONISED, "harmonised.json", *(["harmonised.signature.json"] if signature == "beside" else [])]
     content = {"folder": str(out), "files": written, "steps": list(made.steps), "source_sha256": source.digest}
     return Result(content, f"{out / HARMONISED}: {', '.join(made.steps)}; synthetic, never for Ktrans or ADC")
 
 
-def _account(made: Intensities, digest: str, *, signed: bool) -> dict[str, Any]:
+def _account(made: Intensities, digest: str, signature: str | None) -> dict[str, Any]:
     from importlib.metadata import version
 
     return {
@@ -267,23 +279,7 @@ def _account(made: Intensities, digest: str, *, signed: bool) -> dict[str, Any]:
         "source_sha256": digest,
         "synthetic": True,
         "never_for": ["ktrans", "adc"],
-        "signed": signed,
+        "signed": signature is not None,
+        "signature": signature,
         "versions": {name: version(name) for name in ("oncoscale", "numpy", "SimpleITK")},
     }
-
-
-def key(out: Path) -> Result:
-    """Make a pair of keys to sign harmonised images with."""
-    from ..imaging.harmonised_object import make_key
-
-    _ending("--out", out, ".pem")
-    public = make_key(out)
-    return Result({"key": str(out), "public": str(public)}, f"{out}: keep it secret\n{public}: give it to readers")
-
-
-def verify(path: Path, *, public: Path) -> Result:
-    """Check that a harmonised image is as it was signed."""
-    from ..imaging.harmonised_object import verify as check
-
-    check(path, public)
-    return Result({"file": str(path), "verified": True}, f"{path.name}: as it was signed with this key")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from ..core.errors import ConfigurationRejected
 
 if TYPE_CHECKING:
     from ..imaging.quantify import QuantifySettings
+    from ..imaging.systematic import Widths
     from ..sim.settings import ForecastSettings
 
 
@@ -43,6 +43,12 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     return left.strip(), right.strip()
 
 
+def one_of(option: str, value: str, known: Sequence[str]) -> None:
+    """Raises ConfigurationRejected where ``value`` is none of the ``known`` ones."""
+    if value not in known:
+        raise ConfigurationRejected(f"{option} {value}", "one of " + ", ".join(known), "choose one of them")
+
+
 def frame_times(text: str | None) -> tuple[float, ...] | None:
     """``"0,407,761"`` as seconds."""
     if text is None:
@@ -56,32 +62,74 @@ def frame_times(text: str | None) -> tuple[float, ...] | None:
 
 
 def quantify_settings(
+    *,
     dce_model: str,
     aif: str,
+    aif_mask: Path | None,
+    accept_aif: bool,
+    blood_t1: float | None,
     t1: str | None,
+    vfa_tr: float | None,
+    delay: float | None,
+    baseline: int | None,
     relaxivity: float | None,
     haematocrit: float | None,
     pe_threshold: float | None,
     ser_threshold: float | None,
+    motion: str,
+    fit_domain: str,
+    systematic: int,
+    widths: Path | None,
+    seed: int,
 ) -> QuantifySettings:
-    """The settings of the quantification; what was not typed keeps its default."""
+    """The settings of the quantification; what was not typed (None) keeps its default.
+
+    Every command that makes maps takes all of these, so that none can do what another cannot.
+    """
     from ..imaging.quantify import QuantifySettings
 
     stated: dict[str, Any] = {
         "dce_model": dce_model,
         "aif": aif,
+        "aif_mask": None if aif_mask is None else str(aif_mask),
+        "accept_aif": accept_aif,
+        "blood_t1": blood_t1,
         "t1": _seconds_or_name(t1),
+        "vfa_tr_s": vfa_tr,
+        "delay_s": delay,
+        "baseline": baseline,
         "relaxivity": relaxivity,
         "haematocrit": haematocrit,
         "pe_threshold": pe_threshold,
         "ser_threshold": ser_threshold,
+        "motion": motion,
+        "fit_domain": fit_domain,
+        "systematic": systematic,
+        "widths": None if widths is None else read_widths(widths),
+        "seed": seed,
     }
     return QuantifySettings(**{key: value for key, value in stated.items() if value is not None})
 
 
-def with_motion(settings: QuantifySettings, motion: str) -> QuantifySettings:
-    """The settings with a correction of motion: off, rigid or deformable."""
-    return replace(settings, motion=motion)  # type: ignore[arg-type]
+def read_widths(path: Path) -> Widths:
+    """How well the shared quantities are known, from a TOML file. Raises ConfigurationRejected."""
+    from ..imaging.systematic import SOURCES, Widths
+
+    values = read_toml(path)
+    wrong = [key for key, value in values.items() if key not in SOURCES or not _is_number(value)]
+    if wrong:
+        near = [get_close_matches(key, SOURCES, 1) for key in wrong]
+        hints = ", ".join(key + (f" (did you mean {one[0]}?)" if one else "") for key, one in zip(wrong, near))
+        raise ConfigurationRejected(
+            f"widths in {path.name!r}: {hints}",
+            "numbers for some of " + ", ".join(SOURCES),
+            "see `oncoscale schema widths`",
+        )
+    return Widths(**{key: float(value) for key, value in values.items()})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _seconds_or_name(text: str | None) -> str | float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigurationRejected, StudyRejected
-from ..imaging.dicom_read import read_study
+from ..imaging.dicom_read import read_study_guarded
 from ..imaging.nifti import is_nifti, read_nifti
 from ..imaging.registration import Image, quality, write_registration
 from ..imaging.registration import register as lay
@@ -91,7 +91,7 @@ def _read(path: Path, which: str) -> tuple[Image, str, LabelImage | None]:
         raise StudyRejected(
             f"the {which} image is neither a NIfTI file nor a folder", "one of them", "check the path that was given"
         )
-    study = read_study(path)
+    study = read_study_guarded(path)
     series = _series(study, which)
     drawn = next((one for one in study.labels if "tumour" in one.names.values()), None)
     return Image(series.grid, _volume(series.values)), f"the {series.role} series", drawn

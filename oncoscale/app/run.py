@@ -160,7 +160,8 @@ def record_of(store: Store, request: Request, threads: int | None) -> Record:
     inputs: list[Content] = []
     for visit in (request.visit, *request.visits):
         inputs += inputs_of_study(store, visit.study)
-    stated = {"mask": request.mask, "aif": request.quantifying.aif, "t1": request.quantifying.t1}
+    asked = request.quantifying
+    stated = {"mask": request.mask, "aif": asked.aif, "aif-mask": asked.aif_mask, "t1": asked.t1}
     inputs += [input_file(port, Path(str(path))) for port, path in stated.items() if path and Path(str(path)).is_file()]
     return Record(
         kind="forecast",
@@ -328,11 +329,15 @@ class Run:
 
 
 def measured_volume(images: ImagingStudy, settings: QuantifySettings) -> float:
-    """mL of the tumour at a visit: from its segmentation, else from the volume that enhances."""
+    """mL of the tumour at a visit: from its segmentation, else from the volume that enhances.
+
+    A baseline or input function that was stated belongs to the images that the forecast starts from.
+    """
     for labels in images.labels:
         if "tumour" in labels.names.values():
             return check_tumour(labels, pieces="all")[0].volume("tumour")
-    made = quantified(images, settings, None, "all", lambda what, done: None)
+    own = replace(settings, dce_model="semi", aif="parker", aif_mask=None, baseline=None)
+    made = quantified(images, own, None, "all", lambda what, done: None)
     if made.tumour is None:
         raise ConfigurationRejected(
             "a later visit has no tumour that can be measured", "a segmentation", "leave it out"

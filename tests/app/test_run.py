@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from oncoscale.app import run as flow
 from oncoscale.app.cli import app
+from oncoscale.app.console import Result
 from oncoscale.core.errors import SolverFault
 from oncoscale.imaging.nifti import write_labels, write_nifti
 from oncoscale.linkage.consent import withdraw
@@ -213,6 +214,29 @@ def test_threads_and_paths_are_not_part_of_a_runs_identity(place):
     kept = flow._without_paths(settings)
     assert "threads" not in kept
     assert kept["aif"] == "curve.csv"
+
+
+def test_how_the_maps_are_made_is_part_of_a_runs_identity(place, monkeypatch):
+    """Every option of the maps is on record: the same options are the same run, another of them is another run."""
+
+    def identity(store, request, out):
+        record = flow.record_of(store, request, None)
+        inputs = [content.port for content in record.inputs]
+        return Result({"run": record.run, "quantify": record.parameters["quantify"], "inputs": inputs}, "")
+
+    monkeypatch.setattr(flow, "planned", identity)
+    artery = place.root / "images" / "tumour.nii.gz"
+    options = ["--aif", "measured", "--aif-mask", artery, "--accept-aif", "--blood-t1", 1.6, "--delay", 2.5]
+    options += ["--baseline", 4, "--motion", "rigid", "--vfa-tr", 0.005, "--systematic", 60, "--fit-domain", "signal"]
+    same, again, other = (
+        forecast(place, *options, *more, "--seed", 5, "--dry-run").content for more in ((), (), ("--motion", "off"))
+    )
+    stated = {"aif": "measured", "aif_mask": "tumour.nii.gz", "accept_aif": True, "blood_t1": 1.6, "delay_s": 2.5}
+    stated |= {"baseline": 4, "motion": "rigid", "vfa_tr_s": 0.005, "systematic": 60, "fit_domain": "signal", "seed": 5}
+    assert {key: same["quantify"][key] for key in stated} == stated
+    assert "aif-mask" in same["inputs"]
+    assert same["run"] == again["run"]
+    assert same["run"] != other["run"]
 
 
 def test_another_subjects_visit_is_refused(place, made):

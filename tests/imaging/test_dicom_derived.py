@@ -49,55 +49,24 @@ from oncoscale.imaging.source_images import SourceImages, frames_by_slice, read_
 from oncoscale.imaging.study import Grid, ImagingStudy, LabelImage, ParametricMap
 from oncoscale.imaging.surface_dicom import stl_triangles, write_surface_object
 
-SHAPE = (6, 5, 4)
+from .oblique import GRADIENT_ECHO, SHAPE, oblique_grid
+from .oblique import STUDY as SHARED_STUDY
+
 PRIVATE = f"Unrecognized defined term = <{SCHEME}>"
 """The validator warns of every private coding scheme that it has not heard of: not a fault of the object."""
 REPORT_ENTITY = "Element=<AccessionNumber> IE <Study> versus <Series>"
 """dcentvfy says this of every structured report beside an image (project specification, imaging §12)."""
 STUDY: dict[str, Any] = {
-    "PatientName": "MADE^UP",
-    "PatientID": "1",
-    "PatientBirthDate": "",
-    "PatientSex": "O",
+    **SHARED_STUDY,
     "PatientAge": "004Y",
     "PatientWeight": 15.5,
     "PatientIdentityRemoved": "YES",
     "DeidentificationMethod": "invented",
-    "StudyDate": "20240115",
-    "StudyTime": "101500",
-    "StudyID": "1",
-    "AccessionNumber": "1",
     "StudyDescription": "invented",
-    "ReferringPhysicianName": "",
     "StudyInstanceUID": derived_uid("derived objects", "study"),
-    "BodyPartExamined": "ABDOMEN",
-    "PatientPosition": "HFS",
 }
-ECHO: dict[str, Any] = {
-    "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
-    "Manufacturer": "oncoscale",
-    "ScanningSequence": "GR",
-    "SequenceVariant": "SP",
-    "ScanOptions": "",
-    "MRAcquisitionType": "3D",
-    "RepetitionTime": 5.0,
-    "EchoTime": 1.5,
-    "EchoTrainLength": 1,
-    "FlipAngle": 12.0,
-}
-
-
-def oblique_grid() -> Grid:
-    """Tilted 7° about x, anisotropic, off centre."""
-    a = np.deg2rad(7.0)
-    affine = np.eye(4)
-    affine[:3, :3] = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]) @ np.diag([1.5, 2, 5])
-    affine[:3, 3] = [-11.1, 22.2, -33.3]
-    return Grid(SHAPE, affine, derived_uid("derived objects", "frame"))
-
-
-GRID = oblique_grid()
-SERIES = MRSeries(derived_uid("derived objects", "series"), 1, "dynamic", GRID, STUDY, ECHO, (100.0, 200.0))
+GRID = oblique_grid(derived_uid("derived objects", "frame"))
+SERIES = MRSeries(derived_uid("derived objects", "series"), 1, "dynamic", GRID, STUDY, GRADIENT_ECHO, (100.0, 200.0))
 HEAD = SeriesHead(
     derived_uid("derived objects", "s"), derived_uid("derived objects", "i"), 9, "test", ("20240115", "103000")
 )

@@ -81,9 +81,15 @@ def test_two_patients_are_refused_unless_the_user_links_them(tiny, save, tmp_pat
 
 
 def test_two_visits_are_refused(tiny, save, tmp_path):
-    """Original images of two days are two studies."""
-    later = tiny(series=2, StudyInstanceUID="1.2.4", StudyDate="20200301")
-    assert "2 studies of 2 days" in refusal(StudyRejected, save(tmp_path, tiny(series=1) + later))
+    """Original images of two days are two visits; without a frame of reference nothing tells them apart, and they
+    are two studies.
+    """
+    for same, said in (
+        ({}, "2 visits of 2 days"),
+        ({"FrameOfReferenceUID": None, "RescaleSlope": 2}, "2 studies of 2 days"),
+    ):
+        later = tiny(series=2, StudyInstanceUID="1.2.4", StudyDate="20200301", **same)
+        assert said in refusal(StudyRejected, save(tmp_path / said, tiny(series=1, **same) + later))
 
 
 @pytest.mark.parametrize(

@@ -27,42 +27,15 @@ from oncoscale.imaging.dicom_write import (
 )
 from oncoscale.imaging.study import Grid, LabelImage
 
-SHAPE = (6, 5, 4)
-STUDY = {
-    "PatientName": "MADE^UP",
-    "PatientID": "1",
-    "PatientBirthDate": "",
-    "PatientSex": "O",
-    "StudyDate": "20240115",
-    "StudyTime": "101500",
-    "StudyID": "1",
-    "AccessionNumber": "1",
-    "ReferringPhysicianName": "",
-    "StudyInstanceUID": derived_uid("a study"),
-    "BodyPartExamined": "ABDOMEN",
-    "PatientPosition": "HFS",
-}
-GRADIENT_ECHO = {
-    "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
-    "Manufacturer": "oncoscale",
-    "ScanningSequence": "GR",
-    "SequenceVariant": "SP",
-    "ScanOptions": "",
-    "MRAcquisitionType": "3D",
-    "RepetitionTime": 5.0,
-    "EchoTime": 1.5,
-    "EchoTrainLength": 1,
-    "FlipAngle": 12.0,
-}
+from .oblique import GRADIENT_ECHO, SHAPE, oblique_grid
+from .oblique import STUDY as SHARED_STUDY
+
+STUDY = {**SHARED_STUDY, "StudyInstanceUID": derived_uid("a study")}
 
 
-def oblique_grid() -> Grid:
-    """Right-handed, tilted 7° about x, anisotropic."""
-    a = np.deg2rad(7.0)
-    affine = np.eye(4)
-    affine[:3, :3] = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]) @ np.diag([1.5, 2, 5])
-    affine[:3, 3] = [-11.1, 22.2, -33.3]
-    return Grid(SHAPE, affine, derived_uid("a frame"))
+def tilted() -> Grid:
+    """The oblique grid, in a frame of reference of its own."""
+    return oblique_grid(derived_uid("a frame"))
 
 
 def a_series(grid: Grid) -> MRSeries:
@@ -106,7 +79,7 @@ def test_clock() -> None:
 
 def test_values_and_places_survive(tmp_path: Path) -> None:
     """Every voxel of two volumes is read back at its place in space with its value."""
-    grid = oblique_grid()
+    grid = tilted()
     written = [np.arange(120, dtype=np.uint16).reshape(SHAPE) + 1000 * n for n in (1, 2)]
     count = write_mr_series(
         tmp_path, a_series(grid), [Volume(v, {"AcquisitionNumber": n}) for n, v in enumerate(written, start=1)]
@@ -137,7 +110,7 @@ def test_grids_that_dicom_cannot_say_are_refused(change: np.ndarray) -> None:
 
 def test_segments_are_read_back_at_their_place(tmp_path: Path) -> None:
     """Each frame of the SEG, at its position and with its segment's name, is that region of the label image."""
-    grid = oblique_grid()
+    grid = tilted()
     write_segmentation(tmp_path / "seg.dcm", labels(grid), image_headers(a_series(grid), 0, {}), head())
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     names = {item.SegmentNumber: item.SegmentLabel for item in seg.SegmentSequence}
@@ -156,7 +129,7 @@ def test_segmentations_are_valid(tmp_path: Path, algorithm: tuple[str, str] | No
     dciodvfy = Path(sys.executable).with_name("dciodvfy")
     if not dciodvfy.exists():
         pytest.skip("dciodvfy (package dicom3tools) is not installed beside python")
-    grid = oblique_grid()
+    grid = tilted()
     write_segmentation(tmp_path / "seg.dcm", labels(grid), image_headers(a_series(grid), 0, {}), head(algorithm))
     run = subprocess.run([dciodvfy, "-new", tmp_path / "seg.dcm"], capture_output=True, text=True, check=False)
     assert [line for line in (run.stdout + run.stderr).splitlines() if line.startswith(("Error", "Warning"))] == []
@@ -164,7 +137,7 @@ def test_segmentations_are_valid(tmp_path: Path, algorithm: tuple[str, str] | No
 
 def test_empty_regions_and_foreign_sources_are_refused(tmp_path: Path) -> None:
     """A region without a voxel, or sources that are not the slices of the grid, leave no file."""
-    grid = oblique_grid()
+    grid = tilted()
     sources: list[Dataset] = image_headers(a_series(grid), 0, {})
     empty = LabelImage(grid, np.zeros(SHAPE, np.uint8), {1: "tumour"})
     for image, images in ((empty, sources), (labels(grid), sources[::-1]), (labels(grid), sources[:2])):

@@ -129,7 +129,9 @@ def test_visits_in_one_folder_have_their_files_listed(tiny, save, tmp_path):
     code, content = inspect(save(tmp_path, tiny() + later))
     assert code == 0
     assert [len(visit["paths"]) for visit in content["visits"]] == [4, 4]
-    assert all("folder of their own" in visit["quantify"] for visit in content["visits"])
+    assert [visit["quantify"] for visit in content["visits"]] == [
+        f"oncoscale quantify {tmp_path} --visit {number} --out MAPS" for number in (1, 2)
+    ]
 
 
 def test_hostile_and_foreign_files_are_listed_and_the_rest_goes_on(tiny, save, tmp_path):

@@ -128,9 +128,21 @@ def test_two_visits_in_one_folder_are_refused(store: Store, make_visit: MakeVisi
     """One ingest is one visit."""
     make_visit("both/one", date="20210301", study="1")
     make_visit("both/two", date="20210329", study="2")
-    with pytest.raises(StudyRejected, match=r"studies of 2 days|images of 2 days"):
+    with pytest.raises(StudyRejected, match=r"(studies|visits|images) of 2 days"):
         ingest(tmp_path / "both", store, "HOSP-0001")
     assert empty(store)
+
+
+def test_one_visit_of_a_mixed_folder_is_ingested_as_if_it_were_alone(
+    store: Store, make_visit: MakeVisit, tmp_path: Path
+):
+    """The chosen visit becomes the study that its own folder would; the files of the other stay outside."""
+    make_visit("both/one", date="20210301", study="1")
+    other = make_visit("both/two", date="20210329", study="2")
+    done = ingest(tmp_path / "both", store, "HOSP-0001", visit="2")
+    assert not ingest(other, store, "HOSP-0001").is_new
+    assert [visit.study for visit in visits(store, done.subject)] == [done.study]
+    assert any("not stored: of another visit" in finding.text for finding in done.findings)
 
 
 def test_consent_is_asked(store: Store, make_visit: MakeVisit):

@@ -1,0 +1,163 @@
+"""The verb ``mesh`` as a Python call: from a segmentation to tetrahedra, and the tumour's surface on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ConfigurationRejected, StudyRejected
+from ..core.files import write_json, written_whole
+from .commands import Progress
+from .console import Result
+from .options import label_pairs, one_of
+from .wording import finding_line
+
+if TYPE_CHECKING:
+    from ..meshing.mesh import TumourMesh
+
+
+@dataclass(frozen=True)
+class SurfaceFiles:
+    """Where the closed surface of the tumour goes: mm, patient coordinates (LPS), outwards.
+
+    stl    binary STL, which says nothing of patient, place and unit
+    dicom  the same encapsulated in a DICOM object, with references to the segmentation and to its images
+    """
+
+    stl: Path | None = None
+    dicom: Path | None = None
+
+    def __post_init__(self) -> None:
+        for option, path, ending in (("--stl", self.stl, ".stl"), ("--dicom", self.dicom, ".dcm")):
+            if path is not None and path.suffix.lower() != ending:
+                raise ConfigurationRejected(f"{option} {path.name}", f"a name ending in {ending}", "change the ending")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.stl, self.dicom) if path is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(path.name for path in self.files)
+
+    def source(self, segmentation: Path) -> Any:
+        """The segmentation's header, if a DICOM object is wanted. Raises StudyRejected where it is not DICOM."""
+        from ..imaging.dicom_files import read_dicom
+
+        if self.dicom is None:
+            return None
+        header = read_dicom(segmentation, "the segmentation", pixels=False) if segmentation.is_file() else None
+        if header is None:
+            raise StudyRejected(
+                "the segmentation is not DICOM, so nothing says to which patient and study its surface would belong",
+                "a DICOM SEG or RTSTRUCT",
+                "leave --dicom out, or give the DICOM segmentation",
+            )
+        return header
+
+    def write(self, mesh: TumourMesh, source: Any) -> None:
+        """Write the files; ``source`` is the header of the segmentation."""
+        from ..imaging.surface_dicom import stl_bytes
+
+        if not self.files:
+            return
+        triangles = mesh.surface_of("tumour")
+        content = stl_bytes(mesh.points, triangles)
+        if self.stl is not None:
+            with written_whole(self.stl) as beside:
+                beside.write_bytes(content)
+        if self.dicom is not None:
+            self._write_dicom(mesh, source, content)
+
+    def _write_dicom(self, mesh: TumourMesh, source: Any, content: bytes) -> None:
+        from ..imaging.referred_images import referred_images
+        from ..imaging.surface_dicom import surface_head, write_surface_object
+
+        assert self.dicom is not None
+        if not source.get("FrameOfReferenceUID") and mesh.frame_uid:
+            source.FrameOfReferenceUID = mesh.frame_uid
+        write_surface_object(
+            self.dicom,
+            mesh.points,
+            mesh.surface_of("tumour"),
+            [source],
+            surface_head(source, content),
+            images=referred_images(source),
+        )
+
+
+def mesh(
+    segmentation: Path,
+    *,
+    out: Path,
+    size: float | None,
+    host_size: float | None,
+    mesher: str,
+    pieces: str,
+    labels: Sequence[str] = (),
+    roi: str | None = None,
+    surface: SurfaceFiles = SurfaceFiles(),
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Tetrahedra from a segmentation, and their quality in a JSON file beside them.
+
+    roi      the region that is the tumour, by its name in the file
+    surface  files of the tumour's surface
+    """
+    from ..imaging.guarded import read_guarded
+    from ..imaging.segmentation import check_tumour, read_region
+    from ..meshing.surface import host_around
+    from ..meshing.tetrahedra import mesh_tumour
+    from ..meshing.write import write_mesh
+
+    tell = progress or (lambda what, done: None)
+    one_of("--mesher", mesher, ("auto", "gmsh", "bcc"))
+    one_of("--pieces", pieces, ("refuse", "largest", "all"))
+    if out.suffix not in (".vtu", ".vtkhdf"):
+        raise ConfigurationRejected(f"--out {out.name}", "a name ending in .vtu or .vtkhdf", "choose one of them")
+    source = surface.source(segmentation)
+    tell("segmentation", 0.0)
+    names = label_pairs(labels) or None
+    drawn, found = read_guarded(
+        "the segmentation", partial(read_region, segmentation, roi, names=names), paths=[segmentation]
+    )
+    tumour, checked = check_tumour(drawn, pieces=pieces)  # type: ignore[arg-type]
+    findings = (*found, *checked)
+    volume = tumour.volume("tumour")
+    if dry_run:
+        return Result(
+            {
+                "dry_run": True,
+                "tumour_ml": volume,
+                "would_write": [out.name, out.with_suffix(".json").name, *surface.names],
+                "findings": [asdict(finding) for finding in findings],
+            },
+            f"Would mesh a tumour of {volume:.1f} mL into "
+            + ", ".join([out.name, out.with_suffix(".json").name, *surface.names])
+            + ".",
+        )
+    tell("mesh", 0.1)
+    made = mesh_tumour(host_around(tumour), size=size, host_size=host_size, mesher=mesher)  # type: ignore[arg-type]
+    tell("writing", 0.9)
+    write_mesh(out, made)
+    surface.write(made, source)
+    account = {
+        "mesher": made.mesher,
+        "elements": len(made.tetrahedra),
+        "nodes": len(made.points),
+        "regions": {name: made.volume_of(name) for name in made.region_names.values()},
+        "report": dict(made.report),
+        "findings": [asdict(finding) for finding in findings],
+    }
+    write_json(out.with_suffix(".json"), account)
+    words = (
+        f"{out}: {len(made.tetrahedra)} tetrahedra by {made.mesher}, tumour {made.volume_of('tumour'):.2f} mL "
+        f"(voxels {volume:.2f} mL); quality in {out.with_suffix('.json').name}"
+    )
+    lines = [words, *(f"{file}: surface of the tumour, mm, LPS" for file in surface.files)]
+    content = {"mesh": str(out), "surfaces": [str(file) for file in surface.files], **account}
+    return Result(content, "\n".join([*lines, *(finding_line(one) for one in findings)]))
