@@ -21,11 +21,17 @@ from .living import Census, LivingColony
 from .mechanics import PushOn
 from .modes import Switches
 from .parameters import ParameterSet
-from .rule import Behaviour
+from .rule import Behaviour, Cell, compiled
 from .voxels import Grid
 
 NAMES = ("neuroblastoma", "spheroid")
 """Modules of this package that declare a type of cell as CELLS."""
+
+
+@compiled
+def never(cell: Cell) -> bool:
+    """No cell of this type signals."""
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +46,9 @@ class CellType:
     settle      a colony ready to live, from (type, colony, seed, switches, parameters)
     prepare     what the cells share in an hour (one record) and oxygen by voxel, after relaxation and counting
     outcome     what a colony did
+    signals     whether a cell calls for vessels: counted in every census
+    looks_at_cells  whether ``prepare`` looks at the cells or changes them, so that an engine whose cells are elsewhere
+                must fetch them first; a ground that needs no more than the census says no
     """
 
     name: str
@@ -51,6 +60,8 @@ class CellType:
     settle: Callable[[CellType, Colony, int, Switches, ParameterSet], LivingColony]
     prepare: Callable[[LivingColony, Census], tuple[NDArray[Any], Grid]]
     outcome: Callable[[LivingColony], ColonyOutcome]
+    signals: Callable[[Cell], Any] = never
+    looks_at_cells: bool = True
 
     def settled(self, colony: Colony, *, seed: int, switches: Switches, parameters: ParameterSet) -> LivingColony:
         """A colony of this type, ready to live. Raises ConfigurationRejected for what it cannot start from."""

@@ -17,7 +17,7 @@ from .cell_type import CellType
 from .colony import CLASSES, TARGETS, Colony, ColonyOutcome, DrugWindow
 from .living import Census, LivingColony
 from .modes import Switches
-from .neuroblast import HOUR, NEUROBLAST
+from .neuroblast import HOUR
 from .observe import (
     composition_of,
     counts_of,
@@ -131,13 +131,12 @@ def measure_volume(colony: LivingColony, census: Census) -> None:
 def breathe(colony: LivingColony, census: Census) -> None:
     """Oxygen of this hour."""
     counts = census.counts
-    expressing = colony.cells["VEGF"] & (colony.cells["kind"] == NEUROBLAST)
     cellularity = 1.0 - float(colony.matrix.mean())
     cells = Population(
         living=census.by_voxel[0] + census.by_voxel[3],
         occupied=occupied_share(census.by_voxel.sum(axis=0), cellularity, colony.parameters["rho"]),
         volume=colony.volumes[-1][0], neuroblasts=int(counts[0]),
-        schwann=int(counts[3]), all_cells=int(counts.sum()), vegf=int(np.count_nonzero(expressing)),
+        schwann=int(counts[3]), all_cells=int(counts.sum()), vegf=census.signalling,
     )  # fmt: skip
     if colony.oxygen is None:
         colony.oxygen = first_hour(colony.given_oxygen, cells, colony.switches, colony.parameters)

@@ -19,7 +19,7 @@ from .modes import Switches
 from .observe import counts_of
 from .oxygen import Oxygenation
 from .parameters import ParameterSet
-from .voxels import MOST_IN_HISTOGRAM, Grid, expanded, span_of
+from .voxels import MOST_IN_HISTOGRAM, Grid, expanded, histograms, span_of
 
 if TYPE_CHECKING:
     from .cell_type import CellType
@@ -34,12 +34,14 @@ class Census:
     by_voxel    (6, x, y, z) cells of each class
     uncrowded   (x, y, z) living cells of the second kind with nobody beside them
     total, by_class   voxels by number of cells: all cells, and summed over the classes
+    signalling  cells that signal (``CellType.signals``)
     """
 
     by_voxel: NDArray[np.int32]
     uncrowded: NDArray[np.int32]
     total: NDArray[np.int64]
     by_class: NDArray[np.int64]
+    signalling: int = 0
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -102,15 +104,17 @@ class Kernels(Protocol):
         """Every cell lives its hour and writes its own state and fate."""
 
 
+def census_of(
+    shape: tuple[int, ...], counts: NDArray[np.int32], uncrowded: NDArray[np.int32], signalling: int
+) -> Census:
+    """The census of cells that were counted into flat voxels of a grid of this shape (``voxels.count_cells``)."""
+    return Census(counts.reshape(6, *shape), uncrowded.reshape(shape), *histograms(counts), signalling)
+
+
 def empty_census(shape: tuple[int, ...]) -> Census:
     """A census of nobody."""
-    bins = MOST_IN_HISTOGRAM + 1
-    return Census(
-        np.zeros((6, *shape), np.int32),
-        np.zeros(shape, np.int32),
-        np.zeros(bins, np.int64),
-        np.zeros(bins, np.int64),
-    )
+    bins = np.zeros(MOST_IN_HISTOGRAM + 1, np.int64)
+    return Census(np.zeros((6, *shape), np.int32), np.zeros(shape, np.int32), bins, bins.copy())
 
 
 def lost_cell(colony: LivingColony) -> CellFault:

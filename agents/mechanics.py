@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .rule import at_home, compiled
-from .voxels import matrix_at
+from .voxels import Flat, Shape, matrix_at
 
 Rows = NDArray[np.float64]
 """(cells, 4) x, y, z and radius in µm."""
@@ -89,16 +89,18 @@ def moved(
     rows: Rows,
     push: tuple[float, float, float],
     strength: float,
-    matrix: NDArray[np.float64],
+    matrix: Flat,
+    shape: Shape,
     matrix_elsewhere: float,
     wall: float,
     displace: float,
 ) -> tuple[float, float, float]:
     """Where cell i goes: displacement = push x ``strength`` / (1 + matrix), slowed by the matrix of its voxel.
 
+    matrix    (voxels,) of a grid of this shape; elsewhere it is ``matrix_elsewhere``
     strength  µm moved per µm of overlap: dt k1 / mu, times k_locom for a crowded cell
     """
-    step = strength / (1.0 + matrix_at(rows[i, 0], rows[i, 1], rows[i, 2], matrix, matrix_elsewhere))
+    step = strength / (1.0 + matrix_at(rows[i, 0], rows[i, 1], rows[i, 2], matrix, shape, matrix_elsewhere))
     return (
         reflected(rows[i, 0] + push[0] * step, wall, displace),
         reflected(rows[i, 1] + push[1] * step, wall, displace),

@@ -29,24 +29,44 @@ SHARE_WITHIN_REACH = 0.2
 @compiled
 def reach_of(rows: Rows, contact: float, search: float, skin: float) -> Any:
     """The largest distance between two cells of a list, µm."""
-    return max(contact, min(2.0 * rows[:, 3].max(), search)) + skin
+    return within(rows[:, 3].max(), rows[:, 3].max(), contact, search, skin)
+
+
+@compiled
+def within(radius: float, other: float, contact: float, search: float, skin: float) -> Any:
+    """Two cells of these radii are listed when they are closer than this: the larger of ``contact`` and the sum of
+    their radii (at most ``search``), plus ``skin``.
+    """
+    return max(contact, min(radius + other, search)) + skin
 
 
 @compiled
 def bins_of(rows: Rows, edge: float) -> tuple[float, Any, Any]:
-    """Bin edge (at least ``edge``), least corner and number of bins on each axis; few bins for cells far apart."""
+    """Bin edge (at least ``edge``), least corner and number of bins on each axis."""
     low = np.empty(3)
     size = np.empty(3)
     for axis in range(3):
         low[axis] = rows[:, axis].min()
         size[axis] = rows[:, axis].max() - low[axis]
     bins = np.empty(3, np.int64)
+    edge, bins[0], bins[1], bins[2] = bins_over(size[0], size[1], size[2], len(rows), edge)
+    return edge, low, bins
+
+
+@compiled
+def bins_over(x: float, y: float, z: float, cells: int, edge: float) -> tuple[float, int, int, int]:
+    """Bin edge (at least ``edge``) and number of bins along the sides of a box; few bins for cells far apart."""
     while True:
-        for axis in range(3):
-            bins[axis] = int(min(size[axis] / edge, 1e6)) + 1
-        if bins[0] * bins[1] * bins[2] <= MOST_BINS_PER_CELL * len(rows) + 27:
-            return edge, low, bins
+        bins_x, bins_y, bins_z = int(min(x / edge, 1e6)) + 1, int(min(y / edge, 1e6)) + 1, int(min(z / edge, 1e6)) + 1
+        if bins_x * bins_y * bins_z <= MOST_BINS_PER_CELL * cells + 27:
+            return edge, bins_x, bins_y, bins_z
         edge *= 1.5
+
+
+@compiled
+def bin_along(x: float, low: float, edge: float, bins: int) -> int:
+    """The bin of a coordinate on its axis."""
+    return min(int((x - low) / edge), bins - 1)
 
 
 @compiled
@@ -62,9 +82,9 @@ def sort_into_bins(rows: Rows, slots: Rows, edge: float, low: Any, bins: Any) ->
     bin_of = np.empty(n, np.int32)
     start = np.zeros(count + 2, np.int32)
     for i in range(n):
-        a = min(int((rows[i, 0] - low[0]) / edge), bins[0] - 1)
-        b = min(int((rows[i, 1] - low[1]) / edge), bins[1] - 1)
-        c = min(int((rows[i, 2] - low[2]) / edge), bins[2] - 1)
+        a = bin_along(rows[i, 0], low[0], edge, bins[0])
+        b = bin_along(rows[i, 1], low[1], edge, bins[1])
+        c = bin_along(rows[i, 2], low[2], edge, bins[2])
         bin_of[i] = a + bins[0] * (b + bins[1] * c)
         start[bin_of[i] + 2] += 1
     for k in range(count):
@@ -91,11 +111,7 @@ def put_home(rows: Rows, order: Any, slots: Rows) -> None:
 def neighbour_lists(
     begin: int, end: int, slots: Rows, order: Any, start: Any, bins: Any, contact: float, search: float, skin: float
 ) -> Lists:  # fmt: skip
-    """Neighbour lists of the slots ``begin`` to ``end``.
-
-    Two cells are listed when they are closer than the larger of ``contact`` and the sum of their radii (at most
-    ``search``), plus ``skin``.
-    """
+    """Neighbour lists of the slots ``begin`` to ``end``: two cells are listed when they are closer than ``within``."""
     ranges = np.empty((9, 2), np.uint64)
     first_bin, last_bin = bins_between(begin, end, start)
     most, total = candidates_of(begin, end, first_bin, last_bin, start, bins, ranges)
@@ -147,14 +163,25 @@ def slots_around(number: int, start: Any, bins: Any, ranges: NDArray[np.uint64])
     c = number // (bins[0] * bins[1])
     total = 0
     for side in range(9):
-        y, z = b + side % 3 - 1, c + side // 3 - 1
-        ranges[side, 0] = ranges[side, 1] = 0
-        if 0 <= y < bins[1] and 0 <= z < bins[2]:
-            row = bins[0] * (y + bins[1] * z)
-            left, right = start[row + max(a - 1, 0)], start[row + min(a + 1, bins[0] - 1) + 1]
-            ranges[side, 0], ranges[side, 1] = left, right
-            total += right - left
+        left, right = slots_beside(side, a, b, c, start, 0, bins[0], bins[1], bins[2])
+        ranges[side, 0], ranges[side, 1] = left, right
+        total += right - left
     return total
+
+
+@compiled
+def slots_beside(
+    side: int, a: int, b: int, c: int, start: Any, base: int, bins_x: int, bins_y: int, bins_z: int
+) -> tuple[int, int]:
+    """First slot of, and first behind, one of the nine rows of three bins along x around the bin (a, b, c).
+
+    start  first slot of each bin and the end of the last, from ``base`` on
+    """
+    y, z = b + side % 3 - 1, c + side // 3 - 1
+    if y < 0 or y >= bins_y or z < 0 or z >= bins_z:
+        return 0, 0
+    row = base + bins_x * (y + bins_y * z)
+    return int(start[row + max(a - 1, 0)]), int(start[row + min(a + 1, bins_x - 1) + 1])
 
 
 @compiled
@@ -170,9 +197,9 @@ def find_neighbours(
     for side in range(9):
         for other in range(ranges[side, 0], ranges[side, 1]):
             dx, dy, dz = x - slots[other, 0], y - slots[other, 1], z - slots[other, 2]
-            within = max(contact, min(radius + slots[other, 3], search)) + skin
+            reach = within(radius, slots[other, 3], contact, search, skin)
             near[found] = other
-            found += np.uint64((dx * dx + dy * dy + dz * dz < within * within) & (other != slot))
+            found += np.uint64((dx * dx + dy * dy + dz * dz < reach * reach) & (other != slot))
     return found
 
 
@@ -209,10 +236,19 @@ def needs_rebuild(farthest_squared: float, slack: float, skin: float) -> bool:
     return 2.0 * (math.sqrt(farthest_squared) + slack) >= skin
 
 
+ROUNDING = 2.0**-23
+"""Of a place in single precision, in its largest coordinate: half a unit in the last place on each of three axes, and
+some more.
+"""
+
 WIDEST = 6.0
 """µm, of a skin."""
 
+WHOLE_HOUR = 1000
+"""More steps than an hour has."""
 
-def next_skin(skin: float, lasted: int, lasted_before: int) -> float:
+
+@compiled
+def next_skin(skin: float, lasted: int, lasted_before: int) -> Any:
     """A wider skin where two lists in a row lasted for one step only (crowded cells that swing to and fro)."""
     return min(1.5 * skin, WIDEST) if max(lasted, lasted_before) < 2 and skin < WIDEST else skin

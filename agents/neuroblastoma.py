@@ -7,6 +7,8 @@ the same time: all read the counts made before any of them acts.
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import ground
 from .behaviours.crosstalk import differentiate
 from .behaviours.cycle import cycle_neuroblast, cycle_schwann
@@ -32,9 +34,9 @@ from .behaviours.stress import feel_oxygen, spend_energy
 from .behaviours.telomeres import lengthen_telomeres
 from .cell_type import CellType
 from .mechanics import push_on
-from .neuroblast import STATE
+from .neuroblast import NEUROBLAST, STATE
 from .parameters import parameter_set
-from .rule import Behaviour, by_kind
+from .rule import Behaviour, Cell, by_kind, compiled
 
 NEUROBLAST_HOUR: tuple[Behaviour, ...] = (
     turn_necrotic,
@@ -74,6 +76,13 @@ each_hour = (NEUROBLAST_HOUR, SCHWANN_HOUR)
 
 live = by_kind(each_hour, __name__, "live")
 
+
+@compiled
+def calls_for_vessels(cell: Cell) -> Any:
+    """A neuroblast that expresses VEGF."""
+    return cell.VEGF and cell.kind == NEUROBLAST
+
+
 CELLS = CellType(
     name="neuroblastoma",
     state=STATE,
@@ -84,5 +93,7 @@ CELLS = CellType(
     settle=ground.settle,
     prepare=ground.prepare,
     outcome=ground.outcome_of,
+    signals=calls_for_vessels,
+    looks_at_cells=False,
 )
 """Neuroblasts (kind 0) and Schwann cells (kind 1) in one element of a tumour."""

@@ -1,6 +1,7 @@
 """The grid of voxels that carries counts, matrix and oxygen.
 
-Cubes of 30 µm, an odd number on each axis, centred on the colony's own centre. Arrays are indexed [x, y, z].
+Cubes of 30 µm, an odd number on each axis, centred on the colony's own centre. Arrays are indexed [x, y, z]; what
+compiled code reads is laid flat, z fastest, with the grid's shape beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ MOST_IN_HISTOGRAM = 41
 """Voxels with more cells count as this many."""
 
 Grid = NDArray[np.float64]
+"""(x, y, z) one number a voxel."""
+
+Flat = NDArray[np.float64]
+"""(voxels,) the same, laid flat."""
+
+Shape = tuple[int, int, int]
+"""Voxels on each axis."""
 
 Near = namedtuple("Near", "oxygen neuroblasts schwann necrotic")
 """What a cell feels: oxygen of its voxel (pO2 / 72 mmHg); living neuroblasts, living Schwann cells and necrotic cells
@@ -34,7 +42,7 @@ of its voxel and the six beside it."""
 @compiled
 def index_of(x: float, voxels: int) -> int:
     """Place of a coordinate on an axis of ``voxels``; outside the grid it is negative or too large."""
-    return math.floor((x + 0.5 * VOXEL * voxels) / VOXEL)
+    return int(math.floor((x + 0.5 * VOXEL * voxels) / VOXEL))
 
 
 @compiled
@@ -44,54 +52,66 @@ def clamped(place: int, voxels: int) -> int:
 
 
 @compiled
-def matrix_at(x: float, y: float, z: float, matrix: Grid, elsewhere: float) -> Any:
+def voxel_of(x: float, y: float, z: float, shape: Shape) -> Any:
+    """Place of the voxel at a point in an array laid flat; the nearest one for a point outside the grid."""
+    nx, ny, nz = shape
+    return (clamped(index_of(x, nx), nx) * ny + clamped(index_of(y, ny), ny)) * nz + clamped(index_of(z, nz), nz)
+
+
+@compiled
+def matrix_at(x: float, y: float, z: float, matrix: Flat, shape: Shape, elsewhere: float) -> Any:
     """Volume fraction of matrix at a point; ``elsewhere`` outside the grid or where none is recorded."""
-    nx, ny, nz = matrix.shape
+    nx, ny, nz = shape
     a, b, c = index_of(x, nx), index_of(y, ny), index_of(z, nz)
     if a < 0 or b < 0 or c < 0 or a >= nx or b >= ny or c >= nz:
         return elsewhere
-    if matrix[a, b, c] == 0.0:
+    recorded = matrix[(a * ny + b) * nz + c]
+    if recorded == 0.0:
         return elsewhere
-    return matrix[a, b, c]
+    return recorded
 
 
 @compiled
-def count_cells(cells: Cells, counts: NDArray[np.int32], uncrowded: NDArray[np.int32]) -> None:
+def count_cells(cells: Cells, counts: NDArray[np.int32], uncrowded: NDArray[np.int32], shape: Shape) -> None:
     """Count each cell into its voxel.
 
-    counts     (6, x, y, z) zeros on entry: cells of each class
-    uncrowded  (x, y, z) zeros on entry: living cells of the second kind with nobody beside them
+    counts     (6, voxels) zeros on entry: cells of each class
+    uncrowded  (voxels,) zeros on entry: living cells of the second kind with nobody beside them
     """
-    _, nx, ny, nz = counts.shape
     for i in range(len(cells)):
         cell = cells[i]
-        a = clamped(index_of(cell.x, nx), nx)
-        b = clamped(index_of(cell.y, ny), ny)
-        c = clamped(index_of(cell.z, nz), nz)
-        counts[class_of(cell), a, b, c] += 1
-        if cell.kind == 1 and living(cell) and cell.neighbours < 2:
-            uncrowded[a, b, c] += 1
+        voxel = voxel_of(cell.x, cell.y, cell.z, shape)
+        counts[class_of(cell), voxel] += 1
+        if is_uncrowded(cell):
+            uncrowded[voxel] += 1
 
 
 @compiled
-def histograms(counts: NDArray[np.int32], total: NDArray[np.int64], by_class: NDArray[np.int64]) -> None:
-    """Number of voxels by number of cells, all cells together and summed over the classes; both zeros on entry."""
-    classes, nx, ny, nz = counts.shape
-    for a in range(nx):
-        for b in range(ny):
-            for c in range(nz):
-                cells = 0
-                for k in range(classes):
-                    of_class = counts[k, a, b, c]
-                    by_class[min(of_class, MOST_IN_HISTOGRAM)] += 1
-                    cells += of_class
-                total[min(cells, MOST_IN_HISTOGRAM)] += 1
+def is_uncrowded(cell: Any) -> Any:
+    """A living cell of the second kind with nobody beside it."""
+    return cell.kind == 1 and living(cell) and cell.neighbours < 2
+
+
+def histograms(counts: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number of voxels by number of cells, all cells together and summed over the classes.
+
+    counts  (6, voxels) cells of each class
+    """
+
+    def by_number(cells: NDArray[np.int32]) -> NDArray[np.int64]:
+        most = np.minimum(cells, MOST_IN_HISTOGRAM).ravel()
+        return np.bincount(most, minlength=MOST_IN_HISTOGRAM + 1).astype(np.int64)
+
+    return by_number(counts.sum(axis=0, dtype=np.int32)), by_number(counts)
 
 
 @compiled
-def look_around(cell: Any, counts: NDArray[np.int32], oxygen: Grid) -> Any:
-    """What is near a cell: its own voxel and the face neighbours that lie inside the grid."""
-    _, nx, ny, nz = counts.shape
+def look_around(cell: Any, counts: NDArray[np.int32], oxygen: Flat, shape: Shape) -> Any:
+    """What is near a cell: its own voxel and the face neighbours that lie inside the grid.
+
+    counts  (6, voxels) cells of each class
+    """
+    nx, ny, nz = shape
     a, b, c = clamped(index_of(cell.x, nx), nx), clamped(index_of(cell.y, ny), ny), clamped(index_of(cell.z, nz), nz)
     neuroblasts, schwann, necrotic = 0, 0, 0
     for side in range(7):
@@ -103,10 +123,11 @@ def look_around(cell: Any, counts: NDArray[np.int32], oxygen: Grid) -> Any:
         elif side < 6:
             k += 2 * side - 9
         if 0 <= i < nx and 0 <= j < ny and 0 <= k < nz:
-            neuroblasts += counts[0, i, j, k]
-            schwann += counts[3, i, j, k]
-            necrotic += counts[2, i, j, k] + counts[5, i, j, k]
-    return Near(oxygen[a, b, c], neuroblasts, schwann, necrotic)
+            voxel = (i * ny + j) * nz + k
+            neuroblasts += counts[0, voxel]
+            schwann += counts[3, voxel]
+            necrotic += counts[2, voxel] + counts[5, voxel]
+    return Near(oxygen[(a * ny + b) * nz + c], neuroblasts, schwann, necrotic)
 
 
 def span_of(extent: float) -> int:

@@ -25,12 +25,23 @@ from ...core.errors import CellFault
 from ..cell import Cells
 from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
-from ..living import Census, LivingColony, empty_census, lost_cell
+from ..living import Census, LivingColony, census_of, lost_cell
 from ..mechanics import Rows, moved, settled, strength_of
 from ..modes import Mode, Switches
-from ..neighbours import Lists, bins_of, needs_rebuild, neighbour_lists, next_skin, put_home, reach_of, sort_into_bins
+from ..neighbours import (
+    ROUNDING,
+    WHOLE_HOUR,
+    Lists,
+    bins_of,
+    needs_rebuild,
+    neighbour_lists,
+    next_skin,
+    put_home,
+    reach_of,
+    sort_into_bins,
+)
 from ..parameters import ParameterSet
-from ..voxels import Grid, count_cells, histograms, look_around
+from ..voxels import Grid, Shape, count_cells, look_around
 from . import Checkpoints, Progress, Watch
 from ._advance import ALONE, Parts, advance_all, available_threads
 
@@ -55,21 +66,12 @@ class Loops:
     home: Callable[..., None]
     step: Callable[..., tuple[int, float, float]]
     put_back: Callable[..., None]
-    count: Callable[..., None]
+    count: Callable[..., int]
     act: Callable[..., None]
 
 
 MOST_ENTRIES = 2**32 - 1
 """Of the neighbour lists of one part."""
-
-WHOLE_HOUR = 1000
-"""More steps than an hour has."""
-
-ROUNDING = 2.0**-23
-"""Of a place in single precision, in its largest coordinate: half a unit in the last place on each of three axes, and
-some more.
-"""
-
 
 @dataclass(frozen=True)
 class Listed:
@@ -107,12 +109,12 @@ def _kernel(function: Callable[..., Any]) -> Any:
 @cache
 def loops_of(cell_type: CellType) -> Loops:
     """The loops for cells of a type."""
-    functions = (cell_type.live, cell_type.push_on, *(rule for hour in cell_type.each_hour for rule in hour))
+    functions = (cell_type.live, cell_type.push_on, cell_type.signals, *(rule for hour in cell_type.each_hour for rule in hour))
     modules = tuple(sorted({function.__module__ for function in functions}))
-    return _loops(_sources(modules), cell_type.live, cell_type.push_on)
+    return _loops(_sources(modules), cell_type.live, cell_type.push_on, cell_type.signals)
 
 
-def _loops(sources: str, live: Any, push_on: Any) -> Loops:
+def _loops(sources: str, live: Any, push_on: Any, signals: Any) -> Loops:
     """What is passed is the closure of the loops, hence part of the key of their stored code."""
 
     @_kernel
@@ -152,12 +154,12 @@ def _loops(sources: str, live: Any, push_on: Any) -> Loops:
         a place is no number)
         """
         made_from = sources  # noqa: F841
-        p = numbers[0]
+        p, flat = numbers[0], matrix.ravel()
         most_neighbours, most_overlap, farthest = 0, 0.0, 0.0
         for slot in range(begin, end):
             x, y, z, overlap, near = push_on(slot, here, others, first[slot - begin], first[slot - begin + 1], p)
             strength = strength_of(near, mobile[slot], p)
-            x, y, z = moved(slot, here, (x, y, z), strength, matrix, elsewhere, wall, p.displace)
+            x, y, z = moved(slot, here, (x, y, z), strength, flat, matrix.shape, elsewhere, wall, p.displace)
             there[slot, 0], there[slot, 1], there[slot, 2], there[slot, 3] = x, y, z, here[slot, 3]
             neighbours[slot], overlaps[slot] = near, overlap
             most_neighbours, most_overlap = max(most_neighbours, near), max(most_overlap, overlap)
@@ -175,10 +177,14 @@ def _loops(sources: str, live: Any, push_on: Any) -> Loops:
             cell.neighbours, cell.overlap = neighbours[slot], overlaps[slot]
 
     @_kernel
-    def count(cells: Cells, by_voxel: Any, uncrowded: Any, total: Any, by_class: Any) -> None:
+    def count(cells: Cells, counts: Any, uncrowded: Any, shape: Shape) -> int:
+        """Cells into flat voxels; returns how many signal."""
         made_from = sources  # noqa: F841
-        count_cells(cells, by_voxel, uncrowded)
-        histograms(by_voxel, total, by_class)
+        count_cells(cells, counts, uncrowded, shape)
+        signalling = 0
+        for i in range(len(cells)):
+            signalling += signals(cells[i])
+        return signalling
 
     @_kernel
     def act(
@@ -187,10 +193,11 @@ def _loops(sources: str, live: Any, push_on: Any) -> Loops:
     ) -> None:  # fmt: skip
         made_from = sources  # noqa: F841
         p, hour = numbers[0], shared[0]
+        counts, by_place = by_voxel.reshape(6, oxygen.size), oxygen.ravel()
         for i in range(start, stop):
             cell = cells[i]
             luck = (k0, k1, np.uint64(cell.identity), time)
-            live(cell, luck, look_around(cell, by_voxel, oxygen), hour, p)
+            live(cell, luck, look_around(cell, counts, by_place, oxygen.shape), hour, p)
 
     return Loops(places, sort, lists, home, step, put_back, count, act)
 
@@ -276,9 +283,10 @@ class CpuEngine:
 
     def count(self, colony: LivingColony) -> Census:
         """Cells into voxels."""
-        census = empty_census(colony.matrix.shape)
-        loops_of(colony.cell_type).count(colony.cells, census.by_voxel, census.uncrowded, census.total, census.by_class)
-        return census
+        shape, voxels = colony.matrix.shape, colony.matrix.size
+        counts, uncrowded = np.zeros((6, voxels), np.int32), np.zeros(voxels, np.int32)
+        signalling = loops_of(colony.cell_type).count(colony.cells, counts, uncrowded, shape)
+        return census_of(shape, counts, uncrowded, signalling)
 
     def act(
         self, colony: LivingColony, shared: NDArray[Any], census: Census, oxygen: Grid, parts: Parts = ALONE

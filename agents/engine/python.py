@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
-from ..living import Census, LivingColony, empty_census, lost_cell
+from ..living import Census, LivingColony, census_of, lost_cell
 from ..mechanics import Rows, moved, settled, strength_of
 from ..modes import Mode, Switches
 from ..parameters import ParameterSet
-from ..voxels import Grid, count_cells, histograms, look_around
+from ..voxels import Grid, count_cells, look_around
 from . import Checkpoints, Progress, Watch
 from ._advance import ALONE, Parts, advance_all
 
@@ -71,24 +71,26 @@ class PythonEngine:
             others = np.delete(np.arange(len(rows), dtype=np.int32), i)
             x, y, z, overlaps[i], neighbours[i] = colony.cell_type.push_on(i, rows, others, 0, len(others), p)
             strength = strength_of(neighbours[i], mobile[i], p)
-            after[i, :3] = moved(i, rows, (x, y, z), strength, colony.matrix, colony.elsewhere, colony.wall, p.displace)
+            after[i, :3] = moved(i, rows, (x, y, z), strength, colony.matrix.ravel(), colony.matrix.shape,
+                                 colony.elsewhere, colony.wall, p.displace)  # fmt: skip
         return neighbours, overlaps, after
 
     def count(self, colony: LivingColony) -> Census:
         """Cells into voxels."""
-        census = empty_census(colony.matrix.shape)
-        count_cells(colony.cells.view(np.recarray), census.by_voxel, census.uncrowded)
-        histograms(census.by_voxel, census.total, census.by_class)
-        return census
+        shape, voxels, cells = colony.matrix.shape, colony.matrix.size, colony.cells.view(np.recarray)
+        counts, uncrowded = np.zeros((6, voxels), np.int32), np.zeros(voxels, np.int32)
+        count_cells(cells, counts, uncrowded, shape)
+        return census_of(shape, counts, uncrowded, sum(bool(colony.cell_type.signals(cell)) for cell in cells))
 
     def act(
         self, colony: LivingColony, shared: NDArray[Any], census: Census, oxygen: Grid, parts: Parts = ALONE
     ) -> None:
         """Every cell runs its hour, rule by rule."""
         p, hour = colony.numbers.view(np.recarray)[0], shared.view(np.recarray)[0]
+        counts, shape = census.by_voxel.reshape(6, -1), oxygen.shape
         for cell in colony.cells.view(np.recarray):
             luck = (*colony.key, np.uint64(cell.identity), np.uint64(colony.time))
-            near = look_around(cell, census.by_voxel, oxygen)
+            near = look_around(cell, counts, oxygen.ravel(), shape)
             for behaviour in colony.cell_type.each_hour[cell.kind]:
                 behaviour(cell, luck, near, hour, p)
 

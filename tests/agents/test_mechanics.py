@@ -57,11 +57,11 @@ def positions(living: LivingColony) -> np.ndarray:
 def one_step(rows: np.ndarray, strength: float, *, contact: float = 1e-9, search: float = 1e9) -> np.ndarray:
     """One Euler step of all cells through the production laws, without matrix and far from walls."""
     after = rows.copy()
-    nothing = np.zeros((1, 1, 1))
+    nothing = np.zeros(1)
     for i in range(len(rows)):
         others = np.delete(np.arange(len(rows), dtype=np.int32), i)
         x, y, z, _, _ = push_on(i, rows, others, 0, len(others), Reach(contact, search, 0.0))
-        after[i, :3] = moved(i, rows, (x, y, z), strength, nothing, 0.0, 1e9, 2.0)
+        after[i, :3] = moved(i, rows, (x, y, z), strength, nothing, (1, 1, 1), 0.0, 1e9, 2.0)
     return after
 
 
