@@ -24,7 +24,7 @@ from ..core.files import canonical_json, written_whole
 from .living import Census, LivingColony
 from .oxygen import Oxygenation
 
-FORMAT = 1
+FORMAT = 2
 """Of what a checkpoint holds; another one is another fingerprint."""
 
 DECIDED = (
@@ -35,8 +35,8 @@ DECIDED = (
 
 NUMBERS = ("next_identity", "half_edge", "wall", "elsewhere", "hour", "iterations", "cell_iterations")
 ARRAYS = ("matrix", "births", "cleared")
-CHANGING = (*NUMBERS, *ARRAYS, "cells", "volumes", "oxygens", "counts", "oxygen", "last_census")
-"""What of a ``LivingColony`` hours change."""
+CHANGING = (*NUMBERS, *ARRAYS, "cells", "volumes", "oxygens", "counts", "oxygen", "last_census", "engine")
+"""What of a ``LivingColony`` hours change; ``engine`` is kept to be read, and another engine may go on."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -84,11 +84,14 @@ class FolderCheckpoints:
             )
         overlay(colony, kept)
 
+    def due(self, colony: LivingColony) -> bool:
+        """Whether the colony's hour to be kept has come."""
+        return colony.hour % self.every == 0
+
     def note(self, colony: LivingColony) -> None:
-        """Keep the colony if its hour has come. Raises StorageFault when the disk is full."""
-        if colony.hour % self.every == 0:
-            ours = np.array(self._fingerprints[colony.name])
-            write_sealed(self.path_of(colony), {"fingerprint": ours, **arrays_of(colony)})
+        """Keep the colony. Raises StorageFault when the disk is full."""
+        ours = np.array(self._fingerprints[colony.name])
+        write_sealed(self.path_of(colony), {"fingerprint": ours, **arrays_of(colony)})
 
 
 def file_name(colony: LivingColony, ending: str) -> str:
@@ -137,7 +140,7 @@ def _columns(cells: NDArray[Any]) -> list[NDArray[Any]]:
 def arrays_of(colony: LivingColony) -> dict[str, NDArray[Any]]:
     """Everything of a colony that its hours change, as plain arrays."""
     cells = np.ascontiguousarray(colony.cells).view(np.uint8)
-    kept = {name: np.asarray(getattr(colony, name)) for name in (*NUMBERS, *ARRAYS)}
+    kept = {name: np.asarray(getattr(colony, name)) for name in (*NUMBERS, *ARRAYS, "engine")}
     kept |= {
         "cells": cells,
         "volumes": np.array(colony.volumes, np.float64).reshape(-1, 2),

@@ -116,7 +116,7 @@ BEFORE: tuple[Chapter, ...] = (
         mechanics.reflected, mechanics.settled,
     )),
     Chapter("Each hour, 2: the grid is fitted and the cells are counted", (voxels,), (
-        living.fit_grid, voxels.count_cells, voxels.look_around,
+        living.fit_grid, living.widen, voxels.count_cells, voxels.look_around,
     )),
     Chapter("Each hour, 3: matrix is laid down and the volume is measured", (), (
         ground.lay_down_matrix, ground.measure_volume, observe.observed_volume,

@@ -6,6 +6,7 @@ oxygen, drugs …) is the ground of the type: ``CellType.prepare``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,7 @@ from .modes import Switches
 from .observe import counts_of
 from .oxygen import Oxygenation
 from .parameters import ParameterSet
-from .voxels import MOST_IN_HISTOGRAM, Grid, expanded, histograms, span_of
+from .voxels import MOST_IN_HISTOGRAM, Grid, Shape, expanded, histograms, span_of
 
 if TYPE_CHECKING:
     from .cell_type import CellType
@@ -55,6 +56,7 @@ class LivingColony:
     half_edge   µm, half the edge of its cube; walls stand ``wall`` µm from its centre
     matrix      (x, y, z) volume fraction of matrix; ``elsewhere`` outside the grid
     hour        hours lived in this loop; ``clock`` hours since the forecast's time 0 at its start
+    engine      who lives its hours: recorded with what is kept, never compared
     """
 
     cell_type: CellType
@@ -84,6 +86,7 @@ class LivingColony:
     iterations: int = 0
     cell_iterations: int = 0
     last_census: Census | None = None
+    engine: str = ""
 
     @property
     def time(self) -> int:
@@ -93,6 +96,8 @@ class LivingColony:
 
 class Kernels(Protocol):
     """The three loops over cells that an engine provides."""
+
+    name: str
 
     def relax(self, colony: LivingColony, parts: Any = ...) -> int:
         """Move the cells until they hardly overlap; set neighbours and overlap; return the number of iterations."""
@@ -127,39 +132,104 @@ def lost_cell(colony: LivingColony) -> CellFault:
                      "check the mechanical parameters; report the case if they are the released ones")  # fmt: skip
 
 
+class Hour(Protocol):
+    """The parts of an hour, for one colony or for many that live it together."""
+
+    def relax(self) -> None:
+        """Cells push each other apart."""
+
+    def count(self) -> None:
+        """The grid is fitted to the cells, and they are counted into it."""
+
+    def prepare(self) -> None:
+        """The ground that the cells share: ``CellType.prepare``."""
+
+    def act(self) -> None:
+        """Every cell lives by its rules."""
+
+    def renew(self) -> None:
+        """Removals and births; then the hour is over."""
+
+
+def live_through(hour: Hour) -> None:
+    """The one order of an hour's parts."""
+    hour.relax()
+    hour.count()
+    hour.prepare()
+    hour.act()
+    hour.renew()
+
+
 def live_one_hour(colony: LivingColony, kernels: Kernels, parts: Any = None) -> None:
-    """One hour: relax, count, prepare the ground, act; then births and removals.
+    """One hour of one colony.
 
     parts  how an engine splits the colony over threads (None: it does not)
     """
-    shares = () if parts is None else (parts,)
-    iterations = kernels.relax(colony, *shares)
+    live_through(_Alone(colony, kernels, () if parts is None else (parts,)))
+
+
+class _Alone:
+    """An hour of one colony, whose cells are at hand."""
+
+    census: Census
+    shared: NDArray[Any]
+    oxygen: Grid
+
+    def __init__(self, colony: LivingColony, kernels: Kernels, parts: tuple[Any, ...]) -> None:
+        self.colony, self.kernels, self.parts = colony, kernels, parts
+
+    def relax(self) -> None:
+        relaxed(self.colony, self.kernels.relax(self.colony, *self.parts), len(self.colony.cells))
+
+    def count(self) -> None:
+        fit_grid(self.colony)
+        self.census = self.kernels.count(self.colony)
+
+    def prepare(self) -> None:
+        self.shared, self.oxygen = self.colony.cell_type.prepare(self.colony, self.census)
+
+    def act(self) -> None:
+        self.kernels.act(self.colony, self.shared, self.census, self.oxygen, *self.parts)
+
+    def renew(self) -> None:
+        renew(self.colony)
+        aged(self.colony, self.census, counts_of(self.colony.cells))
+
+
+def relaxed(colony: LivingColony, iterations: int, cells: int) -> None:
+    """Add up the steps of mechanics."""
     colony.iterations += iterations
-    colony.cell_iterations += iterations * len(colony.cells)
-    fit_grid(colony)
-    census = kernels.count(colony)
-    shared, oxygen = colony.cell_type.prepare(colony, census)
-    kernels.act(colony, shared, census, oxygen, *shares)
-    renew(colony)
+    colony.cell_iterations += iterations * cells
+
+
+def aged(colony: LivingColony, census: Census, counts: NDArray[np.int64]) -> None:
+    """The hour is over; ``counts`` of the cells that are there now, by class."""
     colony.last_census = census
     colony.hour += 1
-    colony.counts.append(counts_of(colony.cells))
+    colony.counts.append(counts)
 
 
 def fit_grid(colony: LivingColony) -> None:
     """Enough voxels for all cells; the grid never shrinks."""
-    if len(colony.cells) == 0:
-        return
-    shape = []
-    for axis, size in zip(("x", "y", "z"), colony.matrix.shape, strict=True):
-        outermost = max(float(colony.cells[axis].max()), -float(colony.cells[axis].min()))
-        shape.append(max(size, 2 * span_of(outermost) - 1))
-    if tuple(shape) == colony.matrix.shape:
+    if len(colony.cells):
+        axes = [colony.cells[axis] for axis in ("x", "y", "z")]
+        widen(colony, shape_for(colony, [max(float(axis.max()), -float(axis.min())) for axis in axes]))
+
+
+def shape_for(colony: LivingColony, outermost: Sequence[float]) -> Shape:
+    """Voxels on each axis for cells up to so many µm out, no fewer than there are."""
+    x, y, z = (max(size, 2 * span_of(far) - 1) for size, far in zip(colony.matrix.shape, outermost, strict=True))
+    return x, y, z
+
+
+def widen(colony: LivingColony, shape: Shape) -> None:
+    """A larger grid; its new voxels hold as much matrix as the old ones on average."""
+    if shape == colony.matrix.shape:
         return
     if colony.switches.ecm_expand == "reset_all":
         colony.matrix = np.full(shape, colony.elsewhere)
     else:
-        colony.matrix = expanded(colony.matrix, (shape[0], shape[1], shape[2]), float(colony.matrix.mean()))
+        colony.matrix = expanded(colony.matrix, shape, float(colony.matrix.mean()))
 
 
 def renew(colony: LivingColony) -> None:
@@ -170,11 +240,7 @@ def renew(colony: LivingColony) -> None:
     if not (dividing.any() or removed.any()):
         return
     mothers = cells[dividing]
-    daughters = colony.cell_type.state.daughters(mothers, colony.next_identity)
-    colony.next_identity += len(daughters)
-    if colony.next_identity > LARGEST_IDENTITY:
-        raise CellFault(f"colony {colony.name!r} ran out of identities in hour {colony.time}",
-                        f"at most {LARGEST_IDENTITY} cells ever born", "choose a smaller volume")  # fmt: skip
+    daughters = colony.cell_type.state.daughters(mothers, give_identities(colony, len(mothers)))
     distance = float(colony.numbers["daughter_distance"][0])
     for axis in ("x", "y", "z"):
         daughters[axis] = mothers[axis] + distance * mothers[f"axis_{axis}"]
@@ -183,3 +249,13 @@ def renew(colony: LivingColony) -> None:
     held = close_up(cells, ~removed)
     colony.cells = lengthened(cells, held + len(daughters))
     colony.cells[held:] = daughters
+
+
+def give_identities(colony: LivingColony, daughters: int) -> int:
+    """The first identity of so many daughters. Raises CellFault when the colony runs out of them."""
+    first = colony.next_identity
+    colony.next_identity += daughters
+    if colony.next_identity > LARGEST_IDENTITY:
+        raise CellFault(f"colony {colony.name!r} ran out of identities in hour {colony.time}",
+                        f"at most {LARGEST_IDENTITY} cells ever born", "choose a smaller volume")  # fmt: skip
+    return first

@@ -29,8 +29,11 @@ class Checkpoints(Protocol):
     def resume(self, colony: Any) -> None:
         """Bring a colony that has just settled to the last hour kept of it, if there is one."""
 
+    def due(self, colony: Any) -> bool:
+        """Asked after each hour: whether the colony's hour to be kept has come. Its cells may be elsewhere."""
+
     def note(self, colony: Any) -> None:
-        """Called after each hour: keep the colony when its hour has come."""
+        """Keep the colony, whose cells are at hand."""
 
 
 class Engine(Protocol):

@@ -18,6 +18,59 @@ from ..parameters import ParameterSet
 from . import Checkpoints, Progress, Watch
 
 
+class Run:
+    """What ``Engine.advance`` was asked for, checked, and how each hour of it is told.
+
+    Raises ConfigurationRejected for what cannot be run.
+    """
+
+    def __init__(
+        self,
+        engine: str,
+        colonies: Sequence[Colony],
+        *,
+        cells: CellType | str,
+        hours: int,
+        seed: int,
+        mode: Mode | Switches,
+        parameters: ParameterSet | Mapping[str, float] | None,
+        progress: Progress | None,
+        threads: int,
+        watch: Watch | None,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        _check(colonies, hours, threads)
+        self.engine, self.hours, self.threads, self._seed = engine, hours, threads, seed
+        self.kind = cell_type(cells) if isinstance(cells, str) else cells
+        self._switches = switches(mode)
+        self._numbers = parameters if isinstance(parameters, ParameterSet) else self.kind.parameters(parameters)
+        self._watch, self._checkpoints = watch, checkpoints
+        self._tally = _Tally(progress, hours * len(colonies))
+
+    def settled(self, colony: Colony) -> LivingColony:
+        """The colony before its first hour, or in the last hour that was kept of it."""
+        living = self.kind.settled(colony, seed=self._seed, switches=self._switches, parameters=self._numbers)
+        living.engine = self.engine
+        if self._checkpoints is not None:
+            self._checkpoints.resume(living)
+            _check_not_beyond(living, self.hours)
+        if self._watch is not None:
+            self._watch(living)
+        return living
+
+    def looks_at(self, living: LivingColony) -> bool:
+        """Whether the cells must be at hand now that an hour is over."""
+        return self._watch is not None or (self._checkpoints is not None and self._checkpoints.due(living))
+
+    def hour_is_over(self, living: LivingColony) -> None:
+        """Tell whoever watches, keep the colony if it is due, and count the hour."""
+        if self._watch is not None:
+            self._watch(living)
+        if self._checkpoints is not None and self._checkpoints.due(living):
+            self._checkpoints.note(living)
+        self._tally.one_more()
+
+
 def advance_all(
     kernels: Kernels,
     colonies: Sequence[Colony],
@@ -33,29 +86,18 @@ def advance_all(
     checkpoints: Checkpoints | None,
 ) -> tuple[ColonyOutcome, ...]:
     """The body of ``Engine.advance`` for an engine's kernels."""
-    _check(colonies, hours, threads)
-    chosen, kind = switches(mode), cell_type(cells) if isinstance(cells, str) else cells
-    numbers = parameters if isinstance(parameters, ParameterSet) else kind.parameters(parameters)
+    run = Run(kernels.name, colonies, cells=cells, hours=hours, seed=seed, mode=mode, parameters=parameters,
+              progress=progress, threads=threads, watch=watch, checkpoints=checkpoints)  # fmt: skip
     stopped = Event()
-    tell = _Tally(progress, hours * len(colonies))
 
     def live(colony: Colony, parts: Parts) -> ColonyOutcome:
-        living = kind.settled(colony, seed=seed, switches=chosen, parameters=numbers)
-        if checkpoints is not None:
-            checkpoints.resume(living)
-            _check_not_beyond(living, hours)
-        if watch is not None:
-            watch(living)
+        living = run.settled(colony)
         while living.hour < hours:
             if stopped.is_set():
                 raise CancelledError
             live_one_hour(living, kernels, parts)
-            if watch is not None:
-                watch(living)
-            if checkpoints is not None:
-                checkpoints.note(living)
-            tell.one_more()
-        return kind.outcome(living)
+            run.hour_is_over(living)
+        return run.kind.outcome(living)
 
     if threads == 1 or len(colonies) < 2:
         with parts_of(threads) as parts:

@@ -182,8 +182,13 @@ class Recorder:
             self.say(f"Colony {name!r} starts again at its first hour: it was kept without all that "
                      f"is asked for now, or that is damaged.")  # fmt: skip
 
+    def due(self, colony: LivingColony) -> bool:
+        """Whether the colony's hour to be kept has come."""
+        assert self.kept is not None
+        return self.kept.due(colony)
+
     def note(self, colony: LivingColony) -> None:
-        """Keep the colony when its hour has come."""
+        """Keep the colony."""
         assert self.kept is not None
         self.kept.note(colony)
 
