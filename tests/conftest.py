@@ -1,4 +1,5 @@
-"""What all tests share: the reference data beside the checkout, if it is there."""
+"""What all tests share: the reference data beside the checkout, if it is there, and a GPU or a simulator of its kernels.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+
+from oncoscale.core.gpu import driver
+
+if (found := driver()) is None or found.devices == 0:
+    os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # read when numba is imported, so before any test is
 
 
 @pytest.fixture(scope="session")

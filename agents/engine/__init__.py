@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from ...core import registry
+from ...core.errors import ConfigurationRejected
+from ...core.gpu import driver
 from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
 from ..modes import Mode, Switches
@@ -71,7 +73,20 @@ class Engine(Protocol):
 
 
 def engine(name: str = "auto") -> Engine:
-    """The engine of that name; ``auto`` is the compiled CPU engine. Raises ConfigurationRejected."""
-    chosen = "cpu" if name == "auto" else name
-    module: Any = registry.load(__name__, chosen)
+    """The engine of that name; ``auto`` is ``cuda`` where a device answers and its packages are there, else ``cpu``.
+
+    Raises ConfigurationRejected for a name that is unknown and for an engine that cannot run here.
+    """
+    if name == "auto":
+        try:
+            return engine("cuda") if a_device_answers() else engine("cpu")
+        except ConfigurationRejected:
+            return engine("cpu")
+    module: Any = registry.load(__name__, name)
     return cast(Engine, module.make())
+
+
+def a_device_answers() -> bool:
+    """Whether this machine has a GPU and a driver that is new enough."""
+    found = driver()
+    return found is not None and found.devices > 0 and found.is_new_enough

@@ -73,6 +73,7 @@ class Loops:
 MOST_ENTRIES = 2**32 - 1
 """Of the neighbour lists of one part."""
 
+
 @dataclass(frozen=True)
 class Listed:
     """Neighbour lists, and where the cells were when they were made.
@@ -109,7 +110,12 @@ def _kernel(function: Callable[..., Any]) -> Any:
 @cache
 def loops_of(cell_type: CellType) -> Loops:
     """The loops for cells of a type."""
-    functions = (cell_type.live, cell_type.push_on, cell_type.signals, *(rule for hour in cell_type.each_hour for rule in hour))
+    functions = (
+        cell_type.live,
+        cell_type.push_on,
+        cell_type.signals,
+        *(rule for hour in cell_type.each_hour for rule in hour),
+    )
     modules = tuple(sorted({function.__module__ for function in functions}))
     return _loops(_sources(modules), cell_type.live, cell_type.push_on, cell_type.signals)
 

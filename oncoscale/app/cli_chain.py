@@ -305,7 +305,7 @@ def cells(
         ),
     ] = None,
     version: Annotated[str, typer.Option("--version", help="Parameters and conventions of that version.")] = "13.9.4",
-    engine: Annotated[str, typer.Option("--engine", help="auto, cpu or python.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, cpu, cuda or python.")] = "auto",
     observe: Annotated[
         int | None,
         typer.Option(
@@ -435,7 +435,7 @@ def forecast(
     ] = None,
     cells: Annotated[int | None, typer.Option("--cells", help="Cells per colony at its start.")] = None,
     members: Annotated[int | None, typer.Option("--members", help="Forecasts that differ by their seed.")] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="Cell engine: auto, cpu or python.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="Cell engine: auto, cpu, cuda or python.")] = None,
     no_effects: Annotated[
         bool, typer.Option("--no-effects", help="Do not compute what the forecast rests on.")
     ] = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import ctypes.util
 import fcntl
 import os
@@ -14,9 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from ..core.gpu import LEAST_RELEASE, driver
 from .console import Result
 
 GIB = 2**30
@@ -228,34 +229,23 @@ def check_disk(place: Path) -> Check:
 
 
 def check_cuda() -> Check:
-    """The CUDA driver and its devices, asked through the driver's own library."""
-    absent = Check(
-        "CUDA driver and GPU",
-        "missing",
-        "no CUDA driver; this version has the CPU engine only",
-        "nothing to do: no engine of this version uses a GPU",
-    )
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return absent
-    release, count = ctypes.c_int(), ctypes.c_int()
-    if (
-        driver.cuInit(0)
-        or driver.cuDriverGetVersion(ctypes.byref(release))
-        or driver.cuDeviceGetCount(ctypes.byref(count))
-    ):
-        return Check(
-            "CUDA driver and GPU",
-            "missing",
-            "the driver is installed but finds no usable device (the CPU engine is used)",
-            "run nvidia-smi and follow what it says",
-        )
-    return Check(
-        "CUDA driver and GPU",
-        "ok" if count.value else "missing",
-        f"CUDA {release.value // 1000}.{release.value % 1000 // 10}, {count.value} device(s)",
-    )
+    """The CUDA driver, its devices, and what the engine ``cuda`` needs beside them."""
+    what, found = "CUDA driver and GPU", driver()
+    if found is None:
+        return Check(what, "missing", "no CUDA driver (the CPU engine is used)",
+                     "nothing to do without an NVIDIA GPU; with one, install its driver")  # fmt: skip
+    known = ".".join(map(str, found.release))
+    if not found.devices:
+        return Check(what, "missing", f"CUDA {known}, but the driver finds no usable device (the CPU engine is used)",
+                     "run nvidia-smi and follow what it says")  # fmt: skip
+    if not found.is_new_enough:
+        return Check(what, "missing", f"CUDA {known}: older than the kernels' {'.'.join(map(str, LEAST_RELEASE))} "
+                     "(the CPU engine is used)", "bring the NVIDIA driver up to date")  # fmt: skip
+    absent = [package for package in ("cupy", "numba_cuda") if find_spec(package) is None]
+    if absent:
+        return Check(what, "missing", f"CUDA {known}, {found.devices} device(s), but not installed: "
+                     + ", ".join(absent), f'{sys.executable} -m pip install "oncoscale[gpu]"')  # fmt: skip
+    return Check(what, "ok", f"CUDA {known}, {found.devices} device(s)")
 
 
 def check_gl() -> Check:

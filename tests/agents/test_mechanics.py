@@ -26,7 +26,7 @@ from oncoscale.core.errors import CellFault
 KINDS = {"NB": NEUROBLAST, "SC": SCHWANN}
 
 
-@pytest.fixture(scope="module", params=["python", "cpu"])
+@pytest.fixture(scope="module", params=["python", "cpu", "cuda"])
 def any_engine(request: pytest.FixtureRequest) -> Any:
     return engine(request.param)
 
