@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.errors import ConfigurationRejected
 from ..cell import State
 from ..living import (
     Census,
@@ -41,6 +42,8 @@ ForEach = Callable[[Callable[..., Any], Iterable[Any], Iterable[Any]], Iterable[
 
 WORD = 8
 """Bytes of a word of 64 bits; a cell's record is a whole number of them."""
+SHARED_BYTES = 512
+"""Room for what the cells of a colony share in an hour."""
 
 
 class Batch:
@@ -62,6 +65,7 @@ class Batch:
         self._numbers = machine.put(np.concatenate([one.numbers for one in colonies]))
         self._radii = machine.put(_padded([one.radii for one in colonies]))
         self._shares = Shares(machine, len(colonies))
+        self._room_for_shared = machine.empty(SHARED_BYTES * len(colonies), np.uint8)
         self._widths = np.full(len(colonies), FIRST_WIDTH, np.int64)
         self._relaxation: Relaxation | None = None
         self._censuses: list[Census] = []
@@ -195,9 +199,17 @@ class Batch:
         grounds = list(self._for_each(self._kind.prepare, self.colonies, self._censuses))
         if looks:
             self._take()
-        shared = np.concatenate([shared for shared, _ in grounds])
-        self._shared = self._machine.put(shared)  # there is room: relaxation has just given back far more
+        self._shared = self._taken_over(np.concatenate([shared for shared, _ in grounds]))
         self._machine.copy(np.concatenate([oxygen.ravel() for _, oxygen in grounds]), self._oxygen)
+
+    def _taken_over(self, shared: NDArray[Any]) -> Array:
+        """What the cells of each colony share, in the room that was made for it."""
+        if shared.itemsize > SHARED_BYTES:
+            raise ConfigurationRejected(f"cells of type {self._kind.name!r} share {shared.itemsize} bytes in an hour",
+                                        f"at most {SHARED_BYTES}", "choose the engine cpu")  # fmt: skip
+        room = self._room_for_shared[: shared.nbytes]
+        self._machine.copy(shared.view(np.uint8), room)
+        return self._machine.records(room, shared.dtype)
 
     def act(self) -> None:
         """Every cell lives by its rules."""

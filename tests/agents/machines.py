@@ -1,4 +1,4 @@
-"""Machines on the host that run the bodies of kernels in plain loops: what a device would do, one thread after another."""
+"""Machines on the host that run the bodies of kernels in plain loops: a device's threads, one after another."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def over_colonies(body: Any) -> Callable[..., None]:
 def loops_of(cell_type: CellType) -> dict[str, Callable[..., None]]:
     """A loop for each body."""
     bodies = vars(bodies_of(cell_type, add_to, raise_to, set_flag))
-    return {
-        name: (over_colonies if name in COLONY_BODIES else over_cells)(body) for name, body in bodies.items()
-    }
+    return {name: (over_colonies if name in COLONY_BODIES else over_cells)(body) for name, body in bodies.items()}
 
 
 @cache
