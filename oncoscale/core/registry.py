@@ -6,8 +6,9 @@ begin with ``_`` do not count) or when a distribution declares it in the folder'
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from types import ModuleType
 
@@ -18,7 +19,13 @@ def names(package: str) -> tuple[str, ...]:
     """Names of the plug-ins of ``package`` (``"oncoscale.sim.tumours"``), sorted."""
     folder = import_module(package)
     built_in = {module.name for module in iter_modules(folder.__path__) if not module.name.startswith("_")}
-    return tuple(sorted(built_in | {point.name for point in entry_points(group=package)}))
+    return tuple(sorted(built_in | set(_declared(package))))
+
+
+@cache
+def _declared(package: str) -> dict[str, EntryPoint]:
+    """Entry points of other distributions by name; looked up once, since every distribution is read for it."""
+    return {point.name: point for point in entry_points(group=package)}
 
 
 def load(package: str, name: str) -> ModuleType:
@@ -31,8 +38,7 @@ def load(package: str, name: str) -> ModuleType:
             "one of " + ", ".join(known),
             "choose a name from the list",
         )
-    for point in entry_points(group=package):
-        if point.name == wanted:
-            module: ModuleType = point.load()
-            return module
+    if wanted in _declared(package):
+        module: ModuleType = _declared(package)[wanted].load()
+        return module
     return import_module(f"{package}.{wanted}")
