@@ -7,8 +7,8 @@ nothing depends on them. Files are sealed: written beside, flushed and renamed, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, fields
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..core.files import canonical_json, written_whole
+from .ground import StoredColony
 from .living import Census, LivingColony
+from .neuroblast import STATE
 from .oxygen import Oxygenation
+from .start import Traits
 
 FORMAT = 2
 """Of what a checkpoint holds; another one is another fingerprint."""
@@ -176,6 +179,40 @@ def _part(kind: Any, prefix: str, kept: Arrays) -> Any:
     if "before" in values:
         values["before"] = tuple(values["before"].tolist())
     return kind(**values)
+
+
+def stored_arrays(colonies: Sequence[StoredColony]) -> dict[str, NDArray[Any]]:
+    """Cells between two loops as plain arrays, one colony after another."""
+    return {
+        "cells": np.concatenate([colony.cells.view(np.uint8) for colony in colonies] or [np.empty(0, np.uint8)]),
+        "cell_counts": np.array([len(colony.cells) for colony in colonies], np.int64),
+        "next_identities": np.array([colony.next_identity for colony in colonies], np.int64),
+        "free_volumes": np.array([colony.volume for colony in colonies], np.float64),
+        "matrices": np.concatenate([colony.matrix.ravel() for colony in colonies] or [np.empty(0)]),
+        "matrix_shapes": np.array([colony.matrix.shape for colony in colonies], np.int64).reshape(-1, 3),
+        "traits": np.array([astuple(colony.traits) for colony in colonies], np.float64).reshape(-1, 3),
+        "radii": np.array([colony.radii for colony in colonies], np.float64),
+    }
+
+
+def stored_colonies(arrays: Arrays) -> list[StoredColony]:
+    """The cells that ``stored_arrays`` kept."""
+    cells = arrays["cells"].view(STATE.record)
+    ends, grids = np.cumsum(arrays["cell_counts"]), np.cumsum(arrays["matrix_shapes"].prod(axis=1))
+    return [
+        StoredColony(
+            cells[end - count : end].copy(),
+            int(identity),
+            float(volume),
+            arrays["matrices"][grid - shape.prod() : grid].reshape(shape).copy(),
+            Traits(int(histology), float(schwann), int(telomeres)),
+            radii,
+        )
+        for end, count, identity, volume, grid, shape, (histology, schwann, telomeres), radii in zip(
+            ends, arrays["cell_counts"], arrays["next_identities"], arrays["free_volumes"], grids,
+            arrays["matrix_shapes"], arrays["traits"], arrays["radii"], strict=True
+        )
+    ]  # fmt: skip
 
 
 SEAL = b"oncoscale sealed 1 "

@@ -1,8 +1,8 @@
-"""Between the scales: choose elements, hand them to the cells, give every element what the cells answered.
+"""Between the scales: hand the chosen elements to the cells, give every element what the cells answered.
 
-The only file that knows both meshes and cells. ``select_elements`` clusters the elements by what their cells
-will feel; ``localise`` turns the chosen ones into colonies; ``homogenise`` extrapolates the outcomes to every
-element and measures the error of doing so by leaving each representative out.
+The only file that knows both meshes and cells. ``localise`` turns the elements that ``selection`` chose into colonies;
+``homogenise`` extrapolates the outcomes to every element and measures the error of doing so by leaving each
+representative out.
 """
 
 from __future__ import annotations
@@ -14,28 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..agents.colony import Colony, ColonyOutcome, Surroundings
-from ..core.chance import uniform
 from ..core.quantity import Parameter
 from .forecast import Representative
-from .oxygen import BLOOD_OXYGEN, CELL_DENSITY, HALF_OXYGEN
+from .oxygen import BLOOD_OXYGEN, CELL_DENSITY
+from .selection import LEAST_CELLS, OXYGEN_CLIFF, Selection, distances
 from .state import TissueState
 from .treatment import Treatment
 
-OXYGEN_CLIFF = (
-    Parameter(
-        2.5,
-        "mmHg",
-        "below it every colony regresses",
-        source="heterogeneity study of the PRIMAGE model: all runs regress at 3.0 mmHg or less",
-    ),
-    Parameter(
-        5.0,
-        "mmHg",
-        "above it none regresses for lack of oxygen",
-        source="heterogeneity study of the PRIMAGE model: none regresses at 3.2 mmHg or more; "
-        "rounded up, so that the cliff lies inside a stratum of its own",
-    ),
-)
 FINITE_SIZE = Parameter(
     0.0092,
     "mm",
@@ -56,71 +41,11 @@ GROWTH_LIMITS = (
         source="walls of the cell model's cube; project specification, tissue §7.1",
     ),
 )
-LEAST_CELLS = Parameter(
-    0.05,
-    "1",
-    "volume fraction of cells below which an element is not given a colony: it keeps its volume and its few cells",
-    source="least cellularity of the PRIMAGE neuroblastoma model 13.9.4",
-)
 LARGEST_SOLID_FRACTION = Parameter(
     0.95, "1", "largest volume fraction of all cells", source="PRIMAGE neuroblastoma model 13.9.4"
 )
 
 PARAMETERS = (*OXYGEN_CLIFF, FINITE_SIZE, *GROWTH_LIMITS, LEAST_CELLS, LARGEST_SOLID_FRACTION)
-
-_RESTARTS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """The representatives of one macro step.
-
-    elements   (chosen,) element numbers, ascending
-    members    (populated,) element numbers that hold cells, ascending
-    nearest    (populated,) index into ``elements``: who stands for whom
-    weights    (chosen,) share of the populated volume; sums to 1
-    features   (populated, features) what the cells will feel, standardised
-    stratum    (populated,) 0 anoxic, 1 at the cliff, 2 oxygenated
-    """
-
-    elements: NDArray[np.int64]
-    members: NDArray[np.int64]
-    nearest: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    features: NDArray[np.float64]
-    stratum: NDArray[np.int64]
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """(chosen,) places of the chosen elements in ``members``."""
-        return np.searchsorted(self.members, self.elements)
-
-
-def select_elements(state: TissueState, count: int | None, seed: int) -> Selection:
-    """Weighted k-medoids over what the cells will feel.
-
-    The extremes are forced in, then elements whose cells already live, those that stand for most first.
-
-    count  representatives wanted (None: every element that holds cells)
-
-    Features: hypoxia (logit of p50/(P + p50)), cellularity, delivery of drug, Schwann cells [project specification,
-    tissue §7.4; without the element's volume, which its colony never feels]. Medoids are real elements, so nothing is
-    simulated that the tumour does not hold. Same seed, same choice.
-    """
-    members = state.tumour[state.composition[state.tumour].sum(axis=1) >= LEAST_CELLS.value]
-    features = _features(state, members)
-    volumes = state.mesh.volumes[members]
-    stratum = np.digitize(state.oxygen[members], [cliff.value for cliff in OXYGEN_CLIFF])
-    if count is None or count >= len(members):
-        chosen = np.arange(len(members))
-    else:
-        forced = [*_extremes(state, members, stratum), *_survivors(state, members, features, volumes)]
-        chosen = _medoids(features, volumes, list(dict.fromkeys(forced))[:count], count, seed)
-    distance = _distances(features, features[chosen])
-    distance += 1e6 * (stratum[:, None] != stratum[chosen][None, :])
-    nearest = np.argmin(distance, axis=1)
-    weights = np.bincount(nearest, weights=volumes, minlength=len(chosen)) / volumes.sum()
-    return Selection(members[chosen], members, nearest, weights, features, stratum)
 
 
 def localise(
@@ -193,7 +118,7 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
     rows = selection.rows
     offspring = np.array([outcome.counts[-1] / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
     folds = offspring.sum(axis=1)
-    answered = np.array([outcome.volume_ratio / (1.0 + _finite_size(outcome)) for outcome in outcomes])
+    answered = np.array([growth_of(outcome) for outcome in outcomes])
     ratios = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[rows], folds, folds))
     predicted = _interpolate(selection, np.log(ratios))
     error = np.abs(np.log(ratios) - _left_out(selection, np.log(ratios)))
@@ -258,101 +183,9 @@ def _bounds(
     return low, high
 
 
-def _features(state: TissueState, members: NDArray[np.int64]) -> NDArray[np.float64]:
-    oxygen = state.oxygen[members]
-    hypoxia = np.log(HALF_OXYGEN.value / np.maximum(oxygen, 1e-3))
-    columns = np.column_stack(
-        [hypoxia, state.cellularity[members], state.delivery[members], state.composition[members, 3]]
-    )
-    spread = columns.std(axis=0)
-    columns = columns[:, spread > 1e-9]
-    return (
-        np.asarray((columns - columns.mean(axis=0)) / columns.std(axis=0))
-        if columns.size
-        else np.zeros((len(members), 1))
-    )
-
-
-def _extremes(state: TissueState, members: NDArray[np.int64], stratum: NDArray[np.int64]) -> list[int]:
-    """Rows of the least and most oxygenated, cellular and treated elements, and one of each oxygen stratum."""
-    rows: list[int] = []
-    for values in (state.oxygen[members], state.cellularity[members], state.delivery[members]):
-        if np.ptp(values) > 1e-9:
-            rows += [int(np.argmin(values)), int(np.argmax(values))]
-    for level in range(3):
-        inside = np.flatnonzero(stratum == level)
-        if len(inside):
-            rows.append(int(inside[np.argsort(state.oxygen[members][inside], kind="stable")[len(inside) // 2]]))
-    return list(dict.fromkeys(rows))
-
-
-def _survivors(
-    state: TissueState, members: NDArray[np.int64], features: NDArray[np.float64], volumes: NDArray[np.float64]
-) -> list[int]:
-    """Rows of the elements whose cells are stored, those that stand for most of the tumour first."""
-    rows = np.flatnonzero(np.isin(members, list(state.colonies)))
-    if not len(rows):
-        return []
-    nearest = np.argmin(_distances(features, features[rows]), axis=1)
-    shares = np.bincount(nearest, weights=volumes, minlength=len(rows))
-    return [int(row) for row in rows[np.argsort(-shares, kind="stable")]]
-
-
-def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(a, b) Euclidean distances, summed column by column so that no library's threads change a bit."""
-    squares = np.zeros((len(a), len(b)))
-    for column in range(a.shape[1]):
-        squares += (a[:, column][:, None] - b[:, column][None, :]) ** 2
-    return np.sqrt(squares)
-
-
-def _medoids(
-    features: NDArray[np.float64], weights: NDArray[np.float64], forced: list[int], count: int, seed: int
-) -> NDArray[np.int64]:
-    """Weighted k-medoids by alternation from seeded k-means++ starts; ``forced`` medoids stay."""
-    best: tuple[float, NDArray[np.int64]] | None = None
-    for restart in range(_RESTARTS):
-        chosen = _spread_start(features, weights, forced, count, seed, restart)
-        for _ in range(20):
-            nearest = np.argmin(_distances(features, features[chosen]), axis=1)
-            moved = chosen.copy()
-            for place in range(len(forced), count):
-                inside = np.flatnonzero(nearest == place)
-                if len(inside):
-                    cost = (_distances(features[inside], features[inside]) * weights[inside][None, :]).sum(axis=1)
-                    moved[place] = inside[np.argmin(cost)]
-            if np.array_equal(moved, chosen):
-                break
-            chosen = moved
-        cost_now = float((_distances(features, features[chosen]).min(axis=1) * weights).sum())
-        if best is None or cost_now < best[0]:
-            best = cost_now, chosen
-    assert best is not None
-    return np.unique(best[1])
-
-
-def _spread_start(
-    features: NDArray[np.float64], weights: NDArray[np.float64], forced: list[int], count: int, seed: int, restart: int
-) -> NDArray[np.int64]:
-    """k-means++ [Arthur & Vassilvitskii 2007]: each next start is drawn with weight x squared distance."""
-    draws = uniform(seed, "selection", "selection.start", np.arange(count), restart)
-    chosen = list(forced)
-    if not chosen:
-        chosen = [int(np.argmin(np.abs(np.cumsum(weights) / weights.sum() - draws[0])))]
-    while len(chosen) < count:
-        gap = _distances(features, features[chosen]).min(axis=1) ** 2 * weights
-        ladder = np.cumsum(gap)
-        if ladder[-1] <= 0.0:
-            free = np.setdiff1d(np.arange(len(features)), chosen)
-            chosen += [int(row) for row in free[: count - len(chosen)]]
-            break
-        chosen.append(int(np.searchsorted(ladder, draws[len(chosen)] * ladder[-1], side="right")))
-    return np.array(chosen, dtype=np.int64)
-
-
-def _finite_size(outcome: ColonyOutcome) -> float:
-    """Relative excess of the volume ratio of this small cube over that of a large one."""
-    return FINITE_SIZE.value / float(outcome.extra["cube_edge_mm"])
+def growth_of(outcome: ColonyOutcome) -> float:
+    """Volume ratio of a colony without the excess that its small cube has over a large one; NaN if no cell is left."""
+    return outcome.volume_ratio / (1.0 + FINITE_SIZE.value / float(outcome.extra["cube_edge_mm"]))
 
 
 def _kernel(a: NDArray[np.float64], b: NDArray[np.float64], length: float) -> NDArray[np.float64]:
@@ -360,7 +193,7 @@ def _kernel(a: NDArray[np.float64], b: NDArray[np.float64], length: float) -> ND
     linear = np.zeros((len(a), len(b)))
     for column in range(a.shape[1]):
         linear += a[:, column][:, None] * b[:, column][None, :]
-    return np.asarray(linear / a.shape[1] + np.exp(-0.5 * (_distances(a, b) / length) ** 2))
+    return np.asarray(linear / a.shape[1] + np.exp(-0.5 * (distances(a, b) / length) ** 2))
 
 
 _NUGGET = 0.05
@@ -372,8 +205,8 @@ def _process(
 ) -> NDArray[np.float64]:
     """Mean of a Gaussian process [Rasmussen & Williams 2006, eq. 2.25]; the nearest value if fewer than three."""
     if len(known) < 3:
-        return np.asarray(values[np.argmin(_distances(wanted, known), axis=1)])
-    gaps = _distances(known, known)
+        return np.asarray(values[np.argmin(distances(wanted, known), axis=1)])
+    gaps = distances(known, known)
     length = float(np.median(gaps[np.triu_indices(len(known), 1)])) or 1.0
     mean = values.mean()
     weights = np.linalg.solve(_kernel(known, known, length) + _NUGGET * np.eye(len(known)), values - mean)
@@ -384,7 +217,7 @@ def _process(
 def _interpolate(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(populated,) prediction from the representatives of the same oxygen stratum; theirs is their own value."""
     rows = selection.rows
-    if len(rows) == len(selection.members):
+    if selection.is_whole:
         return values
     predicted = np.empty(len(selection.members))
     for level in np.unique(selection.stratum):
@@ -400,7 +233,7 @@ def _interpolate(selection: Selection, values: NDArray[np.float64]) -> NDArray[n
 def _left_out(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(chosen,) each representative predicted from the others of its stratum (of all, if it stands alone)."""
     rows, predictions = selection.rows, values.copy()
-    if len(rows) == len(selection.members):
+    if selection.is_whole:
         return predictions  # every element has its colony: nothing is extrapolated
     for place, row in enumerate(rows):
         others = np.flatnonzero(np.arange(len(rows)) != place)
@@ -419,7 +252,9 @@ def _offspring(selection: Selection, offspring: NDArray[np.float64]) -> NDArray[
     Inverse-distance weights within the oxygen stratum are positive and sum to 1; a representative keeps its own.
     """
     rows = selection.rows
-    distance = _distances(selection.features, selection.features[rows])
+    if selection.is_whole:
+        return offspring
+    distance = distances(selection.features, selection.features[rows])
     alike = selection.stratum[:, None] == selection.stratum[rows][None, :]
     alike[~alike.any(axis=1)] = True
     weights = np.where(alike, 1.0 / (distance**2 + 1e-6), 0.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..core.quantity import Parameter
 from .oxygen import CELL_DENSITY
+from .sampling import Sampling, sampling_of
 from .state import TissueState
 
 
@@ -119,6 +120,14 @@ class Forecast:
         """(days,) since time 0."""
         return np.array([state.day for state in self.states])
 
+    @property
+    def sampling(self) -> tuple[Sampling, ...]:
+        """What of the tumour was simulated, one for each macro step."""
+        return tuple(
+            sampling_of(state, [int(one.counts[0].sum()) for one in step.representatives])
+            for state, step in zip(self.states, self.steps)
+        )
+
 
 SCHEMA = "oncoscale-forecast-1"
 
@@ -141,7 +150,9 @@ def summary(forecast: Forecast) -> dict[str, Any]:
         },
         "measured_ml": [{"day": day, "volume": volume} for day, volume in forecast.measured],
         "tissue": [_tissue(state) for state in forecast.states],
-        "steps": [_step(step) for step in forecast.steps],
+        "steps": [
+            {**_step(step), "sampling": sampling.content()} for step, sampling in zip(forecast.steps, forecast.sampling)
+        ],
         "rests_on": [
             {
                 "what": effect.what,

@@ -2,53 +2,78 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from ..agents.engine import engine
+from ..agents.colony import Colony, ColonyOutcome
+from ..agents.engine import Checkpoints, engine
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
 from . import coupling, oxygen
 from .forecast import Forecast, MacroStep
-from .sensitivity import Trajectory, changes, effects
+from .keeping import KeptForecast
+from .sensitivity import Change, Trajectory, changes, effects
 from .settings import ForecastSettings
-from .simulation import Cells, Plan, Progress, macro_ends, simulate
+from .simulation import Cells, Plan, Progress, Told, macro_ends, simulate
 from .start import element_maps, mesh_of, start_from, tumour_of
 from .state import TissueState
 from .tissue import SPRING_DISTANCE, Material, springs_of
 from .treatment import Treatment
 from .treatments import chemotherapy
-from .tumour_type import TumourType
+from .tumour_type import InitialFields, TumourType
+from .workload import Workload, check_memory, workload_of
 
 LEVEL = 0.9
 """Level of the interval of a forecast."""
 
 
-def forecast(
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A forecast that is ready to be made: images have become a tissue, nothing has lived yet.
+
+    volume   mL of the tumour in its label image
+    fields   what the maps mean
+    start    the tissue at time 0
+    plan     of the forecast itself, its first run
+    changed  inputs that further runs change, one each
+    """
+
+    volume: float
+    fields: InitialFields
+    start: TissueState
+    plan: Plan
+    changed: tuple[Change, ...]
+
+    @property
+    def runs(self) -> int:
+        """Members and changed inputs."""
+        return self.plan.settings.members + len(self.changed)
+
+    def workload(self, threads: int | None) -> Workload:
+        """What the cells will cost on so many threads (None: as many as there are), one colony each."""
+        cells = self.plan.advance
+        living = sum(change.alter(self.fields, self.plan)[1].advance is cells for change in self.changed)
+        at_once = threads or len(os.sched_getaffinity(0))
+        return workload_of(self.start, self.plan, self.plan.settings.members + living, at_once)
+
+
+def prepare(
     quantified: Quantified,
     tumour: TumourType,
     *,
     days: float,
-    treatment: Treatment | None = None,
-    settings: ForecastSettings | None = None,
-    measured: Sequence[tuple[float, float]] = (),
-    body_part: str = "",
-    species: str = "",
-    progress: Progress | None = None,
-    threads: int | None = None,
-) -> Forecast:
-    """A forecast of ``days`` days from the maps of one visit.
-
-    measured            (day, mL) of later visits: shown beside the forecast, never used by it
-    body_part, species  what the images are of: compared with what the disease model is made for
-    """
-    settings = settings or ForecastSettings()
-    tell = progress or (lambda what, done: None)
+    treatment: Treatment | None,
+    settings: ForecastSettings,
+    threads: int | None,
+    tell: Progress = lambda what, done: None,
+) -> Prepared:
+    """Mesh, initial fields, tissue at time 0, and what shall be run from there."""
     tell("mesh", 0.0)
     volume = tumour_of(quantified).volume("tumour")
     mesh = mesh_of(quantified, settings)
@@ -65,16 +90,53 @@ def forecast(
         settings.seed,
         cells_of(settings, threads),
     )
-    wanted = changes(fields, plan) if settings.effects and settings.members > 1 else ()
-    run = _counted(tell, settings.members + len(wanted))
+    changed = changes(fields, plan) if settings.effects and settings.members > 1 else ()
+    return Prepared(volume, fields, start, plan, changed)
+
+
+def forecast(
+    quantified: Quantified,
+    tumour: TumourType,
+    *,
+    days: float,
+    treatment: Treatment | None = None,
+    settings: ForecastSettings | None = None,
+    measured: Sequence[tuple[float, float]] = (),
+    body_part: str = "",
+    species: str = "",
+    progress: Progress | None = None,
+    threads: int | None = None,
+    announce: Callable[[Workload], None] = lambda work: None,
+    kept: KeptForecast | None = None,
+) -> Forecast:
+    """A forecast of ``days`` days from the maps of one visit.
+
+    measured            (day, mL) of later visits: shown beside the forecast, never used by it
+    body_part, species  what the images are of: compared with what the disease model is made for
+    announce            called with the work that lies ahead, before the first cell lives
+    kept                where the forecast is kept while it is made; one that was stopped goes on from there
+
+    Raises ConfigurationRejected when the cells asked for need more memory than there is.
+    """
+    settings = settings or ForecastSettings()
+    tell = progress or (lambda what, done: None)
+    ready = prepare(quantified, tumour, days=days, treatment=treatment, settings=settings, threads=threads, tell=tell)
+    work = ready.workload(threads)
+    announce(work)
+    check_memory(work)
+    plan, start, mesh = ready.plan, ready.start, ready.start.reference
+    run = _counted(tell, ready.runs, kept)
     states, steps = run("forecast", start, plan)
     members = [states] + [
-        run(f"member {number + 1}", start, replace(plan, seed=settings.seed + number))[0]
+        without_cells(run(f"member {number + 1}", start, replace(plan, seed=settings.seed + number))[0])
         for number in range(1, settings.members)
     ]
-    altered = [(change.what, run(change.what, *change.applied(mesh, fields, plan))[0]) for change in wanted]
+    altered = [
+        (change.what, without_cells(run(change.what, *change.applied(mesh, ready.fields, plan))[0]))
+        for change in ready.changed
+    ]
     volumes = np.array([[state.volume for state in member] for member in members])
-    return Forecast(
+    made = Forecast(
         tumour_type=tumour.name,
         states=states,
         volumes=volumes,
@@ -82,10 +144,10 @@ def forecast(
         level=LEVEL,
         steps=steps,
         effects=effects(members, altered),
-        measured=((0.0, volume), *measured),
+        measured=((0.0, ready.volume), *measured),
         statements=(
             *tumour.statements_about(body_part, species),
-            *fields.statements,
+            *ready.fields.statements,
             *(note for step in steps for note in step.notes),
         ),
         assumptions=assumptions(tumour, treatment),
@@ -99,20 +161,37 @@ def forecast(
             "mesher": mesh.mesher,
         },
     )
+    return replace(made, statements=(*made.statements, *whole_statements(made)))
+
+
+def whole_statements(made: Forecast) -> tuple[str, ...]:
+    """What must be read with a claim that every element was simulated: how few of its cells were."""
+    words = [sampling.words() for sampling in made.sampling[:1] if sampling.is_whole]
+    if words and len(made.volumes) == 1:
+        words.append("With every element and one seed the interval holds neither extrapolation nor chance.")
+    return tuple(words)
+
+
+def without_cells(states: Trajectory) -> Trajectory:
+    """A run as its comparison with others needs it: its stored cells would fill the memory."""
+    return tuple(replace(state, colonies={}, moments={}, equilibrium=None) for state in states)
 
 
 Run = Callable[[str, TissueState, Plan], tuple[Trajectory, tuple[MacroStep, ...]]]
 
 
-def _counted(tell: Progress, runs: int) -> Run:
-    """``simulate`` that says which of ``runs`` runs it is in."""
+def _counted(tell: Progress, runs: int, kept: KeptForecast | None) -> Run:
+    """``simulate`` that says which of ``runs`` runs it is in, and keeps each in a place of its own."""
     finished = iter(range(runs))
 
     def run(what: str, start: TissueState, plan: Plan) -> tuple[Trajectory, tuple[MacroStep, ...]]:
         done = next(finished)
-        return simulate(
-            start, replace(plan, progress=lambda part, part_done: tell(f"{what}: {part}", (done + part_done) / runs))
+        plan = replace(
+            plan,
+            progress=lambda part, part_done: tell(f"{what}: {part}", (done + part_done) / runs),
+            kept=kept.run(done + 1) if kept else None,
         )
+        return simulate(start, plan)
 
     return run
 
@@ -120,9 +199,36 @@ def _counted(tell: Progress, runs: int) -> Run:
 def cells_of(settings: ForecastSettings, threads: int | None) -> Cells:
     """The cell engine as the loop calls it."""
     cells = engine(settings.engine)
-    return lambda colonies, hours, seed: cells.advance(
-        colonies, hours=hours, seed=seed, mode=settings.mode, threads=threads
-    )
+
+    def advance(
+        colonies: Sequence[Colony],
+        hours: int,
+        seed: int,
+        *,
+        checkpoints: Checkpoints | None = None,
+        told: Told = lambda share: None,
+    ) -> tuple[ColonyOutcome, ...]:
+        return cells.advance(
+            colonies,
+            hours=hours,
+            seed=seed,
+            mode=settings.mode,
+            threads=threads,
+            checkpoints=checkpoints,
+            progress=_in_percent(told),
+        )
+
+    return advance
+
+
+def _in_percent(told: Told) -> Callable[[int, int], None]:
+    """Progress that speaks a hundred times, however many colony-hours there are."""
+
+    def one_more(done: int, total: int) -> None:
+        if 100 * done // total > 100 * (done - 1) // total:
+            told(done / total)
+
+    return one_more
 
 
 def materials_of(tumour: TumourType, settings: ForecastSettings) -> dict[str, Material]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def effects(members: Sequence[Trajectory], altered: Sequence[tuple[str, Trajecto
     )
 
 
-def constant_rate(colonies: Sequence[Colony], hours: int, seed: int) -> tuple[ColonyOutcome, ...]:
+def constant_rate(colonies: Sequence[Colony], hours: int, seed: int, **not_needed: Any) -> tuple[ColonyOutcome, ...]:
     """What stands in for the cells when their contribution is asked for: every element grows at one clinical rate.
 
     The volume gained is that of the cells born, so the books of cells close.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..core import registry
 from .oxygen import TUMOUR_OXYGEN
+from .selection import SELECTIONS
 
 Mutation = Literal["MYCN_amp", "TERT_rarngm", "ATRX_inact", "ALT", "ALK"]
 
@@ -18,6 +20,7 @@ class ForecastSettings(BaseModel):
     elements: Annotated[int, Field(ge=2)] | Literal["all"] = Field(
         20, description="representative elements per macro step, or all"
     )
+    selection: str = Field("k-medoids", description="how they are chosen: k-medoids, random or stratified")
     cells: int = Field(600, ge=50, le=1_000_000, description="cells per colony at its start, about")
     engine: str = Field("auto", description="cell engine")
     mode: Literal["corrected", "parity"] = Field("corrected", description="rules of the cells")
@@ -38,3 +41,11 @@ class ForecastSettings(BaseModel):
     histology: int | None = Field(None, ge=0, le=6)
     gradiff: int | None = Field(None, ge=0, le=2)
     effects: bool = Field(True, description="repeat the forecast with each input changed: what it rests on")
+
+    @field_validator("selection")
+    @classmethod
+    def _is_known(cls, selection: str) -> str:
+        known = [name.replace("_", "-") for name in registry.names(SELECTIONS)]
+        if selection not in known:
+            raise ValueError(f"{selection!r} is not one of {', '.join(known)}")
+        return selection

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..agents.colony import Colony, ColonyOutcome
+from ..agents.engine import Checkpoints
 from . import coupling, oxygen
 from .forecast import MacroStep
 from .growth import grow
+from .keeping import KeptRun
+from .selection import Selection, select_elements
 from .settings import ForecastSettings
 from .state import TissueState
 from .tissue import Material, Springs
@@ -21,8 +24,23 @@ from .tumour_type import TumourType
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction done (0..1)."""
 
-Cells = Callable[[Sequence[Colony], int, int], tuple[ColonyOutcome, ...]]
-"""Colonies, hours and seed to outcomes: the cell engine, or what stands in for it."""
+Told = Callable[[float], None]
+"""Called with the fraction (0..1) that is done of the thing at hand."""
+
+
+class Cells(Protocol):
+    """The cell engine as the loop calls it, or what stands in for it."""
+
+    def __call__(
+        self,
+        colonies: Sequence[Colony],
+        hours: int,
+        seed: int,
+        *,
+        checkpoints: Checkpoints | None = None,
+        told: Told = ...,
+    ) -> tuple[ColonyOutcome, ...]:
+        """What the colonies do in ``hours``, in their order."""
 
 
 LARGEST_LOG_INCREMENT = 0.1
@@ -36,6 +54,7 @@ class Plan:
 
     ends          days on which macro steps end, ascending, after the start
     advance       colonies and hours to outcomes: the cells, or what stands in for them
+    kept          where the run is kept while it is made (None: nowhere)
     """
 
     tumour: TumourType
@@ -47,24 +66,34 @@ class Plan:
     seed: int
     advance: Cells
     progress: Progress = field(default=lambda what, done: None)
+    kept: KeptRun | None = None
 
 
 def simulate(start: TissueState, plan: Plan) -> tuple[tuple[TissueState, ...], tuple[MacroStep, ...]]:
     """The tissue at the start and at each end of a macro step, and what happened in between."""
     states, steps = [start], []
     for number, end in enumerate(plan.ends):
-        plan.progress(f"day {states[-1].day:g} to {end:g}", number / len(plan.ends))
-        state, step = macro_step(states[-1], end, plan)
+        what = f"day {states[-1].day:g} to {end:g}"
+
+        def told(share: float, what: str = what, number: int = number) -> None:
+            plan.progress(what, (number + share) / len(plan.ends))
+
+        told(0.0)
+        kept = plan.kept.read(number + 1, start) if plan.kept else None
+        state, step = kept or macro_step(states[-1], end, plan, told)
+        if plan.kept and kept is None:
+            plan.kept.write(number + 1, state, step)
         states.append(state)
         steps.append(step)
     return tuple(states), tuple(steps)
 
 
-def macro_step(state: TissueState, end: float, plan: Plan) -> tuple[TissueState, MacroStep]:
+def macro_step(
+    state: TissueState, end: float, plan: Plan, told: Told = lambda share: None
+) -> tuple[TissueState, MacroStep]:
     """One stretch of days: who breathes, who is chosen, what cells do, how tissue moves."""
-    settings = plan.settings
-    count = None if settings.elements == "all" else int(settings.elements)
-    selection = coupling.select_elements(state, count, plan.seed)
+    settings, hours = plan.settings, round(24 * (end - state.day))
+    selection = chosen_of(state, plan)
     colonies = coupling.localise(
         state,
         selection,
@@ -74,7 +103,8 @@ def macro_step(state: TissueState, end: float, plan: Plan) -> tuple[TissueState,
         histology=plan.tumour.histology if settings.histology is None else settings.histology,
         gradiff=plan.tumour.gradiff if settings.gradiff is None else settings.gradiff,
     )
-    outcomes = plan.advance(colonies, round(24 * (end - state.day)), plan.seed)
+    checkpoints = plan.kept.colonies(hours) if plan.kept else None
+    outcomes = plan.advance(colonies, hours, plan.seed, checkpoints=checkpoints, told=told)
     answer = coupling.homogenise(state, selection, outcomes)
     moved, mechanics = deform(answer.state, plan)
     breathing = deliver_oxygen(replace(moved, day=end))
@@ -89,6 +119,13 @@ def macro_step(state: TissueState, end: float, plan: Plan) -> tuple[TissueState,
         answer.notes,
         mechanics,
     )
+
+
+def chosen_of(state: TissueState, plan: Plan) -> Selection:
+    """The elements whose cells a plan simulates in the macro step that starts with this tissue."""
+    settings = plan.settings
+    count = None if settings.elements == "all" else int(settings.elements)
+    return select_elements(state, count, plan.seed, settings.selection)
 
 
 def deliver_oxygen(state: TissueState) -> TissueState:

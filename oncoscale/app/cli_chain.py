@@ -431,9 +431,24 @@ def forecast(
         typer.Option("--config", help="Settings, TOML (see `oncoscale schema forecast`); options given here win."),
     ] = None,
     elements: Annotated[
-        str | None, typer.Option("--elements", help="Elements whose cells are simulated: a number, or all.")
+        str | None,
+        typer.Option(
+            "--elements",
+            help="Elements whose cells are simulated: a number (default 20), or all. --dry-run says what that takes.",
+        ),
     ] = None,
-    cells: Annotated[int | None, typer.Option("--cells", help="Cells per colony at its start.")] = None,
+    selection: Annotated[
+        str | None,
+        typer.Option("--selection", help="How they are chosen: k-medoids (default), random or stratified."),
+    ] = None,
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            "--cells",
+            help="Cells per colony at its start, about (default 600, from 50 to a million): a sample of its "
+            "element, even with --elements all.",
+        ),
+    ] = None,
     members: Annotated[int | None, typer.Option("--members", help="Forecasts that differ by their seed.")] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="Cell engine: auto, cpu, cuda or python.")] = None,
     no_effects: Annotated[
@@ -471,6 +486,21 @@ def forecast(
     fit_domain: FitDomain = "concentration",
     systematic: Systematic = 0,
     widths: WidthsFile = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="DIR",
+            help="Folder in which the run is kept while it is made (default: OUT.kept); the same command goes on from "
+            "there after it was stopped, and ends in the same results.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(
+            "--checkpoint-every", min=0, metavar="HOURS", help="Hours of the cells between keepings; 0 keeps nothing."
+        ),
+    ] = 24,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.")] = None,
     threads: Threads = None,
     dry_run: DryRun = False,
@@ -485,6 +515,7 @@ def forecast(
         settings = forecast_settings(
             config,
             elements=elements,
+            selection=selection,
             cells=cells,
             members=members,
             engine=engine,
@@ -528,6 +559,8 @@ def forecast(
                 roi=roi,
                 pieces=pieces,
                 visits=visit or [],
+                checkpoint=checkpoint,
+                checkpoint_every=checkpoint_every,
                 dry_run=dry_run,
                 session=session,
             )

@@ -82,7 +82,7 @@ def report(
         oxygen=pictures.oxygen_distribution(forecast),
         oxygen_table=oxygen_table(forecast),
         populations=pictures.populations(forecast.steps),
-        representatives=representative_count(forecast),
+        sampling=forecast.sampling,
         mesh_picture=pictures.mesh_section(forecast.states[0], background),
         mesh_rows=mesh_table(mesh),
         mesh_measures=summary_rows(mesh.report),
@@ -223,11 +223,6 @@ def oxygen_table(forecast: Forecast) -> list[dict[str, float]]:
             }
         )
     return rows
-
-
-def representative_count(forecast: Forecast) -> int:
-    """Elements whose cells were simulated in the first step."""
-    return len(forecast.steps[0].representatives) if forecast.steps else 0
 
 
 def mesh_table(mesh: TumourMesh) -> list[tuple[str, str]]:

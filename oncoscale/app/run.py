@@ -30,9 +30,12 @@ from ..linkage.record import (
 from ..linkage.store import Store, now
 from ..sim.forecast import Forecast
 from ..sim.forecasting import forecast as simulate
+from ..sim.forecasting import prepare
+from ..sim.keeping import KeptForecast
 from ..sim.settings import ForecastSettings
 from ..sim.treatment import Treatment, read_treatment
 from ..sim.tumour_type import TumourType, tumour_type
+from ..sim.workload import Workload
 from .background import background
 from .commands import new_folder, quantified
 from .console import Result, RunLog, Session, part_of
@@ -91,10 +94,16 @@ def forecast(
     roi: str | None = None,
     pieces: str = "refuse",
     visits: Sequence[str] = (),
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 24,
     dry_run: bool = False,
     session: Session,
 ) -> Result:
-    """Forecast a stored study's tumour into a new folder, and record the run in the store."""
+    """Forecast a stored study's tumour into a new folder, and record the run in the store.
+
+    checkpoint        folder in which the run is kept while it is made (None: NAME.kept beside ``out``)
+    checkpoint_every  h of the cells between two keepings of a colony; 0 keeps nothing
+    """
     new_folder(out)
     opened = Store.open(store, read_only=dry_run)
     visit = find_visit(opened, study)
@@ -111,11 +120,19 @@ def forecast(
         roi,
     )
     if dry_run:
-        return planned(opened, request, out)
+        return planned(opened, request, out, session)
     permit = require(opened, visit.subject, "run")
     record = record_of(opened, request, session.threads)
-    done = Run(opened, request, permit, record, session).into(out)
+    kept = None
+    if checkpoint_every:
+        kept = KeptForecast(checkpoint or kept_beside(out), record.run, checkpoint_every, session.say)
+    done = Run(opened, request, permit, record, session, kept).into(out)
     return result_of(done, out)
+
+
+def kept_beside(out: Path) -> Path:
+    """Where a run is kept while it is made, unless the user says otherwise."""
+    return out.with_name(f"{out.name}.kept")
 
 
 def later_visits(store: Store, visit: Visit, names: Sequence[str]) -> tuple[Visit, ...]:
@@ -135,10 +152,11 @@ def later_visits(store: Store, visit: Visit, names: Sequence[str]) -> tuple[Visi
     return tuple(found)
 
 
-def planned(store: Store, request: Request, out: Path) -> Result:
-    """What a run would do, without doing or writing anything."""
+def planned(store: Store, request: Request, out: Path, session: Session) -> Result:
+    """What a run would do, without doing or writing it; how much work, if consent permits to look at the images."""
     consent = consent_on_record(store, request.visit.subject)
     reason = "missing" if consent is None else objection(consent, "HRESCH", ("imaging", "simulation"))
+    work = None if reason else work_ahead(store, request, session)
     content = {
         "dry_run": True,
         "subject": request.visit.subject,
@@ -147,12 +165,30 @@ def planned(store: Store, request: Request, out: Path) -> Result:
         "reason": reason,
         "parameters": request.parameters(),
         "engine": engine(request.settings.engine).name,
+        "plan": None if work is None else work.content(),
     }
     words = (
         f"Would forecast {request.visit.study} over {request.days:g} days with {request.disease.name} into {out.name}; "
         + (f"but consent: {reason}." if reason else "consent permits it.")
     )
-    return Result(content, words)
+    return Result(content, words if work is None else f"{words}\n{work.words()}")
+
+
+def work_ahead(store: Store, request: Request, session: Session) -> Workload:
+    """The work of a forecast, from the study's own maps and mesh; no cell lives for it."""
+    images, _ = load_study(store, request.visit.study, progress=part_of(session.progress, 0.0, 0.2))
+    tell = part_of(session.progress, 0.2, 0.9)
+    maps = quantified(images, request.quantifying, request.mask, request.pieces, tell, request.roi)
+    ready = prepare(
+        maps,
+        request.disease,
+        days=request.days,
+        treatment=request.treatment,
+        settings=request.settings,
+        threads=session.threads,
+        tell=part_of(session.progress, 0.9, 1.0),
+    )
+    return ready.workload(session.threads)
 
 
 def record_of(store: Store, request: Request, threads: int | None) -> Record:
@@ -199,10 +235,14 @@ class Run:
     permit: Decision
     record: Record
     session: Session
+    kept: KeptForecast | None = None
     started: str = field(default_factory=now)
 
     def into(self, out: Path) -> Finished:
-        """Compute, write the folder whole, record it; a failure is recorded too, and leaves no folder."""
+        """Compute, write the folder whole, record it; a failure is recorded too, and leaves no folder.
+
+        What is kept on the way stays only after a failure that the same command may mend.
+        """
         try:
             with folder_written_whole(out) as folder, self._logged(folder):
                 made = self._compute(folder)
@@ -214,8 +254,23 @@ class Run:
                 )
         except BaseException as error:
             self._stopped(error)
+            self._tell_of_kept(error)
             raise
+        if self.kept:
+            self.kept.remove()
         return Finished(made, record, recorded)
+
+    def _tell_of_kept(self, error: BaseException) -> None:
+        """Say where the finished part is; without consent nothing may be kept."""
+        if self.kept is None:
+            return
+        if isinstance(error, ConsentDenied):
+            self.kept.remove()
+        elif self.kept.is_begun():
+            self.session.say(
+                f"What was finished is kept in {self.kept.folder.name}: the same command goes on from there. "
+                "Remove that folder to give the run up."
+            )
 
     def _compute(self, folder: Path) -> Forecast:
         images, _ = load_study(self.store, self.request.visit.study, progress=part_of(self._tell(), 0.0, 0.05))
@@ -231,12 +286,20 @@ class Run:
             species=images.species,
             progress=part_of(self._tell(), QUANTIFY, SIMULATE),
             threads=self.session.threads,
+            announce=self._announce,
+            kept=self.kept,
         )
         self.session.progress("write results", SIMULATE)
         image = background(images, maps.tumour, tuple(maps.maps.values())) if maps.tumour else None
         write_run(folder, made, maps, image, self._provenance())
         self._write_dicom(folder, made, maps, images)
         return made
+
+    def _announce(self, work: Workload) -> None:
+        """Tell what lies ahead before the first cell lives."""
+        self.session.say(work.words())
+        if self.session.log:
+            self.session.log.write("plan", **work.content())
 
     def _quantified(self, images: ImagingStudy) -> Quantified:
         request = self.request
@@ -384,6 +447,7 @@ def result_of(done: Finished, out: Path) -> Result:
         "volume_ml": made.volumes[0].tolist(),
         "interval_ml": made.interval.tolist(),
         "level": made.level,
+        "sampling": [sampling.content() for sampling in made.sampling],
         "statements": list(made.statements),
         "differs": list(recorded.differs),
     }
@@ -393,6 +457,7 @@ def result_of(done: Finished, out: Path) -> Result:
         *(statement for statement in made.statements if "not a prognosis" in statement),
         f"tumour {millilitres(first)} mL now, {millilitres(last)} mL on day {made.days[-1]:g} "
         f"({made.level:.0%} interval {millilitres(low)} to {millilitres(high)})",
+        *(sampling.words() for sampling in made.sampling[:1]),
         *([f"Outputs differ from the last attempt: {', '.join(recorded.differs)}"] if recorded.differs else []),
         f"run {recorded.run}, attempt {recorded.attempt}",
         f"{out / 'report.html'}",

@@ -37,8 +37,8 @@ from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
 from ..meshing.transfer import coverage, overlaps
 from ..meshing.write import Step, read_step, write_mesh, write_steps
-from ..sim.coupling import select_elements
 from ..sim.forecast import Effect, Forecast, MacroStep, Representative, summary
+from ..sim.selection import select_elements
 from ..sim.start import element_maps
 from ..sim.state import TissueState
 from .background import Background
@@ -128,12 +128,12 @@ def representatives_of(forecast: Forecast) -> NDArray[np.int64]:
 
     The choice is a function of the state and the seed, so asking again gives the answer that the run used.
     """
-    elements = forecast.recipe["settings"]["elements"]
-    count = None if elements == "all" else int(elements)
+    settings = forecast.recipe["settings"]
+    count = None if settings["elements"] == "all" else int(settings["elements"])
     chosen = np.full((len(forecast.states), len(forecast.states[0].stretch)), NOBODY, dtype=np.int64)
     for row, state, step in zip(chosen, forecast.states, forecast.steps):
         if step.representatives:
-            selection = select_elements(state, count, forecast.recipe["seeds"][0])
+            selection = select_elements(state, count, forecast.recipe["seeds"][0], settings["selection"])
             row[selection.members] = selection.elements[selection.nearest]
     return chosen
 

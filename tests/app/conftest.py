@@ -15,8 +15,8 @@ from oncoscale.core.quantity import Parameter
 from oncoscale.imaging.quantify import Quantified
 from oncoscale.imaging.study import Finding, Grid, LabelImage, ParametricMap
 from oncoscale.meshing.mesh import TumourMesh
-from oncoscale.sim.coupling import select_elements
 from oncoscale.sim.forecast import Effect, Forecast, MacroStep, Representative
+from oncoscale.sim.selection import select_elements
 from oncoscale.sim.state import TissueState
 
 ELEMENTS = 6
@@ -154,7 +154,7 @@ def made_forecast(n: int = 14) -> Forecast:
         {
             "tumour": "neuroblastoma",
             "days": 28,
-            "settings": {"elements": ELEMENTS, "cells": 600},
+            "settings": {"elements": ELEMENTS, "selection": "k-medoids", "cells": 600},
             "seeds": [1, 2, 3],
             "engine": "cpu",
             "mesher": "bcc",

@@ -92,7 +92,8 @@ def test_without_consent_nothing_runs(place):
 
 
 def test_a_run_is_whole_recorded_and_can_be_read_back(place):
-    """Every promised file is there, nobody's name is in them, trace and report work by folder and by identity."""
+    """Every promised file is there, nobody's name is in them, the share of the cells that was simulated is told
+    everywhere, trace and report work by folder and by identity."""
     record_consent(place)
     done = forecast(place)
     assert done.code == 0, done.text
@@ -105,6 +106,10 @@ def test_a_run_is_whole_recorded_and_can_be_read_back(place):
     assert not any(LOCAL_ID.encode() in (place.out / name).read_bytes() for name in there)
     events = [json.loads(line) for line in (place.out / "run.jsonl").read_text().splitlines()]
     assert events[0]["event"] == "start"
+    sampled = [step["sampling"] for step in json.loads((place.out / "forecast.json").read_text())["steps"]]
+    assert sampled == done.content["sampling"]
+    assert 0.0 < sampled[0]["sampled_fraction"] < 1e-3
+    assert f"(sampled fraction {sampled[0]['sampled_fraction']:.1e})" in (place.out / "report.html").read_text()
     assert statuses(place) == ["done"]
     run, element = done.content["run"], done.content["element"]
     by_folder = oncoscale("trace", place.out, "--element", element)
@@ -203,6 +208,81 @@ def test_a_dry_run_changes_nothing(place):
     assert answer.content["permitted"] is False
     assert answer.content["reason"] == "missing"
     assert all(path.read_bytes() == content for path, content in before.items() if path.exists())
+    assert left_behind(place.root) == []
+
+
+def test_a_permitted_dry_run_says_what_the_cells_will_take(place):
+    """With consent the plan counts elements, cells, colony-hours, batches and bytes; nothing is written for it."""
+    record_consent(place)
+    answer = forecast(place, "--dry-run", "--elements", "all", "--cells", 50, "--members", 1, "--threads", 2,
+                      "--size", 12)  # fmt: skip
+    assert answer.code == 0, answer.text
+    plan = answer.content["plan"]
+    assert plan["colonies"] == plan["elements"] > 100
+    assert plan["cells"] == pytest.approx(50 * plan["colonies"], rel=0.01)
+    assert plan["colony_hours"] == 28 * 24 * plan["colonies"]
+    assert plan["batches"] == -(-plan["colonies"] // 2)
+    assert plan["sampled_fraction"] == pytest.approx(plan["cells"] / plan["tumour_cells"])
+    assert 1e9 < plan["tumour_cells"] < 2e10
+    assert left_behind(place.root) == []
+
+
+def keeping(place, then):
+    """A simulation that keeps a little, then does what it is told."""
+
+    def simulate(*arguments, kept, progress, **options):
+        (kept.folder / "run-1").mkdir(parents=True)
+        (kept.folder / "run-1" / "step-1.tissue").write_bytes(b"kept")
+        return then(progress)
+
+    return simulate
+
+
+def test_what_is_kept_goes_when_the_run_is_done(place, monkeypatch, made):
+    """The folder of kept colonies lies beside the output while the run lasts, and no longer."""
+    seen = []
+
+    def finish(progress):
+        seen.extend(left_behind(place.root))
+        return made.forecast
+
+    record_consent(place)
+    monkeypatch.setattr(flow, "report", lambda *arguments: "a page")
+    monkeypatch.setattr(flow, "simulate", keeping(place, finish))
+    assert forecast(place).code == 0
+    assert "run.kept" in seen
+    assert left_behind(place.root) == ["run"]
+
+
+def test_what_is_kept_stays_after_a_stop(place, monkeypatch):
+    """A run that was stopped can go on: what was finished stays, and the user is told where."""
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    record_consent(place)
+    monkeypatch.setattr(flow, "simulate", keeping(place, stop))
+    answer = CliRunner().invoke(
+        app, ["forecast", place.study, "--store", str(place.store), "--tumour", "neuroblastoma", "--days", "28",
+              "--out", str(place.out)],
+    )  # fmt: skip
+    assert answer.exit_code == 130
+    assert left_behind(place.root) == ["run.kept"]
+    assert "kept in run.kept" in answer.output
+
+
+def test_without_consent_nothing_is_kept(place, monkeypatch, made):
+    """A withdrawal in the middle takes away what was kept, wherever the user wanted it."""
+
+    def withdrawn_meanwhile(progress):
+        withdraw(Store.open(place.store), place.subject)
+        progress("day 0 to 14", 0.1)
+        return made.forecast
+
+    record_consent(place)
+    monkeypatch.setattr(flow, "simulate", keeping(place, withdrawn_meanwhile))
+    answer = forecast(place, "--checkpoint", place.root / "elsewhere")
+    assert answer.content["error"]["kind"] == "ConsentDenied"
     assert left_behind(place.root) == []
 
 

@@ -22,13 +22,29 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def oncoscale(workplace) -> Callable[..., dict[str, Any]]:
-    """Run a command with --json; give back its object, with the exit code as ``code``."""
-    environment = {
+def environment(workplace) -> dict[str, str]:
+    """Of every command: vault and cache of this session."""
+    return {
         **os.environ,
         "ONCOSCALE_VAULT": str(workplace / "vault"),
         "XDG_CACHE_HOME": str(workplace / "cache"),
     }
+
+
+@pytest.fixture(scope="session")
+def command_of(workplace, environment) -> Callable[..., subprocess.Popen[bytes]]:
+    """Start a command in a process of its own, to be ended by the test."""
+
+    def start(*arguments: object) -> subprocess.Popen[bytes]:
+        line = [*COMMAND, *map(str, arguments), "--quiet"]
+        return subprocess.Popen(line, env=environment, cwd=workplace, stdout=subprocess.DEVNULL)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def oncoscale(workplace, environment) -> Callable[..., dict[str, Any]]:
+    """Run a command with --json; give back its object, with the exit code as ``code``."""
 
     def run(*arguments: object) -> dict[str, Any]:
         line = [*COMMAND, *map(str, arguments), "--json", "--quiet"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import h5py
@@ -44,6 +45,45 @@ def test_threads_do_not_reach_the_bytes(forecast_of, reference_visit):
     other = forecast_of(reference_visit, "another-seed", "--seed", 2, *SMALL)
     assert other["volume_ml"] != runs[0]["volume_ml"]
     cells_are_on_file(Path(runs[0]["answer"]["folder"]))
+
+
+EVERY = ("--elements", "all", "--cells", 50, "--members", 1, "--days", 2, "--size", 20, "--host", 40, "--threads", 1)
+
+
+@pytest.mark.slow
+def test_every_element_and_a_power_cut(forecast_of, reference_visit, command_of, workplace):
+    """All elements are simulated and said to be a sample; killed in the middle of the second macro step, the same
+    command ends in the same bytes."""
+    (workplace / "days.toml").write_text("macro_days = 1.0\n")
+    options = (*EVERY, "--config", workplace / "days.toml")
+    whole = forecast_of(reference_visit, "every-element", *options)
+    sampled = whole["steps"][0]["sampling"]
+    assert sampled["colonies"] == sampled["elements"] == len(whole["steps"][0]["representatives"])
+    assert 0.0 < sampled["sampled_fraction"] < 1e-4
+    assert any(words.startswith("All ") and "sampled fraction" in words for words in whole["statements"])
+    assert "sampled fraction" in (whole["folder"] / "report.html").read_text()
+
+    kept = workplace / "power-cut.kept" / "run-1"
+    running = command_of(
+        "forecast", reference_visit["study"], "--store", reference_visit["store"], "--tumour", "neuroblastoma",
+        "--out", workplace / "power-cut", *options,
+    )  # fmt: skip
+    try:
+        while len(list(kept.glob("*.from-24h.colony"))) < sampled["colonies"] // 3:
+            assert running.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+    finally:
+        running.kill()
+        running.wait()
+    assert (kept / "step-1.tissue").exists()
+    assert not (workplace / "power-cut").exists()
+    assert len(list(kept.glob("*.colony"))) < sampled["colonies"]
+
+    again = forecast_of(reference_visit, "power-cut", *options)
+    assert again["bytes"] == whole["bytes"]
+    for name in ("cells/populations.csv", "tissue.vtkhdf"):
+        assert (again["folder"] / name).read_bytes() == (whole["folder"] / name).read_bytes()
+    assert not kept.parent.exists()
 
 
 @pytest.mark.slow

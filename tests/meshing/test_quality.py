@@ -13,6 +13,7 @@ from oncoscale.meshing.quality import (
     mean_ratio,
     quality,
     scaled_jacobian,
+    surfaces_apart,
 )
 
 REGULAR = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.0]])[[0, 1, 3, 2]]
@@ -77,3 +78,13 @@ def test_face_pairs_know_both_sides() -> None:
     shared = sides[:, 1] >= 0
     assert shared.sum() == 1
     assert set(sides[shared][0].tolist()) == {0, 1}
+
+
+def test_a_surface_that_moved_is_as_far_away_as_it_moved() -> None:
+    """One mesh shifted by far less than the samples' spacing: every distance is at most the shift, none is twice it."""
+    mesh = TumourMesh(REGULAR.astype(float), ONE, np.array([2]), {2: "tumour"}, "", "by hand", {})
+    shifted = mesh.moved(np.full((4, 3), 0.001))
+    apart = surfaces_apart(mesh, shifted, "tumour")
+    assert surfaces_apart(mesh, mesh, "tumour")["largest"] == 0.0
+    assert apart["largest"] == pytest.approx(0.001 * np.sqrt(3.0), rel=1e-6)
+    assert apart["mean"] <= apart["h95"] <= apart["largest"]

@@ -9,6 +9,7 @@ import pytest
 
 from oncoscale.agents.colony import ColonyOutcome, DrugWindow
 from oncoscale.sim import coupling
+from oncoscale.sim.selection import select_elements
 from oncoscale.sim.treatment import Treatment
 
 
@@ -31,7 +32,7 @@ def colonies_of(state, selection, **options):
 
 def test_every_populated_element_has_one_representative(small_state):
     """Weights are shares of the tumour's volume and sum to one; each representative stands for itself."""
-    selection = coupling.select_elements(small_state, 12, seed=1)
+    selection = select_elements(small_state, 12, seed=1)
     assert len(selection.elements) == 12
     assert np.array_equal(selection.members, small_state.tumour)
     assert selection.weights.sum() == pytest.approx(1.0, abs=1e-12)
@@ -42,7 +43,7 @@ def test_every_populated_element_has_one_representative(small_state):
 
 def test_the_extremes_are_chosen(small_state):
     """The least and the most oxygenated, cellular and treated elements are always among the chosen."""
-    chosen = set(coupling.select_elements(small_state, 12, seed=5).elements.tolist())
+    chosen = set(select_elements(small_state, 12, seed=5).elements.tolist())
     tumour = small_state.tumour
     for values in (small_state.oxygen, small_state.cellularity, small_state.delivery):
         assert {int(tumour[values[tumour].argmin()]), int(tumour[values[tumour].argmax()])} <= chosen
@@ -50,13 +51,13 @@ def test_the_extremes_are_chosen(small_state):
 
 def test_same_seed_same_choice(small_state):
     """The choice is a function of the state and the seed."""
-    first, second = (coupling.select_elements(small_state, 10, seed=3) for _ in range(2))
+    first, second = (select_elements(small_state, 10, seed=3) for _ in range(2))
     assert np.array_equal(first.elements, second.elements)
 
 
 def test_a_colony_gets_its_elements_surroundings(small_state):
     """Oxygen over 72 mmHg, composition, and about the asked number of cells."""
-    selection = coupling.select_elements(small_state, 10, seed=1)
+    selection = select_elements(small_state, 10, seed=1)
     for element, colony in zip(selection.elements, colonies_of(small_state, selection), strict=True):
         around = colony.surroundings
         assert around.oxygen == pytest.approx(small_state.oxygen[element] / 72.0)
@@ -78,7 +79,7 @@ def test_drug_follows_delivery(small_state):
 @pytest.mark.parametrize(("ratio", "fold"), [(1.1, 4.0), (0.85, 0.1)])
 def test_one_ratio_everywhere_is_given_back_everywhere(small_state, ratio, fold):
     """If every colony answers r, every element gets r, and leaving one out costs nothing."""
-    selection = coupling.select_elements(small_state, 10, seed=1)
+    selection = select_elements(small_state, 10, seed=1)
     answer = coupling.homogenise(
         small_state, selection, [outcome(colony, ratio, fold=fold) for colony in colonies_of(small_state, selection)]
     )
@@ -92,7 +93,7 @@ def test_one_ratio_everywhere_is_given_back_everywhere(small_state, ratio, fold)
 
 def test_leave_one_out_foretells_the_error_of_choosing(small_state):
     """For a smooth answer, leaving one out bounds the error, and knowing 20 beats knowing only the mean twofold."""
-    selection = coupling.select_elements(small_state, 20, seed=1)
+    selection = select_elements(small_state, 20, seed=1)
     colonies = colonies_of(small_state, selection)
     truth = np.exp(0.3 * (small_state.oxygen / 72.0) + 0.2 * small_state.cellularity)
     answer = coupling.homogenise(
@@ -106,7 +107,7 @@ def test_leave_one_out_foretells_the_error_of_choosing(small_state):
 
 def test_every_element_simulated_leaves_nothing_to_extrapolate(small_state):
     """With all elements chosen each keeps its own answer and the error is zero."""
-    selection = coupling.select_elements(small_state, None, seed=1)
+    selection = select_elements(small_state, None, seed=1)
     ratios = 1.0 + 0.001 * np.arange(len(selection.elements)) / len(selection.elements)
     answer = coupling.homogenise(
         small_state,
@@ -119,7 +120,7 @@ def test_every_element_simulated_leaves_nothing_to_extrapolate(small_state):
 
 def test_dead_colonies_shrink_by_what_was_cleared(small_state):
     """A colony without a cell left has no ratio: its element keeps its matrix but no cell and no vessel."""
-    selection = coupling.select_elements(small_state, 10, seed=1)
+    selection = select_elements(small_state, 10, seed=1)
     outcomes = [
         replace(outcome(c, np.nan, (0.0,) * 6, fold=0.0), cell_count=0) for c in colonies_of(small_state, selection)
     ]
@@ -133,7 +134,7 @@ def test_dead_colonies_shrink_by_what_was_cleared(small_state):
 
 def test_growth_beyond_the_limits_is_counted(small_state):
     """Nothing is clipped silently, and no element more than doubles."""
-    selection = coupling.select_elements(small_state, 10, seed=1)
+    selection = select_elements(small_state, 10, seed=1)
     answer = coupling.homogenise(
         small_state, selection, [outcome(c, 3.0, fold=9.0) for c in colonies_of(small_state, selection)]
     )
@@ -143,7 +144,7 @@ def test_growth_beyond_the_limits_is_counted(small_state):
 
 def test_no_more_volume_than_cells_born_or_cleared(small_state):
     """Matrix keeps its volume: growth is at most the volume of cells born, shrinkage at most that of cells cleared."""
-    selection = coupling.select_elements(small_state, 10, seed=1)
+    selection = select_elements(small_state, 10, seed=1)
     solid = small_state.composition[selection.elements].sum(axis=1)
     for ratio, fold in ((1.9, 1.2), (0.3, 0.5)):
         answer = coupling.homogenise(
@@ -154,7 +155,7 @@ def test_no_more_volume_than_cells_born_or_cleared(small_state):
 
 def test_fractions_stay_fractions(small_state):
     """Whatever the colonies answer, fractions lie in [0, 1] and leave room for matrix."""
-    selection = coupling.select_elements(small_state, 10, seed=1)
+    selection = select_elements(small_state, 10, seed=1)
     ends = [(0.9, 0.02, 0.01, 0.01, 0.0, 0.0), (0.01, 0.0, 0.5, 0.2, 0.0, 0.0)] * 5
     answer = coupling.homogenise(
         small_state, selection,
@@ -167,7 +168,7 @@ def test_fractions_stay_fractions(small_state):
 
 def test_a_nearly_dead_small_colony_keeps_fractions_in_order(small_state):
     """However small the cube and its answer, no fraction of cells becomes negative."""
-    selection = coupling.select_elements(small_state, 10, seed=1)
+    selection = select_elements(small_state, 10, seed=1)
     outcomes = [
         replace(outcome(c, 0.01, (0.6, 0.0, 0.0, 0.1, 0.0, 0.0), fold=0.01), extra={"cube_edge_mm": 0.2})
         for c in colonies_of(small_state, selection)
@@ -179,7 +180,7 @@ def test_a_nearly_dead_small_colony_keeps_fractions_in_order(small_state):
 
 def test_no_cell_is_lost_or_counted_twice(small_state):
     """Cells after the step are cells before it times what each colony's cells became, element by element and in all."""
-    selection = coupling.select_elements(small_state, 12, seed=1)
+    selection = select_elements(small_state, 12, seed=1)
     folds = np.round(np.linspace(0.8, 1.1, 12), 3)
     answer = coupling.homogenise(
         small_state,

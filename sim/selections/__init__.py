@@ -1,0 +1,1 @@
+"""Ways to choose the elements that are given a colony, one module each: ``choose(candidates, count, seed) -> rows``."""
