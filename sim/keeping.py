@@ -136,12 +136,15 @@ class KeptColonies:
         self.files.resume(colony)
         self._seen[colony.name] = monotonic()
 
+    def due(self, colony: LivingColony) -> bool:
+        """At its last hour, and on its way when its hour has come and some time has passed."""
+        on_its_way = colony.hour % self.every == 0 and monotonic() - self._seen[colony.name] >= PATIENCE_S
+        return on_its_way or colony.hour == self.hours
+
     def note(self, colony: LivingColony) -> None:
-        """Keep the colony at its last hour, and on its way when its hour has come and some time has passed."""
-        due = colony.hour % self.every == 0 and monotonic() - self._seen[colony.name] >= PATIENCE_S
-        if due or colony.hour == self.hours:
-            self.files.note(colony)
-            self._seen[colony.name] = monotonic()
+        """Keep the colony."""
+        self.files.note(colony)
+        self._seen[colony.name] = monotonic()
 
 
 def _state_arrays(state: TissueState) -> dict[str, NDArray[Any]]:
