@@ -35,7 +35,7 @@ from ..core.errors import StorageFault, StoreRejected
 from ..core.files import canonical_json
 from . import tables
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4F4E434F
 """Marks the database file as a store ("ONCO")."""
 

@@ -70,6 +70,28 @@ code = _table(
     UniqueConstraint("system", "version", "code"),
 )
 
+biobank = _table(
+    "biobank",
+    _text("id", key=True),
+    _text("acronym", null=True),
+    _text("name"),
+    _text("country"),
+    _text("juristic_person"),
+    _text("attributes", json=True),
+    CheckConstraint("length(country) = 2 AND country = upper(country)"),
+)
+"""Who keeps samples or images. Keys of ``attributes`` are MIABIS codes."""
+
+collection = _table(
+    "collection",
+    _text("id", key=True),
+    _text("biobank", _to("biobank.id")),
+    _text("name"),
+    _text("description"),
+    _text("kind", among="sample,image,mixed"),
+    _text("attributes", json=True),
+)
+
 study = _table(
     "study",
     _text("id", key=True),
@@ -99,6 +121,7 @@ enrolment = _table(
     "enrolment",
     _text("subject", _to("subject.key")),
     _text("study", _to("study.id")),
+    _text("collection", _to("collection.id"), null=True),
     PrimaryKeyConstraint("subject", "study"),
 )
 
@@ -132,6 +155,20 @@ decision = _table(
     _text("reason"),
     _text("at"),
 )
+
+sample = _table(
+    "sample",
+    _text("id", key=True),
+    _text("subject", _to("subject.key")),
+    _text("parent", _to("sample.id"), null=True),
+    _whole("type", _to("code.id")),
+    _whole("site", _to("code.id"), null=True),
+    _whole("diagnosis", _to("code.id"), null=True),
+    _text("storage", null=True),
+    _whole("taken_day", null=True),
+    _text("collection", _to("collection.id"), null=True),
+)
+"""Tissue or fluid taken from a subject; an aliquot names the sample that it was taken from."""
 
 event = _table(
     "event",
@@ -239,8 +276,33 @@ link = _table(
     _text("port"),
     _text("artefact", _to("artefact.sha256"), null=True),
     _text("series", _to("image_series.uid"), null=True),
-    CheckConstraint("(artefact IS NOT NULL) + (series IS NOT NULL) = 1"),
+    _text("sample", _to("sample.id"), null=True),
+    CheckConstraint(
+        "(CASE WHEN artefact IS NULL THEN 0 ELSE 1 END) + (CASE WHEN series IS NULL THEN 0 ELSE 1 END)"
+        " + (CASE WHEN sample IS NULL THEN 0 ELSE 1 END) = 1"
+    ),
+    UniqueConstraint("run", "attempt", "role", "port"),
 )
+
+observation = _table(
+    "observation",
+    _text("id", key=True),
+    _text("subject", _to("subject.key")),
+    _whole("quantity", _to("code.id")),
+    _real("value"),
+    _whole("value_code", _to("code.id"), null=True),
+    _whole("unit", _to("code.id"), null=True),
+    _real("sd"),
+    _whole("method", _to("code.id"), null=True),
+    _text("software", _to("software.id"), null=True),
+    _text("run", _to("run.id"), null=True),
+    _text("series", _to("image_series.uid"), null=True),
+    _text("sample", _to("sample.id"), null=True),
+    _text("artefact", _to("artefact.sha256"), null=True),
+    _whole("day", null=True),
+    CheckConstraint("(value IS NULL) <> (value_code IS NULL)"),
+)
+"""Something measured or found: a number with its unit, or a code. Never a prediction."""
 
 prediction = _table(
     "prediction",
@@ -258,6 +320,53 @@ prediction = _table(
     _text("status", among="preliminary,withdrawn"),
     CheckConstraint("level > 0 AND level < 1"),
 )
+
+mapping = _table(
+    "mapping",
+    _text("standard"),
+    _text("version"),
+    _text("entity"),
+    _text("core_table"),
+    _text("core_id"),
+    _text("external_id"),
+    PrimaryKeyConstraint("standard", "version", "entity", "external_id"),
+)
+"""What a row of the core is called in a standard. Identifiers that came from outside stand here as keyed hashes."""
+
+gap = _table(
+    "gap",
+    _whole("id", key=True),
+    _text("direction", among="import,export"),
+    _text("standard"),
+    _text("version"),
+    _text("path"),
+    _text("reason"),
+    _whole("n"),
+    _text("at"),
+)
+"""What could not be said in a standard, or was not understood from it, and how often."""
+
+export = _table(
+    "export",
+    _text("id", key=True),
+    _text("standard"),
+    _text("version"),
+    _text("sha256"),
+    _text("recipient"),
+    _whole("purpose", _to("code.id")),
+    _whole("subjects"),
+    _text("at"),
+)
+
+export_subject = _table(
+    "export_subject",
+    _text("export", _to("export.id")),
+    _text("subject", _to("subject.key")),
+    PrimaryKeyConstraint("export", "subject"),
+)
+
+tombstone = _table("tombstone", _text("mac", key=True), _text("at"), _text("reason"))
+"""That somebody was erased: the keyed hash of a subject key that exists no more."""
 
 audit = _table(
     "audit",
@@ -279,6 +388,9 @@ Index("series_of", image_series.c.event)
 Index("run_of", run_subject.c.subject)
 Index("link_of", link.c.run, link.c.attempt)
 Index("prediction_of", prediction.c.subject)
+Index("observation_of", observation.c.subject)
+Index("sample_of", sample.c.subject)
+Index("mapping_of", mapping.c.core_table, mapping.c.core_id)
 
 TRIGGERS = (
     """CREATE TRIGGER attempt_needs_permission BEFORE INSERT ON attempt
@@ -289,14 +401,27 @@ TRIGGERS = (
        WHEN NEW.role = 'used' AND EXISTS (
            SELECT subject FROM image_series WHERE uid = NEW.series
            UNION SELECT subject FROM contains WHERE artefact = NEW.artefact
+           UNION SELECT subject FROM sample WHERE id = NEW.sample
            EXCEPT SELECT subject FROM run_subject WHERE run = NEW.run)
        BEGIN SELECT RAISE(ABORT, 'input of a subject without a permit'); END""",
     """CREATE TRIGGER prediction_of_a_forecast BEFORE INSERT ON prediction
        WHEN (SELECT kind FROM run WHERE id = NEW.run) NOT IN ('forecast', 'calibration')
        BEGIN SELECT RAISE(ABORT, 'a prediction needs a forecast or a calibration'); END""",
+    """CREATE TRIGGER observation_of_an_analysis BEFORE INSERT ON observation
+       WHEN NEW.run IS NOT NULL AND (SELECT kind FROM run WHERE id = NEW.run) <> 'analysis'
+       BEGIN SELECT RAISE(ABORT, 'an observation needs an analysis'); END""",
+    """CREATE TRIGGER observation_of_what_was_seen BEFORE INSERT ON observation
+       WHEN EXISTS (SELECT 1 FROM link l JOIN artefact a ON a.sha256 = l.artefact
+                    WHERE l.run = NEW.run AND l.role = 'used' AND a.asserted = 'simulated')
+       BEGIN SELECT RAISE(ABORT, 'an observation cannot rest on a simulation'); END""",
+    """CREATE TRIGGER seen_stays_apart_from_simulated BEFORE INSERT ON link
+       WHEN NEW.role = 'used' AND (SELECT asserted FROM artefact WHERE sha256 = NEW.artefact) = 'simulated'
+            AND EXISTS (SELECT 1 FROM observation WHERE run = NEW.run)
+       BEGIN SELECT RAISE(ABORT, 'an observation cannot rest on a simulation'); END""",
     "CREATE TRIGGER decision_is_final BEFORE UPDATE ON decision BEGIN SELECT RAISE(ABORT, 'decisions are final'); END",
     "CREATE TRIGGER consent_is_final BEFORE UPDATE ON consent BEGIN SELECT RAISE(ABORT, 'consents are final'); END",
     "CREATE TRIGGER audit_is_final BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is final'); END",
     "CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is final'); END",
 )
-"""No attempt and no use of a subject's images without a permit; predictions only of forecasts; final records."""
+"""No attempt and no use of a subject's images without a permit; predictions only of forecasts; observations only of
+analyses of what was seen; final records."""

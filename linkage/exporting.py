@@ -1,0 +1,219 @@
+"""Export: what the store holds about a run, a subject or a cohort, in one metadata standard.
+
+Consent is asked for every subject, and the decision, the gaps, the recipient and the audit entry are written in the
+transaction in which the file is renamed into place. Dates stay at home; ages and intervals leave.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection, insert, select
+
+from ..core.errors import ConfigurationRejected, ConsentDenied
+from ..core.files import content_hash
+from . import core, tables
+from .audit import record_action
+from .consent import ACT_REASON, PURPOSES, add_decision, denied
+from .core import Event, Holdings, Study
+from .holding import held
+from .standards import Gap, Standard, Violation, met, standard
+from .store import PROJECT, Store, code_id, now
+from .subject import SubjectKey
+
+Row = TypeVar("Row", Event, Study)
+
+KEPT_AT_HOME = {"source", "contents", "ingested_at", "shifted_date", "key_fingerprint"}
+"""Attributes of events and studies that serve the store alone, or hold a date."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    subjects    pseudonyms whose data are in it
+    left_out    subjects of the cohort whose consent does not cover it, with the reason
+    gaps        what could not be said, and how often
+    violations  rules of the standard that the file breaks: none is what it should be
+    sha256      of the file, or over the hashes of the folder's files
+    """
+
+    standard: str
+    version: str
+    path: Path
+    sha256: str
+    subjects: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
+    gaps: tuple[Gap, ...]
+    violations: tuple[Violation, ...]
+
+
+def export(
+    store: Store,
+    name: str,
+    out: Path | str,
+    *,
+    standard_name: str,
+    recipient: str = "self",
+    purpose: str = "HRESCH",
+    predictions: bool | None = None,
+    role: str = "analyst",
+) -> Exported:
+    """Export a run, a subject or a cohort.
+
+    name         a run's id, a subject's key, a collection's id, ``all``, or a file with one subject key a line
+    out          file or folder that does not exist yet
+    recipient    who receives it; it stays on record, so that an erasure can name who holds copies
+    predictions  whether predictions are in it (None: as the standard has it)
+
+    Raises ConsentDenied when a subject's consent does not cover it, or when a cohort has fewer subjects than the
+    study's smallest cell; ConfigurationRejected for a name that the store does not know, or an ``out`` that exists.
+    """
+    chosen, out = standard(standard_name), Path(out)
+    _refuse_existing(out)
+    with_predictions = chosen.PREDICTIONS if predictions is None else predictions
+    keys, is_cohort = subjects_named(store, name)
+    beside = out.with_name(f".{out.stem}.part-{os.getpid()}{out.suffix}")
+    try:
+        with store.writing() as connection:
+            allowed, left_out = _permitted(store, connection, keys, purpose, is_cohort=is_cohort)
+            if is_cohort:
+                _refuse_small(connection, len(allowed))
+            holdings = leaving(held(connection, allowed))
+            holdings = holdings if with_predictions else core.observed(holdings)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            chosen.render(holdings, beside)
+            gaps, violations, digest = met(holdings, chosen.gaps()), chosen.check(beside), hash_of(beside)
+            _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
+            about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
+            record_action(store, connection, "export", name, about, role=role)
+            os.replace(beside, out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True) if beside.is_dir() else beside.unlink(missing_ok=True)
+    return Exported(chosen.NAME, chosen.VERSION, out, digest, tuple(allowed), left_out, gaps, violations)
+
+
+def subjects_named(store: Store, name: str) -> tuple[tuple[SubjectKey, ...], bool]:
+    """(the subjects that a name stands for, whether it is a cohort's). Raises ConfigurationRejected for none."""
+    path = Path(name)
+    with store.reading() as connection:
+        known = set(connection.execute(select(tables.subject.c.key)).scalars())
+        if name == "all":
+            return tuple(SubjectKey(key) for key in sorted(known)), True
+        if name in known:
+            return (SubjectKey(name),), False
+        if path.is_file():
+            listed = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            unknown = [key for key in listed if key not in known]
+            if unknown:
+                raise _no_such(f"{len(unknown)} of the {len(listed)} names in {path.name!r} are no subjects here")
+            return tuple(SubjectKey(key) for key in sorted(set(listed))), True
+        collected = select(tables.enrolment.c.subject).where(tables.enrolment.c.collection == name)
+        if found := connection.execute(collected).scalars().all():
+            return tuple(SubjectKey(key) for key in sorted(found)), True
+        used = select(tables.run_subject.c.run, tables.run_subject.c.subject)
+        of_run = connection.execute(used.where(tables.run_subject.c.run.startswith(name, autoescape=True))).all()
+    if len(name) >= 6 and len({row.run for row in of_run}) == 1:
+        return tuple(SubjectKey(row.subject) for row in of_run), False
+    raise _no_such("no run, subject or collection has that name")
+
+
+def leaving(holdings: Holdings) -> Holdings:
+    """The holdings without what serves the store alone; no date leaves."""
+    return replace(
+        holdings,
+        event=tuple(_for_others(one) for one in holdings.event),
+        study=tuple(_for_others(one) for one in holdings.study),
+    )
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file; of a folder, over the names and hashes of its files."""
+    if path.is_file():
+        return content_hash(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    listed = "".join(f"{one.relative_to(path).as_posix()} {content_hash(one)}\n" for one in files)
+    return sha256(listed.encode()).hexdigest()
+
+
+def _for_others(row: Row) -> Row:
+    kept = {name: value for name, value in row.attributes.items() if name not in KEPT_AT_HOME}
+    return replace(row, attributes=kept)
+
+
+def _permitted(
+    store: Store, connection: Connection, keys: Iterable[SubjectKey], purpose: str, *, is_cohort: bool
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Subjects whose consent covers the export; a denial ends the export of one, and leaves a subject out of many."""
+    allowed, left_out = [], []
+    for key in keys:
+        decision = add_decision(store, connection, key, "export", purpose, ("imaging",))
+        if decision.permits:
+            allowed.append(str(key))
+        else:
+            left_out.append((str(key), decision.reason))
+    if left_out and not is_cohort:
+        raise denied(left_out[0][1], "export")
+    return allowed, tuple(left_out)
+
+
+def _refuse_small(connection: Connection, count: int) -> None:
+    least = connection.execute(select(tables.study.c.small_cell_k).where(tables.study.c.id == PROJECT)).scalar_one()
+    if count < least:
+        raise ConsentDenied(
+            f"the cohort has {count} subjects whose consent covers the export",
+            f"at least {least}, the study's smallest cell",
+            "export single subjects, or a larger cohort",
+        )
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise ConfigurationRejected(f"{out.name!r} exists", "a new file or folder", "choose another name for --out")
+
+
+def _no_such(found: str) -> ConfigurationRejected:
+    return ConfigurationRejected(
+        found,
+        "a run's id, a subject's key, a collection's id, 'all', or a file with one key a line",
+        "list what the store holds with: oncoscale show --store STORE",
+    )
+
+
+def _record(
+    connection: Connection,
+    chosen: Standard,
+    digest: str,
+    recipient: str,
+    purpose: str,
+    subjects: list[str],
+    gaps: tuple[Gap, ...],
+) -> None:
+    """The rows of an export: what, to whom, about whom, and what it could not say."""
+    identity, at = "X-" + uuid4().hex, now()
+    connection.execute(
+        insert(tables.export).values(
+            id=identity,
+            standard=chosen.NAME,
+            version=chosen.VERSION,
+            sha256=digest,
+            recipient=recipient,
+            purpose=code_id(connection, ACT_REASON, purpose, PURPOSES.get(purpose, purpose)),
+            subjects=len(subjects),
+            at=at,
+        )
+    )
+    for key in subjects:
+        connection.execute(insert(tables.export_subject).values(export=identity, subject=key))
+    for gap in gaps:
+        row = {"path": gap.path, "reason": gap.reason, "n": gap.n, "at": at}
+        connection.execute(
+            insert(tables.gap).values(direction="export", standard=chosen.NAME, version=chosen.VERSION, **row)
+        )

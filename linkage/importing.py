@@ -1,0 +1,187 @@
+"""Import: subjects, samples, events and observations from a metadata standard into the store.
+
+A subject keeps the pseudonym that the file gives it if it is one of this store's; any other name is taken for the
+sender's own, becomes a pseudonym by the vault's key and is entered nowhere else. Identifiers of samples and events are
+renamed by the same key, so that the same file twice enters once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or
+
+from ..core.errors import ConfigurationRejected
+from ..core.files import canonical_json
+from . import core, tables
+from .audit import record_action
+from .core import Enrolment, Holdings
+from .holding import take_in
+from .standards import Gap, Read, readable
+from .store import PROJECT, Store, attributes_of_project, now
+from .vault import Vault
+
+PSEUDONYM = re.compile(r"P-[A-Z2-7]{16}")
+FROM_OUTSIDE = ("biobank", "collection", "subject", "enrolment", "consent", "sample", "event", "observation")
+"""Tables that an import may fill. Images come by ingest, runs and predictions by being run here."""
+
+RENAMED: Mapping[str, str] = {"sample": "S", "event": "E", "observation": "O", "consent": "C"}
+"""Tables whose identifiers are renamed, and the letter that the new ones begin with."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    subjects  pseudonyms, in the order of the file
+    entered   rows that are new, by table
+    gaps      what was not understood or not taken, and how often
+    """
+
+    standard: str
+    version: str
+    subjects: tuple[str, ...]
+    entered: Mapping[str, int]
+    gaps: tuple[Gap, ...]
+
+
+def import_file(
+    store: Store, path: Path | str, *, standard_name: str, vault: Vault, site: str = "site1", dry_run: bool = False
+) -> Imported:
+    """Read a file or folder of a standard into the store, whole or not at all.
+
+    Raises FileRejected for a file that is not of the standard, ConfigurationRejected for a standard that cannot be
+    read, or a vault that is not the store's.
+    """
+    chosen = readable(standard_name)
+    if chosen is None:
+        raise ConfigurationRejected(f"{standard_name} cannot be read", "a standard that can", "see --help")
+    found = chosen.read(Path(path))
+    return enter(store, found, standard_name=chosen.NAME, version=chosen.VERSION, vault=vault, site=site,
+                 dry_run=dry_run)  # fmt: skip
+
+
+def enter(
+    store: Store, found: Read, *, standard_name: str, version: str, vault: Vault, site: str, dry_run: bool = False
+) -> Imported:
+    """Enter what was read; see ``import_file``."""
+    names = {one.key: _pseudonym(vault, site, one.key) for one in found.holdings.subject}
+    renamed, mapped = _renamed(taken(found.holdings), names, vault)
+    gaps = (*found.gaps, *_not_taken(found.holdings))
+    if dry_run:
+        would = {table: len(held) for table, held in core.rows(renamed) if held}
+        return Imported(standard_name, version, tuple(names.values()), would, gaps)
+    with store.writing() as connection:
+        _require_key_of_store(connection, vault)
+        entered = take_in(connection, _enrolled(renamed))
+        for (entity, core_table, core_id), external in mapped.items():
+            row = {"entity": entity, "core_table": core_table, "core_id": core_id, "external_id": external}
+            connection.execute(
+                insert_or(tables.mapping)
+                .values(standard=standard_name, version=version, **row)
+                .on_conflict_do_nothing()
+            )
+        for gap in gaps:
+            said = {"path": gap.path, "reason": gap.reason, "n": gap.n, "at": now()}
+            connection.execute(
+                insert(tables.gap).values(direction="import", standard=standard_name, version=version, **said)
+            )
+        record_action(store, connection, "import", standard_name, {"subjects": len(names), "entered": entered})
+    for local, key in names.items():
+        if local != key:
+            vault.remember(key, site, local)
+    return Imported(standard_name, version, tuple(names.values()), entered, gaps)
+
+
+def taken(holdings: Holdings) -> Holdings:
+    """The tables that an import may fill."""
+    return Holdings(**{table: getattr(holdings, table) for table in FROM_OUTSIDE})
+
+
+def _not_taken(holdings: Holdings) -> tuple[Gap, ...]:
+    reason = "not taken by an import: images come by ingest, runs and predictions by being run here"
+    left = {table: held for table, held in core.rows(holdings) if held and table not in (*FROM_OUTSIDE, "study")}
+    return tuple(Gap(f"{table}.*", reason, len(held)) for table, held in left.items())
+
+
+def _pseudonym(vault: Vault, site: str, name: str) -> Any:
+    return name if PSEUDONYM.fullmatch(name) else vault.subject_key(site, name)
+
+
+Mapped = Mapping[tuple[str, str, str], str]
+
+
+def _renamed(holdings: Holdings, names: Mapping[str, Any], vault: Vault) -> tuple[Holdings, Mapped]:
+    """The rows by the store's own identifiers, and what each was called, as keyed hashes."""
+    ids = {
+        table: {one.id: _identifier(vault, letter, table, one) for one in getattr(holdings, table)}
+        for table, letter in RENAMED.items()
+    }
+    parents: Mapping[str, Mapping[str, str]] = {"sample": ids["sample"], "event": ids["event"]}
+    new = {
+        table: tuple(_rename(one, table, names, ids, parents) for one in held) for table, held in core.rows(holdings)
+    }
+    mapped = {
+        (table, table, given): vault.keyed_hash(f"{table} {called}")
+        for table, of_table in ids.items()
+        for called, given in of_table.items()
+        if called != given
+    }
+    return Holdings(**new), mapped
+
+
+def _identifier(vault: Vault, letter: str, table: str, one: Any) -> str:
+    if re.fullmatch(rf"[{letter}T]-[0-9A-Za-z]{{16,32}}", one.id):
+        return str(one.id)
+    return f"{letter}-{vault.keyed_hash(f'{table} {one.subject} {one.id}')[:32]}"
+
+
+def _rename(
+    one: Any, table: str, names: Mapping[str, Any], ids: Mapping[str, Mapping[str, str]], parents: Mapping[str, Any]
+) -> Any:
+    change: dict[str, Any] = {}
+    has = {field.name for field in fields(one)}
+    if table == "subject":
+        change["key"] = names[one.key]
+    elif "subject" in has:
+        change["subject"] = names.get(one.subject, one.subject)
+    if table in ids:
+        change["id"] = ids[table][one.id]
+    if table in parents and one.parent is not None:
+        change["parent"] = parents[table].get(one.parent)
+    if table == "consent" and one.supersedes is not None:
+        change["supersedes"] = ids["consent"].get(one.supersedes)
+    if table == "observation":
+        # What it was computed from stays with the sender: only the number and its sample are taken.
+        change |= dict.fromkeys(("software", "run", "series", "artefact"))
+        change["sample"] = ids["sample"].get(one.sample or "")
+    if table in ("enrolment", "consent"):
+        change["study"] = PROJECT
+    return replace(one, **change)
+
+
+def _enrolled(holdings: Holdings) -> Holdings:
+    """Every subject takes part in the store's study."""
+    there = {one.subject for one in holdings.enrolment}
+    more = tuple(Enrolment(one.key, PROJECT) for one in holdings.subject if one.key not in there)
+    return replace(holdings, enrolment=(*holdings.enrolment, *more))
+
+
+def _require_key_of_store(connection: Connection, vault: Vault) -> None:
+    """The store's subjects were named with this vault's key; the first import leaves its fingerprint."""
+    attributes = dict(attributes_of_project(connection))
+    known = attributes.setdefault("key_fingerprint", vault.fingerprint)
+    if known != vault.fingerprint:
+        raise ConfigurationRejected(
+            "the store's subjects were named with another key",
+            "the vault that the store was made with",
+            "set ONCOSCALE_VAULT to it",
+        )
+    where = tables.study.c.id == PROJECT
+    if connection.execute(select(tables.study.c.attributes).where(where)).scalar_one() != canonical_json(attributes):
+        connection.execute(update(tables.study).where(where).values(attributes=canonical_json(attributes)))

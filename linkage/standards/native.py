@@ -1,0 +1,64 @@
+"""The store's own JSON: everything that is held, nothing lost. What a person may ask for and take elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ...core.errors import FileRejected
+from ...core.files import write_json
+from .. import core
+from ..core import Holdings
+from . import Gap, Read, Violation
+
+NAME, VERSION = "native", "1"
+FORM, SUFFIX = "file", ".json"
+PREDICTIONS = True
+
+SCHEMA = f"oncoscale-holdings-{VERSION}"
+NOTICE = "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)). Predictions are a model's."
+
+
+def render(holdings: Holdings, out: Path) -> None:
+    """One JSON file, a list of rows for each table."""
+    write_json(out, {"schema": SCHEMA, "notice": NOTICE, **core.for_json(holdings)})
+
+
+def read(path: Path) -> Read:
+    """Exactly what was rendered. Raises FileRejected for anything else."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.pop("schema") != SCHEMA:
+            raise ValueError("schema")
+        content.pop("notice")
+        return Read(core.from_json(content))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileRejected(
+            f"{Path(path).name!r} does not hold the rows of a store",
+            f"a JSON file of schema {SCHEMA}, as `oncoscale export --as native` writes",
+            "export it again",
+        ) from error
+
+
+def check(out: Path) -> tuple[Violation, ...]:
+    """Whether every reference leads to a row of the same file."""
+    held = read(out).holdings
+    known = {
+        "subject": {one.key for one in held.subject},
+        "run": {one.id for one in held.run},
+        "study": {one.id for one in held.study},
+        "software": {one.id for one in held.software},
+    }
+    broken = []
+    for table, found in core.rows(held):
+        for row in found:
+            for name, keys in known.items():
+                value = getattr(row, name, None)
+                if table != name and isinstance(value, str) and value not in keys:
+                    broken.append(Violation("references lead to a row", f"{table}.{name}", value[:18]))
+    return tuple(broken)
+
+
+def gaps() -> tuple[Gap, ...]:
+    """None."""
+    return ()

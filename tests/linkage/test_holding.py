@@ -1,0 +1,110 @@
+"""What the store holds and what it gives back: rows of the core, exports by permission, imports by pseudonym."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from oncoscale.core.errors import ConfigurationRejected, ConsentDenied
+from oncoscale.linkage import core, tables
+from oncoscale.linkage.exporting import export
+from oncoscale.linkage.holding import held, take_in
+from oncoscale.linkage.importing import import_file
+from oncoscale.linkage.reference import reference_cohort
+from oncoscale.linkage.standards import standard
+from oncoscale.linkage.store import Store
+from oncoscale.linkage.subject import SubjectKey
+from oncoscale.linkage.vault import Vault
+
+
+@pytest.fixture
+def stocked(store: Store) -> Store:
+    """A store with six subjects."""
+    with store.writing() as connection:
+        take_in(connection, reference_cohort(3, 6))
+    return store
+
+
+def test_the_store_gives_back_what_it_took(stocked: Store):
+    """Every row of a cohort comes back equal, and a second taking enters nothing."""
+    cohort = reference_cohort(3, 6)
+    with stocked.reading() as connection:
+        found = held(connection, [one.key for one in cohort.subject])
+    assert core.without(found, ()) == core.without(cohort, ())
+    with stocked.writing() as connection:
+        assert take_in(connection, cohort) == {}
+
+
+def test_one_subjects_holdings_hold_nobody_else(stocked: Store):
+    """No row of another subject comes along."""
+    cohort = reference_cohort(3, 6)
+    one, others = cohort.subject[0].key, {subject.key for subject in cohort.subject[1:]}
+    with stocked.reading() as connection:
+        found = held(connection, [one])
+    assert one in str(core.for_json(found))
+    assert not any(other in str(core.for_json(found)) for other in others)
+
+
+def test_an_export_is_permitted_recorded_and_whole(stocked: Store, tmp_path: Path):
+    """An export asks for consent and stays on record with its recipient; a second one overwrites nothing."""
+    key = reference_cohort(3, 6).subject[0].key
+    done = export(stocked, key, tmp_path / "me.json", standard_name="native", recipient="hospital")
+    assert done.subjects == (key,)
+    assert done.violations == ()
+    with stocked.reading() as connection:
+        row = connection.execute(select(tables.export)).mappings().one()
+        assert connection.execute(select(tables.export_subject.c.subject)).scalar_one() == key
+    assert (row["recipient"], row["sha256"]) == ("hospital", done.sha256)
+    with pytest.raises(ConfigurationRejected, match="exists"):
+        export(stocked, key, tmp_path / "me.json", standard_name="native")
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith((".", "me"))) == ["me.json"]
+
+
+def test_a_small_cohort_is_not_exported(store: Store, tmp_path: Path):
+    """Fewer subjects than the smallest cell are refused as a cohort, and nothing is written."""
+    with store.writing() as connection:
+        take_in(connection, reference_cohort(3, 4))
+    with pytest.raises(ConsentDenied, match="smallest cell"):
+        export(store, "all", tmp_path / "all.json", standard_name="native")
+    with store.reading() as connection:
+        assert connection.execute(select(tables.export)).all() == []
+    assert not (tmp_path / "all.json").exists()
+
+
+def test_who_withdrew_is_left_out_of_a_cohort(stocked: Store, tmp_path: Path):
+    """The others are exported, and the one is named with the reason; alone it is refused."""
+    from oncoscale.linkage.consent import withdraw
+
+    key = reference_cohort(3, 6).subject[2].key
+    withdraw(stocked, SubjectKey(key))
+    done = export(stocked, "all", tmp_path / "all.json", standard_name="native")
+    assert done.left_out == ((key, "withdrawn"),)
+    assert key.encode() not in (tmp_path / "all.json").read_bytes()
+    with pytest.raises(ConsentDenied, match="withdrawn"):
+        export(stocked, key, tmp_path / "one.json", standard_name="native")
+
+
+def test_an_import_names_subjects_by_the_key_and_enters_once(store: Store, vault: Vault, tmp_path: Path):
+    """A hospital's own name becomes a pseudonym and stands nowhere in the store; the same file again enters nothing."""
+    cohort = reference_cohort(8, 2)
+    local = {cohort.subject[0].key: "HOSP-77", cohort.subject[1].key: "HOSP-78"}
+
+    def named(row):
+        owner = "key" if hasattr(row, "key") else "subject"
+        return replace(row, **{owner: local[getattr(row, owner)]})
+
+    outside = core.Holdings(
+        biobank=cohort.biobank, collection=cohort.collection,
+        subject=tuple(map(named, cohort.subject)), event=tuple(map(named, cohort.event)),
+        sample=tuple(map(named, cohort.sample)),
+    )  # fmt: skip
+    standard("native").render(outside, tmp_path / "in.json")
+    first = import_file(store, tmp_path / "in.json", standard_name="native", vault=vault)
+    assert first.entered["subject"] == 2
+    assert vault.reidentify(SubjectKey(first.subjects[0])) == ("site1", "HOSP-77")
+    assert import_file(store, tmp_path / "in.json", standard_name="native", vault=vault).entered == {}
+    stored = b"".join(path.read_bytes() for path in store.path.iterdir() if path.is_file())
+    assert b"HOSP-7" not in stored
