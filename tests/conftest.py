@@ -1,4 +1,4 @@
-"""What all tests share: the reference data beside the checkout, if it is there, and a GPU or a simulator of its kernels."""
+"""What all tests share: the reference data beside the checkout if it is there, and a GPU or a simulator of kernels."""
 
 from __future__ import annotations
 

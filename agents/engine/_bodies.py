@@ -70,8 +70,7 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @dataclass(frozen=True)
 class Bodies:
-    """The bodies for cells of one type. ``measure``, ``judge`` and ``total`` are done once for a colony, all others once
-    for a cell.
+    """The bodies for cells of one type; ``measure``, ``judge`` and ``total`` are done once for a colony.
 
     place     place and radius into rows, in the order of identity
     measure   bins of a colony
