@@ -299,7 +299,7 @@ def test_threads_and_paths_are_not_part_of_a_runs_identity(place):
 def test_how_the_maps_are_made_is_part_of_a_runs_identity(place, monkeypatch):
     """Every option of the maps is on record: the same options are the same run, another of them is another run."""
 
-    def identity(store, request, out):
+    def identity(store, request, out, session):
         record = flow.record_of(store, request, None)
         inputs = [content.port for content in record.inputs]
         return Result({"run": record.run, "quantify": record.parameters["quantify"], "inputs": inputs}, "")
