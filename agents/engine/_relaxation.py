@@ -111,19 +111,21 @@ class Relaxation:
         chosen, here = self._chosen, 0
         if len(chosen) == 0:
             return np.zeros(len(self._shares.here), np.int64)
-        table = self._table(chosen)
+        table, moving = self._table(chosen), self._machine.put(chosen)
         self._do.place(table, self._shares.there, self._cells, self._radii, self._slots[1], self._bounds, self._flags)
         self._list_anew(chosen, 0)
         while len(chosen):
             self._step(table, here)
             here = 1 - here
-            verdict = self._judge(chosen)
+            self._do.judge(moving, self._shares.there, self._numbers, self._marks)
+            self._shares.pull()
+            verdict = self._shares.here.verdict[chosen]
             if (verdict == IS_LOST).any():
                 raise LostCells(int(chosen[verdict == IS_LOST][0]))
             if (verdict == HAS_SETTLED).any():
                 self._ended[here].extend(chosen[verdict == HAS_SETTLED].tolist())
                 chosen, verdict = chosen[verdict != HAS_SETTLED], verdict[verdict != HAS_SETTLED]
-                table = self._table(chosen)
+                table, moving = self._table(chosen), self._machine.put(chosen)
             if (verdict == LISTS_ANEW).any():
                 worn = chosen[verdict == LISTS_ANEW]
                 self._home(self._table(worn), here)
@@ -135,12 +137,6 @@ class Relaxation:
         self._do.step(table, self._shares.there, self._numbers, self._slots[here], self._slots[1 - here], self._others,
                       self._found, self._mobile, self._places, self._matrix, self._neighbours, self._overlaps,
                       self._marks)  # fmt: skip
-
-    def _judge(self, chosen: Chosen) -> NDArray[np.int64]:
-        self._do.judge(self._machine.put(chosen), self._shares.there, self._numbers, self._marks)
-        self._shares.pull()
-        verdict: NDArray[np.int64] = self._shares.here.verdict[chosen]
-        return verdict
 
     def _home(self, table: Array, here: int) -> None:
         """Rows of these colonies back into the order of identity, in the other array of slots."""

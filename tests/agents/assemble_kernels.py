@@ -81,9 +81,12 @@ def assembled(ptx: str, ptxas: str, folder: Path) -> dict[str, int]:
 
 
 def inspected(ptx: str) -> dict[str, Any]:
-    """Fused operations, functions that nobody defines, and how division and root are rounded."""
+    """Fused operations and those the assembler may fuse, functions that nobody defines, and how division and root are
+    rounded.
+    """
     return {
         "fused": len(re.findall(r"\bfma\.", ptx)),
+        "unrounded": len(re.findall(r"\b(?:add|sub|mul)\.f(?:32|64)", ptx)),
         "undefined": re.findall(r"^\.extern \.func.*$", ptx, re.M),
         "division_and_root": sorted(set(re.findall(r"\b(?:div|sqrt)\.\w+\.f64", ptx))),
         "approximate": len(re.findall(r"\.approx", ptx)),

@@ -13,7 +13,7 @@ from oncoscale.agents import cell
 from oncoscale.agents import living as agents_living
 from oncoscale.agents.cell import DIVIDES, REMOVED
 from oncoscale.agents.colony import Colony, ColonyOutcome, DrugWindow, Surroundings
-from oncoscale.agents.engine import _advance, cpu, engine
+from oncoscale.agents.engine import _advance, a_device_answers, cpu, engine
 from oncoscale.agents.engine.cpu import CpuEngine
 from oncoscale.agents.ground import drug_at
 from oncoscale.agents.living import LivingColony, renew
@@ -53,9 +53,9 @@ def same(one: ColonyOutcome, other: ColonyOutcome) -> None:
 
 
 def test_engines_are_found_by_the_registry() -> None:
-    """Every file of the folder is an engine; auto takes the compiled one; an unknown name is refused."""
-    assert {"cpu", "python"} <= set(registry.names("oncoscale.agents.engine"))
-    assert engine("auto").name == "cpu"
+    """Every file of the folder is an engine; auto takes a GPU or the compiled one; an unknown name is refused."""
+    assert {"cpu", "cuda", "python"} <= set(registry.names("oncoscale.agents.engine"))
+    assert engine("auto").name == ("cuda" if a_device_answers() else "cpu")
     with pytest.raises(ConfigurationRejected, match="abacus"):
         engine("abacus")
 
