@@ -167,7 +167,7 @@ def fit_diffusion(
         movements.append(search.movement(found, shown, nodes))
         nodes = shown
         found = search.fitted(found, nodes, thorough=len(movements) % THOROUGH == 2)
-        progress("fit with diffusion", min(1.0, np.log(max(_left(movements), still)) / np.log(still)))
+        progress("fit with diffusion", float(np.clip(np.log(max(_left(movements), still)) / np.log(still), 0.0, 1.0)))
         if _left(movements) <= still:
             break
     kinetics = Kinetics(found.kep * found.ve, np.maximum(found.ve, LEAST_VE.value), found.vp)
