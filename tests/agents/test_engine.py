@@ -217,7 +217,9 @@ def test_small_parts_skins_order_and_batch_change_nothing(skin: float, monkeypat
                                                                           parameters=BUSY)}  # fmt: skip
     monkeypatch.setattr(_advance, "LEAST_PART", 7)
     for threads, chosen in ((2, colonies[4:5]), (3, colonies[:1]), (8, [colonies[n] for n in (5, 1)])):
-        for outcome in CpuEngine(skin).advance(chosen, hours=20, seed=5, threads=threads, parameters=BUSY):
+        outcomes = CpuEngine(skin).advance(chosen, hours=20, seed=5, threads=threads, parameters=BUSY)
+        assert [outcome.name for outcome in outcomes] == [colony.name for colony in chosen]
+        for outcome in outcomes:
             same(outcome, by_name[outcome.name])
 
 
