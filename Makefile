@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/oncoscale doctor --quiet || true
 	$(BIN)/oncoscale demo --out $(OUT)
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev .judges/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -31,7 +31,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info docs/_build
+	rm -rf $(VENV) .judges build dist *.egg-info docs/_build
 
 # The lock (requirements.lock, exported from uv.lock) pins every version for plain pip.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -43,6 +43,12 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 	sh .ci/make-environment $(PYTHON) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev]"
 	touch $@ $(VENV)/.installed
+
+# Outside programs that judge what is written in other people's standards; their pins are not ours.
+.judges/.installed: tests/linkage/judges.txt
+	sh .ci/make-environment $(PYTHON) .judges
+	.judges/bin/python -m pip install --quiet --disable-pip-version-check -r tests/linkage/judges.txt
+	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev,docs]"

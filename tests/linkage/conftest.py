@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,20 @@ def bytes_below(folder: Path) -> Iterator[tuple[Path, bytes]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield path, path.read_bytes()
+
+
+Judge = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def judge() -> Judge:
+    """Runs an independent program of the judges' environment (`make .judges/.installed`), or a skip that says why."""
+    folder = Path(__file__).parents[2] / ".judges" / "bin"
+    if not folder.is_dir():
+        pytest.skip("not run: no judges' environment (make .judges/.installed)")
+
+    def run(program: str, *arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [str(folder / program), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+
+    return run
