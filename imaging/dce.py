@@ -121,6 +121,7 @@ def to_concentration(
     baseline: int,
     all_points: bool = False,
     signal_noise: float | None = None,
+    baseline_errors: float = 0.0,
 ) -> Concentration:
     """Concentration from the signal of a spoiled gradient echo.
 
@@ -129,6 +130,7 @@ def to_concentration(
     fa_deg        one or (voxels,) degrees, as truly applied
     baseline      number of frames before arrival
     signal_noise  standard deviation of the signal; None: from the baselines of these voxels (``baseline_noise``)
+    baseline_errors  how many standard errors the mean signal before contrast is moved up: what its noise does
 
     A signal at or above S0 sin(a) has no solution (saturation): NaN and flag, never a clipped value.
     """
@@ -150,11 +152,14 @@ def to_concentration(
     before = rows[:, baseline_frames(baseline, all_points=all_points)]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         decay = np.exp(-tr_s * r10)
-        top = before.mean(axis=1, keepdims=True) * (1 - decay * np.cos(angle)) / (1 - decay)
+        own_noise = baseline_noise(before) if signal_noise is None else signal_noise
+        mean = before.mean(axis=1, keepdims=True)
+        if baseline_errors:
+            mean = mean + baseline_errors * own_noise / np.sqrt(before.shape[1])
+        top = mean * (1 - decay * np.cos(angle)) / (1 - decay)
         saturated = rows >= top
         r1 = -np.log(np.where(saturated, np.nan, (top - rows) / (top - rows * np.cos(angle)))) / tr_s
         values = (r1 - r10) / relaxivity
-        own_noise = baseline_noise(before) if signal_noise is None else signal_noise
         noise = own_noise * _slope(before.mean(axis=1), top[:, 0], np.cos(angle[:, 0]), tr_s, relaxivity)
     flags = np.where(np.isfinite(rows).all(axis=1), 0, bit("not-finite"))
     flags |= np.where(saturated.any(axis=1), bit("saturated"), 0)

@@ -326,7 +326,7 @@ def _fitted(
 def _method(name: str, model: Model, domain: FitDomain) -> str:
     if name == "model":
         return "preferred by Akaike's criterion: " + ", ".join(f"{code} {one}" for one, code in CODES.items())
-    kinds = {"raw": "; as fitted, before the quality rules", "error": "; standard error from the curvature"}
+    kinds = {"raw": "; as fitted, before the quality rules", "error": "; standard error"}
     how = "variable projection" if domain == "concentration" else "least squares of the signal"
     return f"{model}, {how}" + kinds.get(name.rpartition("_")[2], "")
 
@@ -341,7 +341,7 @@ def _fit_chunk(
     usable = ~np.isnan(curves[:, 0])
     order: list[Model] = sorted((model, *rivals), key=lambda one: PARAMETERS[one])
     fits = {one: chain.fit(signals, echo, curves, one, plasma, profile=one == model) for one in order}
-    fit = fits[model]
+    fit = chain.with_baseline_error(fits[model], signals, echo, plasma, usable)
     with np.errstate(invalid="ignore"):
         quiet = usable & (curves[:, -LATE_FRAMES:].mean(axis=1) < 2.0 * tissue.noise)
         weak = usable & (np.where(usable[:, None], curves, 0.0).max(axis=1) < 3.0 * tissue.noise)
@@ -359,7 +359,9 @@ def _fit_chunk(
     chosen = np.array([CODES[one] for one in order])[best_model([fits[one] for one in order])]
     for one in TWO_COMPARTMENTS:
         if one in fits:
-            values, words = _replaced(values, words, *ruled(fits[one]), chosen == CODES[one])
+            here = chosen == CODES[one]
+            better = chain.with_baseline_error(fits[one], signals, echo, plasma, here)
+            values, words = _replaced(values, words, *ruled(better), here)
     values["model"] = np.where(usable & ~quiet, chosen, 0).astype(np.float64)
     return values, words
 

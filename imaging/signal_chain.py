@@ -81,8 +81,9 @@ class SignalChain:
         """Concentration of the voxels at three index arrays."""
         return self.concentration_of(self.signals(where), self.echo(where))
 
-    def concentration_of(self, signals: Values, echo: SpoiledEcho) -> Concentration:
-        """Concentration of signals (voxels, frames) that some echo gave."""
+    def concentration_of(self, signals: Values, echo: SpoiledEcho, *, baseline_errors: float = 0.0) -> Concentration:
+        """Concentration of signals (voxels, frames) that some echo gave, the mean before contrast moved up by some of
+        its standard errors."""
         return to_concentration(
             signals,
             echo.t10,
@@ -92,6 +93,7 @@ class SignalChain:
             baseline=self.dynamic.baseline,
             all_points=self.all_points,
             signal_noise=self.signal_noise,
+            baseline_errors=baseline_errors,
         )
 
     def fit(
@@ -124,6 +126,27 @@ class SignalChain:
             profile=profile,
             threads=self.threads,
         )
+
+    def with_baseline_error(
+        self, fit: KineticFit, signals: Values, echo: SpoiledEcho, plasma: PlasmaCurve, where: NDArray[np.bool_]
+    ) -> KineticFit:
+        """The fit with the error of the mean signal before contrast in the standard errors of some voxels.
+
+        That mean bends a voxel's whole curve, which residuals do not show. The voxels are fitted once more with the
+        mean moved by one of its standard errors; what a parameter moves is added to its error in quadrature
+        (propagation of first order: Bevington and Robinson 2003, ISBN 9780072472271, ch. 3). Fits of the signal hold
+        it already, and one frame before contrast tells nothing.
+        """
+        rows = where & np.isfinite(fit.rss)
+        if self.domain != "concentration" or not np.isfinite(self.signal_noise) or not rows.any():
+            return fit
+        moved = self.concentration_of(signals[rows], echo.of(rows), baseline_errors=1.0)
+        other = fit_curves(self.dynamic.times_s, moved.values, fit.model, plasma, threads=self.threads)
+        errors = {name: values.copy() for name, values in fit.errors.items()}
+        for name, values in errors.items():
+            shift = other.parameters[name] - fit.parameters[name][rows]
+            values[rows] = np.hypot(values[rows], np.where(np.isfinite(shift), shift, 0.0))
+        return replace(fit, errors=errors)
 
 
 def usable_curves(found: Concentration) -> Values:
