@@ -31,8 +31,8 @@ FORMAT = 2
 """Of what a checkpoint holds; another one is another fingerprint."""
 
 DECIDED = (
-    "cell_type", "name", "key", "clock", "drugs", "given_oxygen", "switches", "parameters", "numbers", "radii",
-    "traits",
+    "cell_type", "name", "key", "clock", "drugs", "radiation", "given_oxygen", "switches", "parameters", "numbers",
+    "radii", "traits",
 )  # fmt: skip
 """What of a ``LivingColony`` no hour changes."""
 
@@ -115,6 +115,7 @@ def fingerprint(colony: LivingColony) -> str:
         "key": [int(word) for word in colony.key],
         "clock": colony.clock,
         "drugs": [asdict(window) for window in colony.drugs],
+        "radiation": [asdict(fraction) for fraction in colony.radiation],
         "oxygen": float(colony.given_oxygen),
         "switches": asdict(colony.switches),
         "parameters": {name: parameter.value for name, parameter in colony.parameters.table.items()},

@@ -35,6 +35,19 @@ class DrugWindow:
 
 
 @dataclass(frozen=True)
+class Irradiation:
+    """One fraction of radiation as the cells feel it where oxygen is plenty.
+
+    hour       h on the absolute clock; it acts in the hour of the cells that holds it
+    linear     alpha d, quadratic beta d²: minus the logarithm of the surviving share is their sum
+    """
+
+    hour: float
+    linear: float
+    quadratic: float
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """The plain numbers that an element hands to its colony for one macro step.
 
@@ -43,6 +56,7 @@ class Surroundings:
     composition  volume fractions of CLASSES; their sum is the cellularity, the rest is matrix
     clock        h since the forecast's time 0 at the start of this step (0 = first step)
     drugs        windows on the absolute clock
+    radiation    fractions on the absolute clock
     genetics     MYCN_amp, TERT_rarngm, ATRX_inact, ALT, ALK: 0, 1 (ALK 2), or -1 unknown
     histology    0..6, gradiff 0..2: see the neuroblastoma specification
     moments      mean and sd of the carried state variables, from the step before (empty at the first)
@@ -59,6 +73,7 @@ class Surroundings:
     composition: tuple[float, float, float, float, float, float]
     clock: int = 0
     drugs: tuple[DrugWindow, ...] = ()
+    radiation: tuple[Irradiation, ...] = ()
     genetics: Mapping[str, int] = field(default_factory=dict)
     histology: int = 0
     gradiff: int = 0

@@ -406,8 +406,9 @@ RULES_OPEN = (
     "its name; it succeeds when it lies below the probability behind it. share(a, b) is a / (a + b), 0 of nothing; "
     "cells …_nearby are the living ones in the cell's voxel and the six beside it, oxygen_nearby is that of its voxel "
     "(part of blood's); …_share is of all living cells of the colony; "
-    "drug_on_… and drug_mean are effects of the drug in this hour; names in _fn are activities of genes, constant in a "
-    "cell's life."
+    "drug_on_… and drug_mean are effects of the drug in this hour; dose_linear and dose_quadratic are the sums of "
+    "alpha d and beta d² over its fractions of radiation; killed(o, l, q) is 1 - exp(-m l - m² q), m the part of a "
+    "dose that is felt at oxygen o; names in _fn are activities of genes, constant in a cell's life."
 )
 
 

@@ -5,6 +5,7 @@ How a colony starts in its element, what is prepared for its cells before they a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,7 @@ def settle(
     founding = Founding(seed, domain, given, switches, parameters)
     common: dict[str, Any] = {
         "cell_type": cell_type, "name": colony.name, "key": chance.key(seed, domain), "clock": given.clock,
-        "drugs": given.drugs,
+        "drugs": given.drugs, "radiation": given.radiation,
         "given_oxygen": given.oxygen, "switches": switches, "parameters": parameters,
         "numbers": numbers_of(parameters, switches), "radii": radii_of(parameters, switches),
     }  # fmt: skip
@@ -146,13 +147,17 @@ def breathe(colony: LivingColony, census: Census) -> None:
 
 
 def shared_hour(colony: LivingColony, census: Census) -> NDArray[Any]:
-    """(1,) array of HOUR: the drug of this hour and the shares of living cells in the colony."""
+    """(1,) array of HOUR: drug and radiation of this hour, and the shares of living cells in the colony."""
     shared = np.zeros(1, HOUR)
     clock = colony.time if colony.switches.chemo_clock == "absolute" else colony.hour
     effects = drug_at(colony.drugs, clock)
     for target, effect in zip(TARGETS, effects, strict=True):
         shared[f"drug_on_{target}"] = effect
     shared["drug_mean"] = sum(effects) / len(effects)
+    for fraction in colony.radiation:
+        if math.floor(fraction.hour) == colony.time:
+            shared["dose_linear"] += fraction.linear
+            shared["dose_quadratic"] += fraction.quadratic
     neuroblasts, schwann = int(census.counts[0]), int(census.counts[3])
     if neuroblasts + schwann:
         shared["schwann_share"] = schwann / (neuroblasts + schwann)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import CellFault
 from .cell import DIVIDES, REMOVED, STAYS, Cells, close_up, lengthened
-from .colony import DrugWindow
+from .colony import DrugWindow, Irradiation
 from .modes import Switches
 from .observe import counts_of
 from .oxygen import Oxygenation
@@ -87,6 +87,7 @@ class LivingColony:
     cell_iterations: int = 0
     last_census: Census | None = None
     engine: str = ""
+    radiation: tuple[Irradiation, ...] = ()
 
     @property
     def time(self) -> int:

@@ -64,8 +64,10 @@ STATE = State(
 
 HOUR = np.dtype(
     [(f"drug_on_{target}", np.float64) for target in TARGETS]
-    + [(name, np.float64) for name in ("drug_mean", "schwann_share", "neuroblast_share")],
+    + [(name, np.float64) for name in ("drug_mean", "schwann_share", "neuroblast_share")]
+    + [(name, np.float64) for name in ("dose_linear", "dose_quadratic")],
     align=True,
 )
 """What a colony's cells share in one hour: probability that a drug switches each target off (0 without drug), their
-mean, and the shares of living Schwann cells and neuroblasts among the colony's living cells."""
+mean, the shares of living Schwann cells and neuroblasts among the colony's living cells, and the radiation of the hour
+(sums of alpha d and beta d² over its fractions)."""

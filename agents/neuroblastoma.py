@@ -21,6 +21,7 @@ from .behaviours.death import (
     turn_necrotic,
 )
 from .behaviours.division import divide
+from .behaviours.radiation import be_irradiated
 from .behaviours.species import (
     brake_cycle,
     check_replication,
@@ -40,6 +41,7 @@ from .rule import Behaviour, Cell, by_kind, compiled
 
 NEUROBLAST_HOUR: tuple[Behaviour, ...] = (
     turn_necrotic,
+    be_irradiated,
     feel_oxygen,
     damage_neuroblast_dna,
     spend_energy,
@@ -61,6 +63,7 @@ NEUROBLAST_HOUR: tuple[Behaviour, ...] = (
 
 SCHWANN_HOUR: tuple[Behaviour, ...] = (
     turn_necrotic,
+    be_irradiated,
     feel_oxygen,
     damage_schwann_dna,
     spend_energy,

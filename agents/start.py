@@ -152,6 +152,10 @@ def checked(surroundings: Surroundings, name: str) -> Surroundings:
         f"genetics {dict(s.genetics)}": _known_genetics(s.genetics),
         "an effect of a drug outside 0..1": bool(np.all((effects >= 0) & (effects <= 1))),
         "a window of treatment that ends before it starts": all(window.start <= window.end for window in s.drugs),
+        "radiation that is no number >= 0": all(
+            math.isfinite(one.hour) and 0 <= one.linear < math.inf and 0 <= one.quadratic < math.inf
+            for one in s.radiation
+        ),
         f"unknown moments among {sorted(s.moments)}": set(s.moments) <= set(MOMENTS),
         "moments too large for a cell": all(abs(mean) + 8 * sd < LARGEST_SIGNAL for mean, sd in s.moments.values()),
         f"{s.cell_count} cells": 0 <= s.cell_count < 2**31,

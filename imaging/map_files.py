@@ -33,6 +33,7 @@ class Quantified:
     tumour    label image with the region "tumour", None if nobody drew one and nothing could be derived
     findings  what was found, chosen, inferred and doubted
     summary   plain numbers and words, ready for JSON
+    dose      planned dose of radiation, Gy on its own grid, if the study holds one; not written with the maps
     tissue    the curves behind the kinetic maps; None where there is no kinetic model, and in maps read from files
     """
 
@@ -42,6 +43,7 @@ class Quantified:
     findings: tuple[Finding, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     tissue: TissueCurves | None = None
+    dose: ParametricMap | None = None
 
 
 def write_maps(quantified: Quantified, folder: Path | str) -> None:

@@ -198,7 +198,14 @@ def _finished(
         values=np.asarray(first.quality, dtype=np.float64),
         method="bit flags, see maps.json",
     )
-    return Quantified(shared, quality, tumour, (*study.findings, *account.findings), _plain(summary), account.tissue)
+    findings = (*study.findings, *account.findings)
+    return Quantified(shared, quality, tumour, findings, _plain(summary), account.tissue, _planned_dose(study))
+
+
+def _planned_dose(study: ImagingStudy) -> ParametricMap | None:
+    """The dose of the study's one whole plan; None if there is none, or more than one."""
+    whole = [one for one in study.doses if one.method.endswith("summed over: plan")]
+    return whole[0] if len(whole) == 1 else None
 
 
 def _with_shared_quality(maps: Mapping[str, ParametricMap]) -> dict[str, ParametricMap]:

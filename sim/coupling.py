@@ -74,6 +74,9 @@ def localise(
             composition=tuple(float(fraction) for fraction in composition),  # type: ignore[arg-type]
             clock=round(24 * state.day),
             drugs=treatment.windows_at(float(state.delivery[element])) if treatment else (),
+            radiation=treatment.fractions_at(1.0 if state.dose is None else float(state.dose[element]))
+            if treatment
+            else (),
             genetics=genetics,
             histology=histology,
             gradiff=gradiff,

@@ -25,7 +25,7 @@ from .start import element_maps, mesh_of, start_from, tumour_of
 from .state import TissueState
 from .tissue import SPRING_DISTANCE, Material, springs_of
 from .treatment import Treatment
-from .treatments import chemotherapy
+from .treatments import radiotherapy
 from .tumour_type import InitialFields, TumourType
 from .workload import Workload, check_memory, workload_of
 
@@ -79,6 +79,8 @@ def prepare(
     mesh = mesh_of(quantified, settings)
     fields = tumour.initial_fields(mesh, element_maps(quantified, mesh))
     start = start_from(mesh, fields, settings)
+    if treatment is not None and treatment.planned:
+        start = replace(start, dose=radiotherapy.planned_share(treatment, quantified.dose, mesh))
     materials = materials_of(tumour, settings)
     plan = Plan(
         tumour,
@@ -242,8 +244,8 @@ def materials_of(tumour: TumourType, settings: ForecastSettings) -> dict[str, Ma
 
 def assumptions(tumour: TumourType, treatment: Treatment | None) -> tuple[Parameter, ...]:
     """Every parameter that the tissue scale used."""
-    dose = chemotherapy.PARAMETERS if treatment else ()
-    return (*tumour.parameters, *oxygen.PARAMETERS, SPRING_DISTANCE, *coupling.PARAMETERS, *dose)
+    given = treatment.parameters if treatment else ()
+    return (*tumour.parameters, *oxygen.PARAMETERS, SPRING_DISTANCE, *coupling.PARAMETERS, *given)
 
 
 def interval(volumes: NDArray[np.float64], steps: Sequence[MacroStep]) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ class TissueState:
     colonies      element number to the stored cells of a representative (opaque)
     mean_stress, von_mises   (elements,) kPa; tension positive
     equilibrium   what sim.growth needs to go on (opaque), None before the first step
+    dose          (elements,) radiation that arrives over that of the treatment; None: 1, the dose is uniform
     """
 
     day: float
@@ -43,6 +44,7 @@ class TissueState:
     mean_stress: NDArray[np.float64] | None = None
     von_mises: NDArray[np.float64] | None = None
     equilibrium: Any = None
+    dose: NDArray[np.float64] | None = None
 
     @property
     def mesh(self) -> TumourMesh:

@@ -9,29 +9,68 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..agents.colony import DrugWindow
+from pydantic import BaseModel, ValidationError
+
+from ..agents.colony import DrugWindow, Irradiation
 from ..core import registry
 from ..core.errors import ConfigurationRejected
+from ..core.quantity import Parameter
 
 TREATMENTS = "oncoscale.sim.treatments"
+
+
+File = TypeVar("File", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """One fraction of radiation: hour on the absolute clock, dose in Gy, alpha 1/Gy and beta 1/Gy² of the cells."""
+
+    hour: float
+    gray: float
+    alpha: float
+    beta: float
+
+    def felt(self, share: float) -> Irradiation:
+        """The fraction where this share of its dose arrives."""
+        gray = share * self.gray
+        return Irradiation(self.hour, self.alpha * gray, self.beta * gray**2)
 
 
 @dataclass(frozen=True)
 class Treatment:
     """What is given, and when, on the absolute clock of the forecast.
 
-    kind     the module of sim/treatments that made it
-    name     in words
-    windows  hours and effects at nominal delivery (at the tumour's median element)
-    source   where the schedule and the effects come from
+    kind       the module of sim/treatments that made it
+    name       in words
+    windows    hours and effects at nominal delivery (at the tumour's median element)
+    source     where the schedule and the effects come from
+    fractions  of radiation
+    planned    whether their dose is that of the study's plan rather than uniform
     """
 
     kind: str
     name: str
     windows: tuple[DrugWindow, ...]
     source: str = ""
+    fractions: tuple[Fraction, ...] = ()
+    planned: bool = False
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What the treatment's effects rest on."""
+        return tuple(registry.load(TREATMENTS, self.kind).PARAMETERS)
+
+    @property
+    def gray(self) -> float:
+        """Gy of all fractions."""
+        return sum(one.gray for one in self.fractions)
+
+    def fractions_at(self, share: float) -> tuple[Irradiation, ...]:
+        """The fractions of an element that receives this share of the dose."""
+        return tuple(one.felt(share) for one in self.fractions)
 
     def windows_at(self, delivery: float) -> tuple[DrugWindow, ...]:
         """The windows of an element whose delivery, relative to the tumour's median, is ``delivery``."""
@@ -52,6 +91,8 @@ class Treatment:
             "name": self.name,
             "source": self.source,
             "windows": [{"start_h": w.start, "end_h": w.end, "effects": list(w.effects)} for w in self.windows],
+            "fractions": [{"hour": f.hour, "gray": f.gray, "alpha": f.alpha, "beta": f.beta} for f in self.fractions],
+            "dose": "planned" if self.planned else "uniform",
         }
 
 
@@ -70,12 +111,24 @@ def read_treatment(path: Path | str) -> Treatment:
         raise ConfigurationRejected(
             f"treatment file {path.name!r} is not TOML: {error}", "valid TOML", "mend the line that is named"
         ) from error
+    return treatment_of(table, f"treatment file {path.name!r}")
+
+
+def treatment_of(table: Mapping[str, Any], what: str = "treatment") -> Treatment:
+    """The treatment that a table describes. Raises ConfigurationRejected for anything that is not understood."""
     kind = table.get("kind")
     if not isinstance(kind, str):
         raise ConfigurationRejected(
-            f"treatment file {path.name!r} has no 'kind'",
-            "kind = one of " + ", ".join(registry.names(TREATMENTS)),
-            "add the kind",
+            f"{what} has no 'kind'", "kind = one of " + ", ".join(registry.names(TREATMENTS)), "add the kind"
         )
     treatment: Treatment = registry.load(TREATMENTS, kind).parse(table)
     return treatment
+
+
+def understood(model: type[File], table: Mapping[str, Any], expected: str) -> File:
+    """The table as a model; all its errors at once in one ConfigurationRejected."""
+    try:
+        return model.model_validate(dict(table))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise ConfigurationRejected(f"treatment: {faults}", expected, "see `oncoscale schema treatment`") from error

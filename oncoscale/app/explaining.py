@@ -19,7 +19,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
     from ..agents.parameters import TABLE
     from ..core.assumptions import assumptions_of
     from ..sim.forecasting import assumptions
-    from ..sim.treatments.chemotherapy import PARAMETERS
+    from ..sim.treatments.course import PARAMETERS
     from ..sim.tumour_type import TUMOURS, tumour_type
 
     if tumour is None:

@@ -83,13 +83,18 @@ def day_colours(forecast: Forecast) -> list[tuple[float, float, float, float]]:
     return [BY_DAY(float((day - days[0]) / span)) for day in days]
 
 
-def volume_curve(forecast: Forecast, windows: Sequence[DrugWindow] = ()) -> Picture:
-    """Volume against time with its band, every member, the measured visits as dots and the treatment beneath."""
+def volume_curve(
+    forecast: Forecast, windows: Sequence[DrugWindow] = (), fractions: Sequence[tuple[float, float]] = ()
+) -> Picture:
+    """Volume against time with its band, every member, the measured visits as dots and the treatment beneath.
+
+    fractions  (day, Gy) of radiation
+    """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7.6, 4.2 if windows else 3.6)
-        if windows:
+        figure = _figure(7.6, 4.2 if windows or fractions else 3.6)
+        if windows or fractions:
             axes, beneath = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-            _draw_windows(beneath, windows)
+            _draw_treatment(beneath, windows, fractions)
             beneath.set_xlabel("days after the images")
         else:
             axes = figure.subplots()
@@ -135,7 +140,7 @@ def _draw_volumes(axes: Any, forecast: Forecast) -> None:
     axes.legend(loc="best", fontsize=8)
 
 
-def _draw_windows(axes: Any, windows: Sequence[DrugWindow]) -> None:
+def _draw_treatment(axes: Any, windows: Sequence[DrugWindow], fractions: Sequence[tuple[float, float]]) -> None:
     for window in windows:
         strength = max(window.effects)
         axes.broken_barh(
@@ -144,11 +149,15 @@ def _draw_windows(axes: Any, windows: Sequence[DrugWindow]) -> None:
             color=WARM,
             alpha=0.25 + 0.6 * strength,
         )
+    axes.vlines([day for day, _ in fractions], 0.1, 0.9, color=INK, lw=0.9)
     targets = [name for place, name in enumerate(TARGETS) if any(window.effects[place] > 0 for window in windows)]
+    words = ["switches off " + ", ".join(targets)] if windows else []
+    if fractions:
+        words.append(f"{sum(gray for _, gray in fractions):g} Gy in {len(fractions)} fractions")
     axes.set_yticks([])
     axes.set_ylim(0, 1)
     axes.set_ylabel("treatment", rotation=0, ha="right", va="center", fontsize=8)
-    axes.set_title("switches off " + ", ".join(targets), fontsize=7.5, color=FAINT, loc="left", pad=2)
+    axes.set_title("; ".join(words), fontsize=7.5, color=FAINT, loc="left", pad=2)
 
 
 def contour_planes(forecast: Forecast, image: Background | None) -> Picture:

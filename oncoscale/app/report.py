@@ -61,7 +61,6 @@ def report(
     provenance: Provenance,
 ) -> str:
     """The page, as text."""
-    windows = windows_of(forecast)
     mesh = forecast.states[0].reference
     page: str = _template().render(
         provenance=provenance,
@@ -71,7 +70,7 @@ def report(
         headline=headline(forecast),
         visits=visit_table(forecast),
         treatment=forecast.recipe.get("treatment"),
-        curve=pictures.volume_curve(forecast, windows),
+        curve=pictures.volume_curve(forecast, windows_of(forecast), fractions_of(forecast)),
         planes=pictures.contour_planes(forecast, background),
         background=background,
         views=pictures.tumour_views(forecast),
@@ -138,6 +137,12 @@ def windows_of(forecast: Forecast) -> tuple[DrugWindow, ...]:
     return tuple(
         DrugWindow(window["start_h"], window["end_h"], tuple(window["effects"])) for window in treatment["windows"]
     )
+
+
+def fractions_of(forecast: Forecast) -> tuple[tuple[float, float], ...]:
+    """(day, Gy) of each fraction of radiation in a forecast's recipe."""
+    treatment = forecast.recipe.get("treatment") or {}
+    return tuple((one["hour"] / 24.0, one["gray"]) for one in treatment.get("fractions", ()))
 
 
 def headline(forecast: Forecast) -> dict[str, float]:

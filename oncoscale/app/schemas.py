@@ -38,9 +38,11 @@ def _radiomics_schema() -> dict[str, Any]:
 
 def _treatment_schema() -> dict[str, Any]:
     from ..sim.treatments.chemotherapy import ChemotherapyFile
+    from ..sim.treatments.course import CourseFile
+    from ..sim.treatments.radiotherapy import RadiotherapyFile
 
-    content: dict[str, Any] = ChemotherapyFile.model_json_schema()
-    return content
+    kinds = (ChemotherapyFile, RadiotherapyFile, CourseFile)
+    return {"title": "Treatment", "oneOf": [kind.model_json_schema() for kind in kinds]}
 
 
 def _widths_schema() -> dict[str, Any]:

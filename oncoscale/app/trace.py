@@ -220,10 +220,11 @@ def _localised(forecast: Forecast, first: Mapping[str, Any]) -> str:
     colony = first["colony"]
     if colony is None:
         return "localise: no colony"
-    drugs = (forecast.recipe.get("treatment") or {}).get("windows", [])
+    treatment = forecast.recipe.get("treatment") or {}
+    windows, fractions = len(treatment.get("windows", ())), len(treatment.get("fractions", ()))
     return (
         f"localise: colony of {sum(colony['cells_start'])} cells at {colony['oxygen_mmhg']:.1f} mmHg, cellularity "
-        f"{colony['cellularity']:.2f}, {len(drugs)} treatment window(s)"
+        f"{colony['cellularity']:.2f}, {windows} treatment window(s), {fractions} fraction(s) of radiation"
     )
 
 

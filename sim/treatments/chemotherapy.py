@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...agents.colony import TARGETS, DrugWindow, Target
-from ...core.errors import ConfigurationRejected
 from ...core.quantity import Parameter
-from ..treatment import Treatment
+from ..treatment import Treatment, understood
 
 RAPID_COJEC_EFFECT = Parameter(
     0.6026663265,
@@ -98,13 +97,7 @@ class ChemotherapyFile(BaseModel):
 
 def parse(table: Mapping[str, Any]) -> Treatment:
     """The treatment that a table describes; all errors at once in one ConfigurationRejected."""
-    try:
-        file = ChemotherapyFile.model_validate(dict(table))
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ConfigurationRejected(
-            f"treatment: {faults}", "windows with start_day, end_day and effects", "see `oncoscale schema treatment`"
-        ) from error
+    file = understood(ChemotherapyFile, table, "windows with start_day, end_day and effects")
     windows = tuple(
         DrugWindow(
             w.start_day * HOURS_PER_DAY,

@@ -78,7 +78,7 @@ def test_every_draw_is_told_with_its_probability() -> None:
 
 def test_every_probability_names_what_it_is_made_of() -> None:
     """No local name of the code is left in a probability: only parameters, state, surroundings and functions."""
-    known = {*TABLE, *DERIVED, *STATE.record.names, *HOUR.names, "share"}
+    known = {*TABLE, *DERIVED, *STATE.record.names, *HOUR.names, "share", "killed"}
     known |= {f"{name}_nearby" for name in ("oxygen", "neuroblasts", "schwann", "necrotic")}
     for explained in explain.rules():
         for probability in explained.chances.values():
