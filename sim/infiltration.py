@@ -114,7 +114,7 @@ class Infiltration:
         if not np.isfinite(slowest) or rate <= 0.0:
             return 0.0
         widest = float(np.linalg.norm(self.grid.affine[:3, :3], axis=0).max())
-        return widest / (WIDEST_VOXEL.value * np.sqrt(slowest / rate))
+        return float(widest / (WIDEST_VOXEL.value * np.sqrt(slowest / rate)))
 
 
 def logistic(density: Real, rate: Real | float, days: float) -> Real:
