@@ -1,0 +1,91 @@
+"""A folder of OMOP tables as text: any case of names, commas or tabs, blanks round names, as they are met."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter, defaultdict
+from datetime import date
+from pathlib import Path
+
+from ...core.errors import FileRejected
+from ._omop_cdm import SAID, TABLES
+
+Row = dict[str, str]
+"""Fields by name in small letters, and the line it stood in under ``line``."""
+
+Missed = Counter[tuple[str, str]]
+"""(place, reason) of what was not understood, and how often."""
+
+DATE = re.compile(r"(\d{4})-?(\d{1,2})-?(\d{1,2})(?:[ T].*)?")
+
+
+def read_tables(folder: Path) -> tuple[dict[str, list[Row]], Missed]:
+    """The tables of CDM 5.4 and 6.0 in a folder; files that are none are counted, not named.
+
+    Raises FileRejected for a path that is no folder, has no PERSON, or holds what is no table.
+    """
+    found: dict[str, list[Row]] = defaultdict(list)
+    missed: Missed = Counter()
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        table = path.stem.lower()
+        if path.suffix.lower() == ".csv" and (table in TABLES or table in SAID["elsewhere"]):
+            found[table] = _rows(path)
+        else:
+            missed["a file", "its name is no table of OMOP CDM 5.4 or 6.0"] += 1
+    if not found["person"]:
+        raise FileRejected(
+            "no persons were found",
+            "a folder of CSV files named after the tables of OMOP CDM 5.4 or 6.0, PERSON.csv among them",
+            "name the folder that holds PERSON.csv",
+        )
+    return found, missed
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        header, _, _ = text.partition("\n")
+        lines = csv.reader(text.splitlines(keepends=True), delimiter="\t" if "\t" in header else ",", strict=True)
+        names = [name.strip().lower() for name in next(lines, [])]
+        return [{**_named(names, line), "line": str(lines.line_num)} for line in lines if line]
+    except (OSError, ValueError, csv.Error) as error:
+        raise FileRejected(
+            f"{path.stem.upper()} is no table: unreadable, not UTF-8, or a line has another number of fields than the "
+            "first",
+            "CSV in UTF-8 whose first line names the fields",
+            "export it again",
+        ) from error
+
+
+def _named(names: list[str], line: list[str]) -> Row:
+    if len(line) != len(names):
+        raise ValueError("fields")
+    return dict(zip(names, line, strict=True))
+
+
+def number_in(row: Row, name: str, table: str) -> float | None:
+    """The number of a field, or None where it is empty. Raises FileRejected for anything else."""
+    text = row.get(name, "").strip()
+    try:
+        return float(text) if text else None
+    except ValueError as error:
+        raise _wrong(row, name, table, "a number") from error
+
+
+def day_in(row: Row, name: str, table: str) -> date | None:
+    """The date of a field, or of the field with the time that goes with it; None where both are empty."""
+    text = (row.get(name) or row.get(f"{name}time") or "").strip()
+    match = DATE.fullmatch(text)
+    if not text:
+        return None
+    try:
+        if match is None:
+            raise ValueError(name)
+        return date(*map(int, match.groups()))
+    except ValueError as error:
+        raise _wrong(row, name, table, "a date as YYYY-MM-DD") from error
+
+
+def _wrong(row: Row, name: str, table: str, expected: str) -> FileRejected:
+    return FileRejected(f"{table.upper()}, line {row['line']}: {name} is not {expected}", expected, "correct the row")

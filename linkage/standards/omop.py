@@ -1,0 +1,73 @@
+"""OMOP CDM 5.4 with its oncology part (EPISODE, EPISODE_EVENT, modifiers) and MI-CDM (IMAGE_OCCURRENCE, IMAGE_FEATURE).
+
+A folder with one CSV a table and the vocabulary rows for what it uses. Day 0 of everybody is 2000-01-01 (CDM_SOURCE
+says so). Without a user's own vocabulary every code is concept 0 with its source value kept. Field lists, concepts and
+checks are data beside this file. Definitions: OHDSI/CommonDataModel v5.4; dr-you-group/ImageWG (MI-CDM; Park et al.
+2024, doi 10.1007/s10278-024-00982-6). Versions 5.4 and 6.0 can be read.
+"""
+
+from __future__ import annotations
+
+import csv
+from hashlib import sha256
+from pathlib import Path
+
+from ...core.files import canonical_json, folder_written_whole
+from .. import core
+from ..core import Code, Holdings
+from . import Gap, Read, Violation
+from ._omop_athena import Athena
+from ._omop_check import violations
+from ._omop_number import numbered
+from ._omop_read import everything
+from ._omop_write import sheets
+
+NAME, VERSION = "omop", "5.4"
+FORM, SUFFIX = "folder", ""
+PREDICTIONS = False
+
+
+def render(holdings: Holdings, out: Path, *, vocabulary: Path | None = None) -> None:
+    """One CSV for each table that has rows.
+
+    vocabulary  folder of a vocabulary from Athena; its concepts take the place of 0
+
+    Raises ConfigurationRejected for a value that is longer than its field, FileRejected for another kind of folder.
+    """
+    lines = sheets(holdings).lines
+    codes = {value for line in lines for value in line.values.values() if isinstance(value, Code)}
+    seen = core.for_json(core.observed(core.without(holdings, ())))
+    seed = sha256(canonical_json(seen).encode()).hexdigest()
+    tables = numbered(lines, seed, Athena.read(vocabulary, codes))
+    with folder_written_whole(out) as folder:
+        for table, rows in tables.items():
+            if rows:
+                with (folder / f"{table.upper()}.csv").open("w", encoding="utf-8", newline="") as file:
+                    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                    writer.writeheader()
+                    writer.writerows(rows)
+
+
+def read(path: Path) -> Read:
+    """Subjects with their events, samples and measurements; of an own export everything but the declared gaps.
+
+    Raises FileRejected for a folder without PERSON, or with a row that cannot be read.
+    """
+    return everything(Path(path))
+
+
+def check(out: Path) -> tuple[Violation, ...]:
+    """OHDSI's data-quality checks, and every key of the definition, in a database in memory."""
+    return violations(Path(out))
+
+
+def gaps() -> tuple[Gap, ...]:
+    """What no table of OMOP can hold."""
+    return (
+        Gap(
+            "decision.*",
+            "CDM 5.4 has no table for decisions on access: OBSERVATION holds facts about a person, METADATA about the "
+            "whole dataset",
+        ),
+        Gap("run_subject.decision", "refers to a decision, for which CDM 5.4 has no table"),
+    )
