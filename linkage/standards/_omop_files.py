@@ -44,11 +44,12 @@ def read_tables(folder: Path) -> tuple[dict[str, list[Row]], Missed]:
 
 def _rows(path: Path) -> list[Row]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        header, _, _ = text.partition("\n")
-        lines = csv.reader(text.splitlines(keepends=True), delimiter="\t" if "\t" in header else ",", strict=True)
-        names = [name.strip().lower() for name in next(lines, [])]
-        return [{**_named(names, line), "line": str(lines.line_num)} for line in lines if line]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            tabs = "\t" in file.readline()
+            file.seek(0)
+            lines = csv.reader(file, delimiter="\t" if tabs else ",", strict=True)
+            names = [name.strip().lower() for name in next(lines, [])]
+            return [{**_named(names, line), "line": str(lines.line_num)} for line in lines if line]
     except (OSError, ValueError, csv.Error) as error:
         raise FileRejected(
             f"{path.stem.upper()} is no table: unreadable, not UTF-8, or a line has another number of fields than the "

@@ -19,7 +19,7 @@ from ...core.files import canonical_json
 from ..core import Code
 from ._omop_athena import Athena
 from ._omop_cdm import FIRST_CODE, LAST_LOCAL, SAID, SYSTEMS, TABLES, Column, key_of
-from ._omop_write import Line, Standard
+from ._omop_sheets import Line, Standard
 
 Row = dict[str, str]
 

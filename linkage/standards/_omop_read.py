@@ -23,7 +23,7 @@ from ._omop_tables import Said, Tables
 HUMAN = Code("http://snomed.info/sct", "337915000", "Homo sapiens")
 OLDEST_D = 32872
 SEX_OF = {"8507": "male", "8532": "female", "44814653": "undifferentiated", "8521": "undifferentiated"}
-BY_SOFTWARE = re.compile(r"(?:software=(?P<software>\S+))? ?(?:run=(?P<run>\S+))?")
+BY_SOFTWARE = re.compile(r"(?:software=(?P<software>.*?))? ?(?:run=(?P<run>[0-9a-f]{64}))?")
 
 
 def everything(folder: Path) -> Read:
@@ -96,7 +96,7 @@ class Clinical:
         if table != "procedure_occurrence":
             return "diagnosis" if table == "condition_occurrence" else "treatment"
         if self.tables.own:
-            return str(self.tables.said_of(table, row)["kind"])
+            return self.tables.said_of(table, row).get("kind")
         code = self.tables.code(row, "procedure")
         kind: str | None = SAID["procedures"].get(code.system, {}).get(code.code) if code else None
         if row["procedure_occurrence_id"] in self.tables.imaged:

@@ -39,7 +39,7 @@ def _series(tables: Tables) -> Iterator[Series]:
             uid=row["image_series_uid"],
             study_uid=row["image_study_uid"],
             subject=tables.keys[row["person_id"]],
-            event=visit["id"],
+            event=visit.get("id") or visit["images_of"],
             modality=modality,
             uri=row["local_path"],
             body_site=tables.concept(row["anatomic_site_concept_id"]),

@@ -7,91 +7,32 @@ OBSERVATION that points to the row (observation_event_id); what belongs to no pe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any
 
 from .. import core
-from ..core import PREDICTING, Code, Event, Holdings, Observation, Predicted, Sample, Series, Subject
-from ._omop_cdm import DAY_0, EVENTS, LOCAL, MARK, SAID, SEXES, field_name, on_day, pieces, year_of_birth
-
-EHR = 32817
-DESCRIPTION = (
-    f"{MARK}: day 0 of every person is {DAY_0.isoformat()}; intervals are true, dates are not. Year of birth is "
-    "2000 less the age in years, 1900 where the age is not known. Rows of type "
-    f"{LOCAL['simulated']} are predictions of a model and no observed facts. Pseudonymised data remain personal data."
-)
-OF_A_COMPUTATION = ("software", "parameter_set", "run", "attempt", "link", "artefact")
-"""Tables of the core that become METADATA."""
-
-
-@dataclass(frozen=True)
-class Standard:
-    """The standard concept of a code: that of the user's vocabulary, or 0; none where there is no code."""
-
-    code: Code | None
-
-
-@dataclass
-class Line:
-    """A row of a table. Values are texts, numbers, dates, coded values, or other rows; numbered when all are known."""
-
-    table: str
-    values: dict[str, Any]
-    simulated: bool = False
-    number: int = 0
-
-
-@dataclass
-class Sheets:
-    """The rows of one rendering, and the rows of the core by their table and identifier."""
-
-    lines: list[Line] = field(default_factory=list)
-    of: dict[tuple[str, str], Line] = field(default_factory=dict)
-
-    def add(self, table: str, values: Mapping[str, Any], *, simulated: bool = False) -> Line:
-        line = Line(table, dict(values), simulated)
-        self.lines.append(line)
-        return line
-
-    def state(self, line: Line, said: Mapping[str, Any], day: date) -> None:
-        """What a person's row has no field for, as OBSERVATIONs that point to it; None is not said."""
-        person = line if line.table == "person" else line.values["person_id"]
-        for name, value in sorted(said.items()):
-            for piece in pieces(value, 60) if value is not None else ():
-                self.add(
-                    "observation",
-                    {
-                        "person_id": person,
-                        "observation_concept_id": LOCAL["attribute"],
-                        "observation_date": day,
-                        "observation_type_concept_id": LOCAL["simulated"] if line.simulated else EHR,
-                        "observation_source_value": name,
-                        "qualifier_source_value": piece.form,
-                        "value_as_number": piece.number,
-                        "value_as_string": piece.text,
-                        "value_as_concept_id": piece.code,
-                        "observation_event_id": line,
-                        "obs_event_field_concept_id": LOCAL[field_name(line.table)],
-                    },
-                    simulated=line.simulated,
-                )
+from ..core import Code, Event, Holdings, Observation, Predicted, Sample, Series, Subject
+from ._omop_cdm import DAY_0, EVENTS, LOCAL, SAID, SEXES, field_name, on_day, year_of_birth
+from ._omop_sheets import EHR, Line, Sheets, Standard, parents_first, system
+from ._omop_write_chain import Chain
 
 
 def sheets(holdings: Holdings) -> Sheets:
     """Every row, in an order that depends on nothing but the content."""
     said = Sheets()
     kept = core.without(holdings, ())
-    whole = _Whole(kept, said)
-    whole.source()
-    whole.keepers()
-    whole.computations()
+    chain = Chain(kept, said)
+    chain.source()
+    chain.keepers()
+    chain.computations()
+    whole = _Clinical(kept, said, chain)
     for one in kept.subject:
         whole.subject(one)
-    for event in _parents_first(kept.event):
+    for event in parents_first(kept.event):
         whole.event(event)
-    for sample in _parents_first(kept.sample):
+    for sample in parents_first(kept.sample):
         whole.sample(sample)
     for series in kept.image_series:
         whole.series(series)
@@ -99,127 +40,26 @@ def sheets(holdings: Holdings) -> Sheets:
         whole.observation(observation)
     for prediction in kept.prediction:
         whole.prediction(prediction)
-    whole.artefacts()
+    chain.artefacts()
     whole.consents()
     whole.periods()
     whole.enrolments()
     return said
 
 
-def _parents_first(found: tuple[Any, ...]) -> Iterator[Any]:
-    """Rows after the one that they name as parent, if it is among them."""
-    waiting, done = list(found), set[str]()
-    here = {one.id for one in found}
-    while waiting:
-        ready = [one for one in waiting if one.parent not in here or one.parent in done] or waiting
-        yield from ready
-        done |= {one.id for one in ready}
-        waiting = [one for one in waiting if one.id not in done]
-
-
 @dataclass
-class _Whole:
+class _Clinical:
     """The rules, one method a kind of row."""
 
     held: Holdings
     said: Sheets
+    chain: Chain
     dated: dict[str, list[date]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        seen = core.observed(self.held)
-        self.seen = {table: set(map(id, rows)) for table, rows in core.rows(seen)}
-        self.predicting = {run.id for run in self.held.run if run.kind in PREDICTING}
-        self.software = {run.id: run.software for run in self.held.run}
         self.age = {one.key: one.age_day0_d for one in self.held.subject}
         self.diagnoses: dict[str, list[Line]] = defaultdict(list)
         self.episode: dict[str, Line] = {}
-
-    def source(self) -> None:
-        """CDM_SOURCE. Its dates are day 0 as well: that of the export stays at home."""
-        self.said.add(
-            "cdm_source",
-            {
-                "cdm_source_name": "oncoscale export",
-                "cdm_source_abbreviation": "oncoscale",
-                "cdm_holder": "not stated",
-                "source_description": DESCRIPTION,
-                "source_release_date": DAY_0,
-                "cdm_release_date": DAY_0,
-                "cdm_version": "5.4",
-                "cdm_version_concept_id": 0,
-                "vocabulary_version": "none",
-            },
-        )
-
-    def keepers(self) -> None:
-        """Biobanks and sites as CARE_SITE; collections and studies as COHORT_DEFINITION."""
-        for site in sorted({one.site for one in self.held.subject}):
-            self.said.of["site", site] = self.said.add(
-                "care_site", {"care_site_source_value": site, "place_of_service_source_value": "site"}
-            )
-        for n, biobank in enumerate(self.held.biobank, start=1):
-            where = self.said.add("location", {"country_source_value": biobank.country})
-            self.said.add(
-                "care_site",
-                {
-                    "care_site_name": biobank.name,
-                    "care_site_source_value": biobank.id,
-                    "place_of_service_source_value": "biobank",
-                    "location_id": where,
-                },
-            )
-            rest = {name: getattr(biobank, name) for name in ("id", "juristic_person", "acronym", "attributes")}
-            self._metadata("biobank", n, rest, simulated=False)
-        for kind, found in (("study", self.held.study), ("collection", self.held.collection)):
-            for one in found:
-                self._definition(kind, one)
-
-    def _definition(self, kind: str, one: Any) -> None:
-        name, text = ("title", "legal_basis") if kind == "study" else ("name", "description")
-        rest = core.for_json(Holdings(**{kind: (one,)}))[kind][0]
-        self.said.of[kind, one.id] = self.said.add(
-            "cohort_definition",
-            {
-                "cohort_definition_name": getattr(one, name),
-                "cohort_definition_description": getattr(one, text),
-                "definition_type_concept_id": LOCAL[kind],
-                "cohort_definition_syntax": {key: rest[key] for key in rest if key not in (name, text)},
-                "subject_concept_id": LOCAL["person"],
-            },
-        )
-
-    def computations(self) -> None:
-        """Runs and what belongs to them as METADATA, what predicts after what was observed."""
-        for table in OF_A_COMPUTATION:
-            rows = getattr(self.held, table)
-            ordered = sorted(rows, key=lambda row: id(row) not in self.seen[table])
-            for n, row in enumerate(ordered, start=1):
-                content = {one.name: getattr(row, one.name) for one in fields(row)}
-                anchor = self._metadata(table, n, content, simulated=id(row) not in self.seen[table])
-                self.said.of[table, str(next(iter(content.values())))] = anchor
-        for one in self.held.run_subject:
-            self.said.of["run_subject", f"{one.run} {one.subject}"] = self.said.of["run", one.run]
-
-    def _metadata(self, table: str, n: int, content: Mapping[str, Any], *, simulated: bool) -> Line:
-        """One METADATA a value, named ``table/number/field/form``; returns the first, which stands for the row."""
-        first: Line | None = None
-        for name, value in content.items():
-            for piece in pieces(value, 250) if value is not None else ():
-                line = self.said.add(
-                    "metadata",
-                    {
-                        "metadata_concept_id": LOCAL["provenance"],
-                        "metadata_type_concept_id": LOCAL["simulated"] if simulated else LOCAL["observed"],
-                        "name": f"{table}/{n}/{name}/{piece.form}",
-                        "value_as_string": piece.text,
-                        "value_as_number": piece.number,
-                        "value_as_concept_id": piece.code,
-                    },
-                    simulated=simulated,
-                )
-                first = first or line
-        assert first is not None
-        return first
 
     def subject(self, one: Subject) -> None:
         """PERSON."""
@@ -360,9 +200,9 @@ class _Whole:
 
     def series(self, one: Series) -> None:
         """IMAGE_OCCURRENCE, under the procedure of its visit."""
-        visit = self.said.of["event", one.event]
-        day = next(value for name, value in visit.values.items() if name.endswith("_date"))
-        simulated = id(one) not in self.seen["image_series"]
+        visit = self._procedure_of(one.event)
+        day = visit.values["procedure_date"]
+        simulated = id(one) not in self.chain.seen["image_series"]
         line = self.said.of["series", one.uid] = self.said.add(
             "image_occurrence",
             {
@@ -380,6 +220,25 @@ class _Whole:
         )
         names = ("role", "instances", "laterality", "frame_uid", "content_sha256", "deid_report_sha256", "acquisition")
         self.said.state(line, {name: getattr(one, name) for name in names}, day)
+
+    def _procedure_of(self, event: str) -> Line:
+        """The procedure that images belong to: their event, or one beside an event that is none (MI-CDM demands it)."""
+        line = self.said.of["event", event]
+        if line.table == "procedure_occurrence":
+            return line
+        if ("images of", event) not in self.said.of:
+            day = next(value for name, value in line.values.items() if name.endswith("_date"))
+            beside = self.said.of["images of", event] = self.said.add(
+                "procedure_occurrence",
+                {
+                    "person_id": line.values["person_id"],
+                    "procedure_concept_id": 0,
+                    "procedure_date": day,
+                    "procedure_type_concept_id": EHR,
+                },
+            )
+            self.said.state(beside, {"images_of": event}, day)
+        return self.said.of["images of", event]
 
     def observation(self, one: Observation) -> None:
         """MEASUREMENT; on an image also IMAGE_FEATURE; of a stage or grade a modifier of its diagnosis."""
@@ -405,7 +264,7 @@ class _Whole:
         if image is None:
             said |= {"series": one.series, "run": one.run, "software": one.software}
         else:
-            self._feature(line, image, one.quantity, system(one.software, one.run))
+            self.said.feature(line, image, one.quantity, system(one.software, one.run))
         self.dated[one.subject].append(day)
         self.said.state(line, said, day)
 
@@ -414,15 +273,10 @@ class _Whole:
         day = on_day(one.horizon_day)
         line = self._measurement(one, day, LOCAL["prediction"], LOCAL["simulated"])
         names = ("id", "run", "low", "high", "level", "status", "artefact")
-        read = [self.said.of[key] for key in self._images_of(one.run) if key in self.said.of]
+        read = [self.said.of[key] for key in self.chain.images_of(one.run) if key in self.said.of]
         for image in read[:1]:
-            self._feature(line, image, one.quantity, system(self.software.get(one.run), one.run))
+            self.said.feature(line, image, one.quantity, system(self.chain.software.get(one.run), one.run))
         self.said.state(line, {name: getattr(one, name) for name in names}, day)
-
-    def _images_of(self, run: str) -> list[tuple[str, str]]:
-        return [
-            ("series", one.series) for one in self.held.link if one.run == run and one.role == "used" and one.series
-        ]
 
     def _measurement(self, one: Observation | Predicted, day: date, concept: Any, kind: int) -> Line:
         return self.said.add(
@@ -440,51 +294,6 @@ class _Whole:
                 "unit_source_concept_id": one.unit,
             },
             simulated=isinstance(one, Predicted),
-        )
-
-    def _feature(self, line: Line, image: Line, concept: Any, computed_by: str) -> None:
-        """IMAGE_FEATURE: which images a measurement or a file was computed from, and by what."""
-        simulated = line.simulated or image.simulated
-        self.said.add(
-            "image_feature",
-            {
-                "person_id": image.values["person_id"],
-                "image_occurrence_id": image,
-                "image_feature_event_field_concept_id": LOCAL[field_name(line.table)],
-                "image_feature_event_id": line,
-                "image_feature_concept_id": concept,
-                "image_feature_type_concept_id": LOCAL["simulated"] if simulated else LOCAL["observed"],
-                "anatomic_site_concept_id": image.values["anatomic_site_concept_id"],
-                "alg_system": computed_by,
-            },
-            simulated=simulated,
-        )
-
-    def artefacts(self) -> None:
-        """IMAGE_FEATURE for a file computed from images; whose data it holds, and whom a run served, as facts."""
-        for one in self.held.link:
-            if one.role == "generated" and one.artefact:
-                line, by = self.said.of["artefact", one.artefact], system(self.software[one.run], one.run)
-                for key in self._images_of(one.run)[:1]:
-                    if key in self.said.of:
-                        self._feature(line, self.said.of[key], LOCAL["artefact"], by)
-        for held in self.held.contains:
-            self._fact("artefact", held.artefact, held.subject, LOCAL[held.share])
-        for used in self.held.run_subject:
-            self._fact("run", used.run, used.subject, LOCAL["used"])
-
-    def _fact(self, table: str, name: str, subject: str, relationship: int) -> None:
-        line = self.said.of[table, name]
-        self.said.add(
-            "fact_relationship",
-            {
-                "domain_concept_id_1": LOCAL["metadata"],
-                "fact_id_1": line,
-                "domain_concept_id_2": LOCAL["person"],
-                "fact_id_2": self.said.of["subject", subject],
-                "relationship_concept_id": relationship,
-            },
-            simulated=line.simulated,
         )
 
     def consents(self) -> None:
@@ -535,11 +344,6 @@ class _Whole:
             self.said.state(person, {f"enrolment.{one.study}": {"collection": one.collection}}, DAY_0)
 
 
-def system(software: str | None, run: str | None) -> str:
-    """IMAGE_FEATURE.alg_system: software and run (B.12)."""
-    return " ".join(f"{name}={value}" for name, value in (("software", software), ("run", run)) if value)
-
-
 def modifies(quantity: Code) -> bool:
     """Whether a quantity is a modifier of a diagnosis (stage, grade, size)."""
     return quantity.code in SAID["modifiers"].get(quantity.system, ())
@@ -547,7 +351,7 @@ def modifies(quantity: Code) -> bool:
 
 def _attributes(found: Mapping[str, Any]) -> dict[str, Any]:
     """Each by its name; together those whose names are too long for a field of 50 characters."""
-    short = {name for name in found if len(name) <= 39}
+    short = {name for name in found if 0 < len(name) <= 39}
     rest = {name: value for name, value in found.items() if name not in short}
     return {f"attributes.{name}": found[name] for name in short} | ({"attributes": rest} if rest else {})
 
