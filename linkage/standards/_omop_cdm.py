@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -53,7 +54,8 @@ class Column:
     @property
     def width(self) -> int | None:
         """Longest text that fits, or None for no limit."""
-        return int(self.type[8:-1]) if self.type.startswith("varchar(") else None
+        width = self.type.removeprefix("varchar(").removesuffix(")")
+        return int(width) if width.isdigit() else None
 
 
 def _column(line: str) -> Column:
@@ -77,6 +79,7 @@ SYSTEMS: Mapping[str, str] = SAID["systems"]
 FIRST_CODE, LAST_LOCAL = 2_000_001_000, 2_099_999_999
 
 
+@cache
 def key_of(table: str) -> str:
     """The field that numbers a table's rows; empty for a table whose rows have no number."""
     own = f"{table}_id"
@@ -140,5 +143,4 @@ def joined(found: Iterable[Piece]) -> Any:
         return first.text
     if len(parts) != int(first.form.partition("/")[2] or 1):
         raise ValueError("a part of a value is missing")
-    value = json.loads("".join(piece.text for piece in parts))
-    return tuple(value) if isinstance(value, list) else value
+    return json.loads("".join(piece.text for piece in parts))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import Violation
-from ._omop_cdm import LOCAL, SAID, TABLES, Column, data, key_of
+from ._omop_cdm import LOCAL, SAID, TABLES, Column, data
 
 CHECKS = data("omop_checks.toml")
 Fields = Mapping[str, Mapping[str, Column]]
@@ -118,8 +118,8 @@ def _of_field(over: str, table: str, column: Column, tables: Fields) -> Iterator
         if over != "points":
             yield place | more
         for parent in tables if over == "points" else ():
-            if key_of(parent):
-                yield place | {"number": POINTS[table][0], "parent": parent, "parent_key": key_of(parent)}
+            if f"{parent}_id" in tables[parent]:
+                yield place | {"number": POINTS[table][0], "parent": parent, "parent_key": f"{parent}_id"}
 
 
 def _start(end: str, columns: Mapping[str, Column]) -> str | None:

@@ -30,7 +30,7 @@ def read_tables(folder: Path) -> tuple[dict[str, list[Row]], Missed]:
     for path in sorted(folder.glob("*")) if folder.is_dir() else ():
         table = path.stem.lower()
         if path.suffix.lower() == ".csv" and (table in TABLES or table in SAID["elsewhere"]):
-            found[table] = _rows(path)
+            found[table] = _rows(path, strict=table in TABLES)
         else:
             missed["a file", "its name is no table of OMOP CDM 5.4 or 6.0"] += 1
     if not found["person"]:
@@ -42,27 +42,34 @@ def read_tables(folder: Path) -> tuple[dict[str, list[Row]], Missed]:
     return found, missed
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path, *, strict: bool) -> list[Row]:
+    """The rows of a table; of one that is counted alone (not strict), whatever they look like."""
+    at = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             tabs = "\t" in file.readline()
             file.seek(0)
             lines = csv.reader(file, delimiter="\t" if tabs else ",", strict=True)
             names = [name.strip().lower() for name in next(lines, [])]
-            return [{**_named(names, line), "line": str(lines.line_num)} for line in lines if line]
+            found = []
+            for line in lines:
+                at = lines.line_num
+                if line:
+                    found.append(_named(names, line, at, strict=strict))
+            return found
     except (OSError, ValueError, csv.Error) as error:
+        at += isinstance(error, csv.Error)
         raise FileRejected(
-            f"{path.stem.upper()} is no table: unreadable, not UTF-8, or a line has another number of fields than the "
-            "first",
-            "CSV in UTF-8 whose first line names the fields",
-            "export it again",
+            f"{path.stem.upper()}, line {at}: no row of a table",
+            "CSV in UTF-8, by commas or tabs, with as many fields a line as the first line names",
+            "correct the line, or export the table again",
         ) from error
 
 
-def _named(names: list[str], line: list[str]) -> Row:
-    if len(line) != len(names):
-        raise ValueError("fields")
-    return dict(zip(names, line, strict=True))
+def _named(names: list[str], line: list[str], at: int, *, strict: bool) -> Row:
+    row = dict(zip(names, line, strict=strict))
+    row["line"] = str(at)
+    return row
 
 
 def number_in(row: Row, name: str, table: str) -> float | None:

@@ -161,7 +161,10 @@ def _vocabulary(numbers: Numbers, used: set[int]) -> dict[str, list[Row]]:
 
 def _once(rows: list[Row]) -> list[Row]:
     """Each row once, by its first field."""
-    return list({next(iter(row.values())): row for row in reversed(rows)}.values())[::-1]
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(next(iter(row.values())), row)
+    return list(found.values())
 
 
 def _concepts(numbers: Numbers, used: set[int]) -> Iterator[tuple[list[str], list[str]]]:

@@ -70,12 +70,17 @@ def _consents(tables: Tables) -> Iterator[ConsentRow]:
     """OBSERVATION of the own concept for a consent."""
     for row in tables["observation"]:
         if row["observation_concept_id"] == str(LOCAL["consent"]):
+            said = {name: _fixed(value) for name, value in tables.said_of("observation", row).items()}
             yield ConsentRow(
                 id=row["observation_source_value"],
                 subject=tables.keys[row["person_id"]],
                 status=row["value_as_string"],
-                **{"valid_until": None, **tables.said_of("observation", row)},
+                **{"valid_until": None, **said},
             )
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _enrolments(tables: Tables) -> Iterator[Enrolment]:

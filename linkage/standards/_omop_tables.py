@@ -116,7 +116,7 @@ class Tables:
                 continue
             known = {*SAID["understood"][table], "line"}
             for name in [name for name in (rows[0] if rows else ()) if name not in known]:
-                n = sum(row[name].strip() not in NOTHING for row in rows)
+                n = sum(row.get(name, "").strip() not in NOTHING for row in rows)
                 if n:
                     self.miss(f"{table}.{name}", "a field that the core has no place for", n)
 

@@ -19,12 +19,12 @@ from ._omop_sheets import EHR, Line, Sheets, Standard, parents_first, system
 from ._omop_write_chain import Chain
 
 
-def sheets(holdings: Holdings) -> Sheets:
-    """Every row, in an order that depends on nothing but the content."""
+def sheets(holdings: Holdings, vocabulary: str) -> Sheets:
+    """Every row, in an order that depends on nothing but the content; ``vocabulary`` is the version that was used."""
     said = Sheets()
     kept = core.without(holdings, ())
     chain = Chain(kept, said)
-    chain.source()
+    chain.source(vocabulary)
     chain.keepers()
     chain.computations()
     whole = _Clinical(kept, said, chain)
@@ -350,8 +350,8 @@ def modifies(quantity: Code) -> bool:
 
 
 def _attributes(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Each by its name; together those whose names are too long for a field of 50 characters."""
-    short = {name for name in found if 0 < len(name) <= 39}
+    """Each by its name; together those whose names do not fit a field of 50 characters, or that say nothing."""
+    short = {name for name, value in found.items() if 0 < len(name) <= 39 and value is not None}
     rest = {name: value for name, value in found.items() if name not in short}
     return {f"attributes.{name}": found[name] for name in short} | ({"attributes": rest} if rest else {})
 

@@ -31,7 +31,7 @@ class Chain:
         self.seen = {table: set(map(id, rows)) for table, rows in core.rows(core.observed(self.held))}
         self.software = {run.id: run.software for run in self.held.run}
 
-    def source(self) -> None:
+    def source(self, vocabulary: str) -> None:
         """CDM_SOURCE. Its dates are day 0 as well: that of the export stays at home."""
         self.said.add(
             "cdm_source",
@@ -44,7 +44,7 @@ class Chain:
                 "cdm_release_date": DAY_0,
                 "cdm_version": "5.4",
                 "cdm_version_concept_id": 0,
-                "vocabulary_version": "none",
+                "vocabulary_version": vocabulary,
             },
         )
 

@@ -34,11 +34,12 @@ def render(holdings: Holdings, out: Path, *, vocabulary: Path | None = None) -> 
 
     Raises ConfigurationRejected for a value that is longer than its field, FileRejected for another kind of folder.
     """
-    lines = sheets(holdings).lines
-    codes = {value for line in lines for value in line.values.values() if isinstance(value, Code)}
+    values = (value for _, rows in core.rows(holdings) for row in rows for value in vars(row).values())
+    athena = Athena.read(vocabulary, {value for value in values if isinstance(value, Code)})
+    lines = sheets(holdings, athena.version or "none").lines
     seen = core.for_json(core.observed(core.without(holdings, ())))
     seed = sha256(canonical_json(seen).encode()).hexdigest()
-    tables = numbered(lines, seed, Athena.read(vocabulary, codes))
+    tables = numbered(lines, seed, athena)
     with folder_written_whole(out) as folder:
         for table, rows in tables.items():
             if rows:
