@@ -78,7 +78,9 @@ def _lines(path: Path, width: int) -> Iterator[list[str]]:
     """Rows of a file of Athena: separated by tabs, unquoted, after a line of names; dates of CONCEPT with dashes."""
     try:
         with path.open(encoding="utf-8", newline="") as lines:
-            for line in csv.reader(list(lines)[1:], delimiter="\t", quoting=csv.QUOTE_NONE):
+            rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            next(rows, None)
+            for line in rows:
                 if len(line) < width:
                     raise ValueError("too few fields")
                 yield [_dashed(at) if n in (7, 8) else at for n, at in enumerate(line[:width])]

@@ -18,6 +18,9 @@ Placed = Callable[[Fields], Iterator[Place]]
 
 CLINICAL = ("condition_occurrence", "drug_exposure", "procedure_occurrence", "measurement", "observation", "specimen")
 POINTS: Mapping[str, tuple[str, str]] = SAID["links"]
+NEEDED = ("person", "observation_period", "cdm_source")
+"""Tables that may not be absent (OHDSI's table-level list; the source besides, which says that dates are anchored)."""
+
 NOT_SIMULATED = {
     "measurement": f"AND t.measurement_type_concept_id <> {LOCAL['simulated']}",
     "observation": f"AND t.observation_type_concept_id <> {LOCAL['simulated']}",
@@ -32,14 +35,14 @@ def violations(folder: Path) -> tuple[Violation, ...]:
 
 def loaded(folder: Path, tables: Fields) -> tuple[sqlite3.Connection, tuple[Violation, ...]]:
     """(the tables in memory, without any constraint, so that every fault is found; files that are not as defined)."""
-    database, broken = sqlite3.connect(":memory:"), []
+    database = sqlite3.connect(":memory:")
+    here = {path.stem.lower() for path in folder.glob("*.csv")}
+    broken = [Violation("cdmTable", table, "absent") for table in NEEDED if table not in here]
     for table, columns in tables.items():
         typed = ", ".join(f'"{one.name}" {_affinity(one)}' for one in columns.values())
         database.execute(f"CREATE TABLE {table} ({typed})")
     for path in sorted(folder.glob("*.csv")):
-        table = path.stem.lower()
-        with path.open(encoding="utf-8", newline="") as lines:
-            header, *rows = csv.reader(lines)
+        table, (header, *rows) = path.stem.lower(), _rows(path)
         if table not in tables or header != list(tables[table]) or any(len(row) != len(header) for row in rows):
             broken.append(Violation("cdmField", path.stem, "not the fields of the definition"))
             continue
@@ -47,6 +50,15 @@ def loaded(folder: Path, tables: Fields) -> tuple[sqlite3.Connection, tuple[Viol
         values = [[value or None for value in row] for row in rows]
         database.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
     return database, tuple(broken)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The lines of a file, that of the names first; of one that is no CSV, a line that fits no table."""
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            return list(csv.reader(lines)) or [[]]
+    except (ValueError, csv.Error):
+        return [[]]
 
 
 def checked(database: sqlite3.Connection, tables: Fields) -> Iterator[tuple[Violation, bool]]:

@@ -11,8 +11,13 @@ from pathlib import Path
 from ...core.errors import FileRejected
 from ._omop_cdm import SAID, TABLES
 
-Row = dict[str, str]
-"""Fields by name in small letters, and the line it stood in under ``line``."""
+
+class Row(dict[str, str]):
+    """Fields by name in small letters, and the line they stood in under ``line``; a field that is absent is empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
 
 Missed = Counter[tuple[str, str]]
 """(place, reason) of what was not understood, and how often."""
@@ -33,9 +38,9 @@ def read_tables(folder: Path) -> tuple[dict[str, list[Row]], Missed]:
             found[table] = _rows(path, strict=table in TABLES)
         else:
             missed["a file", "its name is no table of OMOP CDM 5.4 or 6.0"] += 1
-    if not found["person"]:
+    if not found["person"] or not all(row["person_id"].strip() for row in found["person"]):
         raise FileRejected(
-            "no persons were found",
+            "no persons were found, or one has no person_id",
             "a folder of CSV files named after the tables of OMOP CDM 5.4 or 6.0, PERSON.csv among them",
             "name the folder that holds PERSON.csv",
         )
@@ -67,7 +72,7 @@ def _rows(path: Path, *, strict: bool) -> list[Row]:
 
 
 def _named(names: list[str], line: list[str], at: int, *, strict: bool) -> Row:
-    row = dict(zip(names, line, strict=strict))
+    row = Row(zip(names, line, strict=strict))
     row["line"] = str(at)
     return row
 

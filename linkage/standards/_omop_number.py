@@ -184,7 +184,8 @@ def _concepts(numbers: Numbers, used: set[int]) -> Iterator[tuple[list[str], lis
             yield [str(number), *values], [f"Codes of {code.system}", code.system, code.version]
     for number in used:
         if found := numbers.athena.row(number):
-            yield found, [f"{found[3]}, from Athena", "https://athena.ohdsi.org", numbers.athena.version]
+            system = SYSTEMS.get(found[3], "https://athena.ohdsi.org")
+            yield found, [f"{found[3]}, from Athena", system, numbers.athena.version]
 
 
 def vocabulary_id(code: Code) -> str:

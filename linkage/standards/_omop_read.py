@@ -126,7 +126,7 @@ class Clinical:
             age,
             until,
             said.get("parent") or self.tables.parent(table, row),
-            _attributes(said) | _dose(row if table == "drug_exposure" else {}),
+            _attributes(said) | _dose(row if table == "drug_exposure" else Row()),
         )
 
     def deaths(self) -> Iterator[Event]:

@@ -38,7 +38,7 @@ class Tables:
         return cls(*read_tables(folder))
 
     def __post_init__(self) -> None:
-        source = next(iter(self["cdm_source"]), {})
+        source = next(iter(self["cdm_source"]), Row())
         self.own = source.get("source_description", "").startswith(MARK)
         vocabularies = {row["vocabulary_id"]: row for row in self["vocabulary"]}
         self.codes = {row["concept_id"]: _code(row, vocabularies) for row in self["concept"]}
@@ -173,7 +173,7 @@ class Tables:
 
 def _code(row: Row, vocabularies: Mapping[str, Row]) -> Code:
     """The code that a concept stands for, by the system of its vocabulary."""
-    name, about = row["vocabulary_id"], vocabularies.get(row["vocabulary_id"], {})
+    name, about = row["vocabulary_id"], vocabularies.get(row["vocabulary_id"], Row())
     if name in SYSTEMS:
         return Code(SYSTEMS[name], row["concept_code"], row["concept_name"])
     if name.startswith("own "):

@@ -12,6 +12,7 @@ import csv
 from hashlib import sha256
 from pathlib import Path
 
+from ...core.errors import FileRejected
 from ...core.files import canonical_json, folder_written_whole
 from .. import core
 from ..core import Code, Holdings
@@ -52,9 +53,16 @@ def render(holdings: Holdings, out: Path, *, vocabulary: Path | None = None) -> 
 def read(path: Path) -> Read:
     """Subjects with their events, samples and measurements; of an own export everything but the declared gaps.
 
-    Raises FileRejected for a folder without PERSON, or with a row that cannot be read.
+    Raises FileRejected for a folder without PERSON, with a row that cannot be read, or of which a part is missing.
     """
-    return everything(Path(path))
+    try:
+        return everything(Path(path))
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise FileRejected(
+            "the tables of this folder do not fit together",
+            "every table that was exported, unchanged",
+            "export it again",
+        ) from error
 
 
 def check(out: Path) -> tuple[Violation, ...]:

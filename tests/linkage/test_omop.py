@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +17,8 @@ import pytest
 from oncoscale.core.errors import ConfigurationRejected, FileRejected
 from oncoscale.linkage import core, standards
 from oncoscale.linkage.core import Code, Event, Holdings, Observation, Sample
+from oncoscale.linkage.exporting import export
+from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.importing import import_file
 from oncoscale.linkage.reference import ICD10, SNOMED, UCUM, reference_cohort
 from oncoscale.linkage.standards import omop
@@ -281,6 +282,10 @@ def _not_standard(tables: Tables) -> None:
     row["condition_concept_id"] = row["condition_source_concept_id"]
 
 
+def _without(table: str) -> Callable[[Tables], Any]:
+    return lambda tables: tables.pop(table)
+
+
 def _other_fields(tables: Tables) -> None:
     tables["person"] = [
         {"nickname" if n == "month_of_birth" else n: v for n, v in row.items()} for row in tables["person"]
@@ -306,6 +311,8 @@ MUTATIONS: dict[str, tuple[Callable[[Tables], Any], str]] = {
     "a day that is none": (_set("specimen", "specimen_date", "2000-02-31"), TYPES),
     "a text too long": (_set("person", "person_source_value", "P" * 51), TYPES),
     "a field that is none": (_other_fields, KEYS),
+    "no persons at all": (_without("person"), KEYS),
+    "no word on the dates": (_without("cdm_source"), RULES),
     "end before start": (_set("drug_exposure", "drug_exposure_end_date", "1999-06-01"), RULES),
     "year of birth out of range": (_set("person", "year_of_birth", "1500"), RULES),
     "a fraction above one": (_set("measurement", "value_as_number", "7.5", measurement_source_value=VE), RULES),
@@ -418,12 +425,13 @@ def test_somebody_elses_tables_enter_the_store_by_pseudonym(
     synthetic: Path, store: Store, vault: Vault, tmp_path: Path
 ):
     """An import takes events, samples and measurements; no name of the sender's is left in the store."""
-    for name in ("PERSON", "CONDITION_OCCURRENCE", "MEASUREMENT", "SPECIMEN", "CONCEPT"):
-        shutil.copy(synthetic / "100" / f"{name}.csv", tmp_path / f"{name}.csv")
+    for name in ("PERSON", "CONDITION_OCCURRENCE", "MEASUREMENT", "SPECIMEN"):
+        few = (synthetic / "100" / f"{name}.csv").read_text(encoding="utf-8").splitlines(keepends=True)[:13]
+        (tmp_path / f"{name}.csv").write_text("".join(few), encoding="utf-8")
     before = omop.read(tmp_path).holdings
     done = import_file(store, tmp_path, standard_name="omop", vault=vault)
     assert done.entered["event"] == len(before.event)
-    assert len(done.subjects) == 99
+    assert len(done.subjects) == 12
     assert all(key.startswith("P-") for key in done.subjects)
 
 
@@ -479,6 +487,56 @@ def test_a_row_that_cannot_be_read_is_named_by_its_line(table: str, line: str, s
     with pytest.raises(FileRejected, match=f"{table}, line 6") as refused:
         omop.read(tmp_path)
     assert "31.2" not in str(refused.value)
+
+
+def test_an_export_of_which_a_part_is_missing_is_refused_in_words(rendering: Path, tmp_path: Path):
+    """Any table missing or emptied of a field: the rest is read, or the folder refused; never a traceback."""
+    tables, refused = tables_of(rendering), 0
+    for n, table in enumerate(tables):
+        less = {name: rows for name, rows in tables.items() if name != table}
+        first_field = next(iter(tables[table][0]))
+        blind = tables | {table: [{**row, first_field: ""} for row in tables[table]]}
+        for part, broken in enumerate((less, blind)):
+            folder = write(broken, tmp_path / f"{n}-{part}")
+            try:
+                omop.read(folder)
+            except FileRejected:
+                refused += 1
+    assert refused > len(tables) // 2
+
+
+def test_an_empty_folder_and_a_file_of_noise_break_rules(tmp_path: Path):
+    """The check does not pass what is not there."""
+    assert {one.where for one in omop.check(tmp_path)} == {"person", "observation_period", "cdm_source"}
+    (tmp_path / "PERSON.csv").write_bytes(b"\xff\xfe\x00")
+    assert ("cdmField", "PERSON") in {(one.rule, one.where) for one in omop.check(tmp_path)}
+
+
+# The store
+
+
+def test_an_export_holds_no_predictions_unless_asked(store: Store, tmp_path: Path):
+    """Of a store with predictions, an export holds none unless they are asked for; nothing in it breaks a rule; what
+    OMOP cannot say is on record."""
+    cohort = reference_cohort(5, 6)
+    with store.writing() as connection:
+        take_in(connection, cohort)
+    without = export(store, "all", tmp_path / "without", standard_name="omop")
+    asked = export(store, "all", tmp_path / "with", standard_name="omop", predictions=True)
+    assert omop.read(without.path).holdings.prediction == ()
+    assert len(omop.read(asked.path).holdings.prediction) == len(cohort.prediction)
+    assert (without.violations, asked.violations) == ((), ())
+    assert {gap.path for gap in without.gaps} == set(LOST)
+
+
+def test_an_export_enters_another_store(rendering: Path, store: Store, vault: Vault):
+    """Subjects keep their pseudonyms; events, samples, measurements and consents enter; the rest is counted."""
+    cohort = reference_cohort(5, 6)
+    done = import_file(store, rendering, standard_name="omop", vault=vault)
+    assert set(done.subjects) == {one.key for one in cohort.subject}
+    names = ("event", "sample", "observation", "consent")
+    assert {name: done.entered.get(name, 0) for name in names} == {name: len(getattr(cohort, name)) for name in names}
+    assert {gap.path for gap in done.gaps} >= {"image_series.*", "prediction.*", "run.*"}
 
 
 # A user's own vocabulary
