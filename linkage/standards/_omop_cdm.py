@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -51,7 +51,7 @@ class Column:
     domain: str = ""
     concept_class: str = ""
 
-    @property
+    @cached_property
     def width(self) -> int | None:
         """Longest text that fits, or None for no limit."""
         width = self.type.removeprefix("varchar(").removesuffix(")")

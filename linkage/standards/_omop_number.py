@@ -116,13 +116,13 @@ def _row(line: Line, numbers: Numbers) -> Row:
     columns, row = TABLES[line.table], {}
     for name, column in columns.items():
         value = line.number if name == key_of(line.table) else line.values.get(name)
-        row[name] = fitting(_text(value, column, numbers), column, line.table)
+        row[name] = "" if value is None else fitting(_text(value, column, numbers), column, line.table)
     return row
 
 
 def _text(value: Any, column: Column, numbers: Numbers) -> str:
     match value:
-        case None | "" | Standard(None):
+        case "" | Standard(None):
             return ""
         case Line():
             return str(value.number)

@@ -273,8 +273,7 @@ class _Clinical:
         day = on_day(one.horizon_day)
         line = self._measurement(one, day, LOCAL["prediction"], LOCAL["simulated"])
         names = ("id", "run", "low", "high", "level", "status", "artefact")
-        read = [self.said.of[key] for key in self.chain.images_of(one.run) if key in self.said.of]
-        for image in read[:1]:
+        for image in self.chain.images_of(one.run)[:1]:
             self.said.feature(line, image, one.quantity, system(self.chain.software.get(one.run), one.run))
         self.said.state(line, {name: getattr(one, name) for name in names}, day)
 

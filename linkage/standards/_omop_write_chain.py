@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -30,6 +31,10 @@ class Chain:
     def __post_init__(self) -> None:
         self.seen = {table: set(map(id, rows)) for table, rows in core.rows(core.observed(self.held))}
         self.software = {run.id: run.software for run in self.held.run}
+        self.read: dict[str, list[str]] = defaultdict(list)
+        for link in self.held.link:
+            if link.role == "used" and link.series:
+                self.read[link.run].append(link.series)
 
     def source(self, vocabulary: str) -> None:
         """CDM_SOURCE. Its dates are day 0 as well: that of the export stays at home."""
@@ -121,11 +126,10 @@ class Chain:
     def artefacts(self) -> None:
         """IMAGE_FEATURE for a file computed from images; whose data it holds, and whom a run served, as facts."""
         for one in self.held.link:
-            if one.role == "generated" and one.artefact:
-                line, by = self.said.of["artefact", one.artefact], system(self.software[one.run], one.run)
-                for key in self.images_of(one.run)[:1]:
-                    if key in self.said.of:
-                        self.said.feature(line, self.said.of[key], LOCAL["artefact"], by)
+            line = self.said.of.get(("artefact", one.artefact or ""))
+            if one.role == "generated" and line is not None:
+                for image in self.images_of(one.run)[:1]:
+                    self.said.feature(line, image, LOCAL["artefact"], system(self.software.get(one.run), one.run))
         for held in self.held.contains:
             self._fact("artefact", held.artefact, held.subject, LOCAL[held.share])
         for used in self.held.run_subject:
@@ -145,7 +149,6 @@ class Chain:
             simulated=line.simulated,
         )
 
-    def images_of(self, run: str) -> list[tuple[str, str]]:
-        return [
-            ("series", one.series) for one in self.held.link if one.run == run and one.role == "used" and one.series
-        ]
+    def images_of(self, run: str) -> list[Line]:
+        """The images that a run read, as far as they are here."""
+        return [self.said.of["series", uid] for uid in self.read[run] if ("series", uid) in self.said.of]

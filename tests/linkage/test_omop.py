@@ -435,44 +435,59 @@ def test_somebody_elses_tables_enter_the_store_by_pseudonym(
     assert all(key.startswith("P-") for key in done.subjects)
 
 
-def older(tables: Tables) -> Tables:
-    """The tables as CDM 6.0 has them: no EPISODE, moments instead of days, modifiers named as before 5.4."""
-    kept = {name: rows for name, rows in tables.items() if name not in ("episode", "episode_event", "cdm_source")}
-    moments = {"procedure_date": "procedure_datetime", "observation_date": "observation_datetime"}
-    fields = {
-        "measurement_event_id": "modifier_of_event_id",
-        "meas_event_field_concept_id": "modifier_of_field_concept_id",
+def older(tables: Tables, shared: Path) -> Tables:
+    """The tables as CDM 6.0 has them: the fields of its field list, moments where it wants moments, no EPISODE; deaths
+    beside the person; and modifiers named as the oncology extension named them before 5.4."""
+    with (shared / "standards/omop/OMOP_CDMv6.0_Field_Level.csv").open(encoding="utf-8", errors="replace") as lines:
+        listed = [(row["cdmTableName"].lower(), row["cdmFieldName"].lower()) for row in csv.DictReader(lines)]
+    before = {
+        "modifier_of_event_id": "measurement_event_id",
+        "modifier_of_field_concept_id": "meas_event_field_concept_id",
     }
-    for row in kept["concept"]:
-        if "." in row["concept_name"]:
-            row["vocabulary_id"] = "CDM"
-    for rows in kept.values():
-        for row in rows:
-            for old, new in moments.items():
-                if old in row:
-                    row[new] = f"{row.pop(old)} 00:00:00"
-    kept["measurement"] = [
-        {fields.get(name, name): value for name, value in row.items()} for row in kept["measurement"]
-    ]
-    kept["person"][0]["death_datetime"] = "2031-05-06 10:00:00"
-    for row in kept["person"][1:]:
-        row["death_datetime"] = ""
-    return kept
+    died = {row["person_id"]: row["death_date"] for row in tables["death"]}
+    found: Tables = {}
+    for table in {table for table, _ in listed} & tables.keys() - {"cdm_source", "death"}:
+        names = [name for of, name in listed if of == table] + (list(before) if table == "measurement" else [])
+        found[table] = []
+        for row in tables[table]:
+            moments = {f"{name}time": f"{at} 00:00:00" for name, at in row.items() if name.endswith("_date") and at}
+            known = row | moments | {"death_datetime": died.get(row.get("person_id", ""), "")}
+            known |= {new: row.get(old, "") for new, old in before.items()}
+            kept = {name: known.get(name, "") for name in names}
+            required = {"procedure_date", "observation_date", "visit_start_date", "visit_end_date"}
+            found[table].append(kept | dict.fromkeys(required & kept.keys(), ""))
+    for row in found["concept"]:
+        row["vocabulary_id"] = "CDM" if "." in row["concept_name"] else row["vocabulary_id"]
+    return found
 
 
-def test_cdm_6_0_is_read(rendering: Path, tmp_path: Path):
-    """Moments, deaths beside the person, modifiers by their old names: events, samples and measurements are found."""
-    held = omop.read(write(older(tables_of(rendering)), tmp_path / "six")).holdings
-    cohort = reference_cohort(5, 6)
-    assert {one.key for one in held.subject} == {one.key for one in cohort.subject}
-    kinds = Counter(one.kind for one in held.event)
-    assert kinds["treatment"] == sum(one.kind == "treatment" for one in cohort.event)
-    assert kinds["imaging"] == sum(one.kind == "imaging" for one in cohort.event)
-    assert kinds["death"] == 1
-    died = next(one for one in held.event if one.kind == "death")
-    assert died.day == (date(2031, 5, 6) - date(2000, 1, 1)).days
-    assert sum(one.sample is not None for one in held.observation) == 0
-    assert {one.id for one in held.sample} == {one.id for one in cohort.sample}
+def test_cdm_6_0_is_read(tmp_path: Path, shared: Path):
+    """Moments instead of days, a death beside the person, modifiers by their old names: what 6.0 can hold is read."""
+    before = every_kind()
+    count = Observation("O-3", before.subject[0].key, Code("urn:q", "count"), value=7.0, sample="S-0", day=4)
+    omop.render(replace(before, observation=(*before.observation, count)), tmp_path / "five")
+    held = omop.read(write(older(tables_of(tmp_path / "five"), shared), tmp_path / "six")).holdings
+    kinds, told = Counter(one.kind for one in held.event), Counter(one.kind for one in before.event)
+    assert {one.key for one in held.subject} == {one.key for one in before.subject}
+    assert {name: kinds[name] for name in ("treatment", "death")} == {
+        name: told[name] for name in ("treatment", "death")
+    }
+    assert kinds["diagnosis"] == told["diagnosis"]
+    assert next(one.day for one in held.event if one.kind == "death") == 700
+    assert {one.id for one in held.sample} == {"S-0", "S-1"}
+    assert next(one.sample for one in held.observation if one.quantity.code == "count") == "S-0"
+
+
+def test_what_happened_within_a_disease_is_an_event_of_its_episode(rendering: Path):
+    """Each diagnosis opens an episode; drugs given for it are events of that episode (oncology extension)."""
+    found = tables_of(rendering)
+    assert len(found["episode"]) == len(found["condition_occurrence"])
+    field = str(LOCAL["drug_exposure.drug_exposure_id"])
+    drugs = {row["event_id"]: row["episode_id"] for row in found["episode_event"]
+             if row["episode_event_field_concept_id"] == field}  # fmt: skip
+    whose = {row["episode_id"]: row["person_id"] for row in found["episode"]}
+    assert {row["drug_exposure_id"] for row in found["drug_exposure"]} == drugs.keys()
+    assert all(whose[drugs[row["drug_exposure_id"]]] == row["person_id"] for row in found["drug_exposure"])
 
 
 @pytest.mark.parametrize(
@@ -525,7 +540,9 @@ def test_an_export_holds_no_predictions_unless_asked(store: Store, tmp_path: Pat
     asked = export(store, "all", tmp_path / "with", standard_name="omop", predictions=True)
     assert omop.read(without.path).holdings.prediction == ()
     assert len(omop.read(asked.path).holdings.prediction) == len(cohort.prediction)
-    assert (without.violations, asked.violations) == ((), ())
+    one = export(store, cohort.subject[0].key, tmp_path / "one", standard_name="omop")
+    assert [subject.key for subject in omop.read(one.path).holdings.subject] == [cohort.subject[0].key]
+    assert (without.violations, asked.violations, one.violations) == ((), (), ())
     assert {gap.path for gap in without.gaps} == set(LOST)
 
 
