@@ -9,6 +9,7 @@ checks are data beside this file. Definitions: OHDSI/CommonDataModel v5.4; dr-yo
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from .. import core
 from ..core import Code, Holdings
 from . import Gap, Read, Violation
 from ._omop_athena import Athena
+from ._omop_cdm import SAID
 from ._omop_check import violations
 from ._omop_number import numbered
 from ._omop_read import everything
 from ._omop_write import sheets
+from ._omop_write_chain import OF_A_COMPUTATION
 
 NAME, VERSION = "omop", "5.4"
 FORM, SUFFIX = "folder", ""
@@ -68,6 +71,18 @@ def read(path: Path) -> Read:
 def check(out: Path) -> tuple[Violation, ...]:
     """OHDSI's data-quality checks, and every key of the definition, in a database in memory."""
     return violations(Path(out))
+
+
+def mapping() -> Mapping[str, str]:
+    """Where each attribute of the core stands: ``table.field`` of the core to ``TABLE.field`` of OMOP."""
+    lost, places = {gap.path.split(".")[0] for gap in gaps() if gap.path.endswith(".*")}, dict(SAID["mapping"])
+    for attribute in core.attributes():
+        table, field = attribute.split(".")
+        computed = table in OF_A_COMPUTATION or table == "biobank"
+        beside = f"METADATA.name {table}/…/{field}" if computed else f"OBSERVATION.observation_source_value {field}"
+        if table not in lost and attribute not in {gap.path for gap in gaps()}:
+            places.setdefault(attribute, beside)
+    return places
 
 
 def gaps() -> tuple[Gap, ...]:
