@@ -83,7 +83,7 @@ def number_in(row: Row, name: str, table: str) -> float | None:
     try:
         return float(text) if text else None
     except ValueError as error:
-        raise _wrong(row, name, table, "a number") from error
+        raise wrong(row, name, table, "a number") from error
 
 
 def day_in(row: Row, name: str, table: str) -> date | None:
@@ -97,8 +97,9 @@ def day_in(row: Row, name: str, table: str) -> date | None:
             raise ValueError(name)
         return date(*map(int, match.groups()))
     except ValueError as error:
-        raise _wrong(row, name, table, "a date as YYYY-MM-DD") from error
+        raise wrong(row, name, table, "a date as YYYY-MM-DD") from error
 
 
-def _wrong(row: Row, name: str, table: str, expected: str) -> FileRejected:
+def wrong(row: Row, name: str, table: str, expected: str) -> FileRejected:
+    """The error for a field that is not what it should be: its place, and nothing of its content."""
     return FileRejected(f"{table.upper()}, line {row['line']}: {name} is not {expected}", expected, "correct the row")

@@ -130,7 +130,7 @@ def _text(value: Any, column: Column, numbers: Numbers) -> str:
             return value.isoformat()
         case dict():
             return canonical_json(value)
-        case _ if isinstance(value, Code | Standard) or column.name.rpartition("concept_id")[1]:
+        case _ if isinstance(value, Code | Standard) or "concept_id" in column.name:
             return str(numbers.concept(value, column))
         case _:
             return str(value)

@@ -16,13 +16,13 @@ from typing import Any
 from ..core import Code, Event, Holdings, Observation, Sample, Subject
 from . import Gap, Read
 from ._omop_cdm import EVENTS, LOCAL, SAID
-from ._omop_files import Row, day_in, number_in
+from ._omop_files import Row, day_in, number_in, wrong
 from ._omop_read_own import own_parts
 from ._omop_tables import Said, Tables
 
 HUMAN = Code("http://snomed.info/sct", "337915000", "Homo sapiens")
 OLDEST_D = 32872
-SEX_OF = {"8507": "male", "8532": "female", "44814653": "undifferentiated", "8521": "undifferentiated"}
+SEX_OF = {"8507": "male", "8532": "female", "8551": "unknown", "0": "unknown", "": "unknown"}
 BY_SOFTWARE = re.compile(r"(?:software=(?P<software>.*?))? ?(?:run=(?P<run>[0-9a-f]{64}))?")
 
 
@@ -58,15 +58,20 @@ class Clinical:
                 yield Subject(self.tables.keys[row["person_id"]], sites[row["care_site_id"]], *at)
             else:
                 kind = "diagnosis" if row["person_id"] in self.tables.diagnosed else "enrolment"
-                sex = SEX_OF.get(row["gender_concept_id"].strip(), "unknown")
-                yield Subject(self.tables.keys[row["person_id"]], "omop", HUMAN, sex, self._age(row), kind)
+                sex = SEX_OF.get(row["gender_concept_id"].strip())
+                if sex is None:
+                    self.tables.miss("person.gender_concept_id", "neither female nor male: taken as unknown")
+                yield Subject(self.tables.keys[row["person_id"]], "omop", HUMAN, sex or "unknown", self._age(row), kind)
 
     def _age(self, row: Row) -> int | None:
         """Age on day 0 in days. ASSUMED: where month and day of birth are missing, the middle of the year or month."""
         day_0, born = self.tables.day_0.get(row["person_id"]), day_in(row, "birth_date", "person")
         if born is None:
             year, month, day = (number_in(row, f"{part}_of_birth", "person") for part in ("year", "month", "day"))
-            born = date(int(year), int(month or 7), int(day or (15 if month else 1))) if year else None
+            try:
+                born = date(int(year), int(month or 7), int(day or (15 if month else 1))) if year else None
+            except ValueError as error:
+                raise wrong(row, "year, month and day of birth", "person", "a day of the calendar") from error
         if born is None or day_0 is None:
             return None
         age = (day_0 - born).days
@@ -122,12 +127,20 @@ class Clinical:
             self.tables.keys[row["person_id"]],
             kind,
             code,
-            None if age is not None else at,
+            None if age is not None or said.get("undated") else at,
             age,
             until,
             said.get("parent") or self.tables.parent(table, row),
-            _attributes(said) | _dose(row if table == "drug_exposure" else Row()),
+            _attributes(said) | (self._dose(row) if table == "drug_exposure" else {}),
         )
+
+    def _dose(self, row: Row) -> dict[str, Any]:
+        """A quantity is a dose where its unit is told, and of an own export."""
+        text, unit = row["quantity"].strip(), row["dose_unit_source_value"]
+        number = number_in(row, "quantity", "drug_exposure")
+        dose = number if set(text.lower()) & set(".en") else int(text or 0)
+        named = "dose" if self.tables.own or unit else "quantity"
+        return ({named: dose} if number is not None else {}) | ({"dose_unit": unit} if unit else {})
 
     def deaths(self) -> Iterator[Event]:
         """DEATH, or PERSON.death_datetime of 6.0; an own export says it more fully in OBSERVATION."""
@@ -211,9 +224,3 @@ def _attributes(said: Said) -> dict[str, Any]:
         name.partition(".")[2]: value for name, value in said.items() if name.startswith("attributes.")
     }
     return named | dict(said.get("attributes", {}))
-
-
-def _dose(row: Row) -> dict[str, Any]:
-    text = row.get("quantity", "").strip()
-    dose = {"dose": float(text) if set(text) & set(".e") else int(text)} if text else {}
-    return dose | ({"dose_unit": row["dose_unit_source_value"]} if row.get("dose_unit_source_value") else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -42,13 +42,24 @@ class Tables:
         self.own = source.get("source_description", "").startswith(MARK)
         vocabularies = {row["vocabulary_id"]: row for row in self["vocabulary"]}
         self.codes = {row["concept_id"]: _code(row, vocabularies) for row in self["concept"]}
-        self.keys = {row["person_id"]: row.get("person_source_value") or row["person_id"] for row in self["person"]}
+        self.keys = self._names()
         self.points_to = _fields_named(self["concept"], own=self.own)
         self.said = self._attributes() if self.own else {}
         self.diagnosed: set[str] = set()
         self.day_0 = dict.fromkeys(self.keys, DAY_0) if self.own else self._first_days()
         self.imaged = {row["procedure_occurrence_id"] for row in self["image_occurrence"]}
         self._learn_parents()
+
+    def _names(self) -> dict[str, str]:
+        """A name for each person: as its source calls it, or its number where that is no name of one person alone."""
+        times = Counter(row["person_source_value"] for row in self["person"])
+        names = {}
+        for row in self["person"]:
+            name = row["person_source_value"]
+            if times[name] > 1 and name:
+                self.miss("person.person_source_value", "the name of several persons: their numbers stand in")
+            names[row["person_id"]] = name if name and times[name] == 1 else row["person_id"]
+        return names
 
     def __getitem__(self, table: str) -> list[Row]:
         return self.found.get(table, [])
@@ -94,7 +105,9 @@ class Tables:
         return None
 
     def features(self, table: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """(series UID, software and run) by the number of a row of a table, as IMAGE_FEATURE says."""
+        """(series UID, software and run) by the number of a row of a table, as IMAGE_FEATURE of an own export says."""
+        if not self.own:
+            return {}, {}
         uid = {row["image_occurrence_id"]: row["image_series_uid"] for row in self["image_occurrence"]}
         rows = [(self.link(row, "image_feature"), row) for row in self["image_feature"]]
         mine = [(number, row) for (of, number), row in rows if of == table]

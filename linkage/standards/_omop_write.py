@@ -92,6 +92,7 @@ class _Clinical:
             where["start"]: day,
         }
         said: dict[str, Any] = {"id": one.id, "age_d": one.age_d} | _attributes(one.attributes)
+        said |= _undated(one.day if one.age_d is None else one.age_d)
         if "end" in where:
             values[where["end"]] = None if one.end_day is None else on_day(one.end_day)
         else:
@@ -112,11 +113,10 @@ class _Clinical:
 
     def _date_of(self, one: Event) -> date:
         """The anchored date of an event; of one that is known by age alone, not before the year of birth."""
-        if one.day is not None:
-            return on_day(one.day)
+        if one.age_d is None:
+            return on_day(one.day or 0)
         born = self.age[one.subject]
         first = date(year_of_birth(born), 1, 1)
-        assert one.age_d is not None
         after = on_day(one.age_d - born) if born is not None else date.fromordinal(first.toordinal() + one.age_d)
         return max(first, after)
 
@@ -200,7 +200,7 @@ class _Clinical:
 
     def series(self, one: Series) -> None:
         """IMAGE_OCCURRENCE, under the procedure of its visit."""
-        visit = self._procedure_of(one.event)
+        visit = self._procedure_of(one)
         day = visit.values["procedure_date"]
         simulated = id(one) not in self.chain.seen["image_series"]
         line = self.said.of["series", one.uid] = self.said.add(
@@ -221,24 +221,25 @@ class _Clinical:
         names = ("role", "instances", "laterality", "frame_uid", "content_sha256", "deid_report_sha256", "acquisition")
         self.said.state(line, {name: getattr(one, name) for name in names}, day)
 
-    def _procedure_of(self, event: str) -> Line:
+    def _procedure_of(self, one: Series) -> Line:
         """The procedure that images belong to: their event, or one beside an event that is none (MI-CDM demands it)."""
-        line = self.said.of["event", event]
-        if line.table == "procedure_occurrence":
+        line = self.said.of.get(("event", one.event))
+        if line is not None and line.table == "procedure_occurrence":
             return line
-        if ("images of", event) not in self.said.of:
-            day = next(value for name, value in line.values.items() if name.endswith("_date"))
-            beside = self.said.of["images of", event] = self.said.add(
+        if ("images of", one.event) not in self.said.of:
+            dates = line.values.items() if line is not None else ()
+            day = next((value for name, value in dates if name.endswith("_date")), DAY_0)
+            beside = self.said.of["images of", one.event] = self.said.add(
                 "procedure_occurrence",
                 {
-                    "person_id": line.values["person_id"],
+                    "person_id": self.said.of["subject", one.subject],
                     "procedure_concept_id": 0,
                     "procedure_date": day,
                     "procedure_type_concept_id": EHR,
                 },
             )
-            self.said.state(beside, {"images_of": event}, day)
-        return self.said.of["images of", event]
+            self.said.state(beside, {"images_of": one.event}, day)
+        return self.said.of["images of", one.event]
 
     def observation(self, one: Observation) -> None:
         """MEASUREMENT; on an image also IMAGE_FEATURE; of a stage or grade a modifier of its diagnosis."""

@@ -99,8 +99,6 @@ class Chain:
                 content = {one.name: getattr(row, one.name) for one in fields(row)}
                 anchor = self._metadata(table, n, content, simulated=id(row) not in self.seen[table])
                 self.said.of[table, str(next(iter(content.values())))] = anchor
-        for one in self.held.run_subject:
-            self.said.of["run_subject", f"{one.run} {one.subject}"] = self.said.of["run", one.run]
 
     def _metadata(self, table: str, n: int, content: Mapping[str, Any], *, simulated: bool) -> Line:
         """One METADATA a value, named ``table/number/field/form``; returns the first, which stands for the row."""

@@ -109,6 +109,7 @@ def every_kind() -> Holdings:
         Event("E-7", key, "follow-up", second, day=100, end_day=101, parent="E-4"),
         Event("E-8", key, "death", first, day=700, parent="E-2"),
         Event("E-0", key, "diagnosis", second, age_d=500),
+        Event("E-10", key, "surgery", second),
     ]
     quantity = Code("urn:oncoscale:form", "inrg-stage", "INRG stage")
     stage = Observation(
@@ -462,6 +463,19 @@ def test_somebody_elses_tables_enter_the_store_by_pseudonym(
     assert done.entered["event"] == len(before.event)
     assert len(done.subjects) == 12
     assert all(key.startswith("P-") for key in done.subjects)
+
+
+def test_persons_are_not_taken_for_one_another(synthetic: Path, tmp_path: Path):
+    """Two persons whom their source calls the same stay two; a sex of neither kind is unknown, and counted."""
+    with (synthetic / "1001/PERSON.csv").open(encoding="utf-8", newline="") as lines:
+        rows = [row for row, _ in zip(csv.DictReader(lines), range(3))]
+    for row, sex in zip(rows, ("8507", "8521", "8532")):
+        row |= {"person_source_value": "same", "gender_concept_id": sex}
+    found = omop.read(write({"person": rows}, tmp_path / "people"))
+    assert [one.key for one in found.holdings.subject] == [row["person_id"] for row in rows]
+    assert [one.sex for one in found.holdings.subject] == ["male", "unknown", "female"]
+    counted = {gap.path: gap.n for gap in found.gaps}
+    assert (counted["person.person_source_value"], counted["person.gender_concept_id"]) == (3, 1)
 
 
 def older(tables: Tables, shared: Path) -> Tables:
