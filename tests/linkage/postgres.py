@@ -1,6 +1,6 @@
 """A PostgreSQL of the tests' own: made in a temporary folder, spoken to through a socket there, thrown away.
 
-Import the fixture where it is used: ``from .postgres import postgres``.
+Import the fixture ``postgres`` where it is used: ``from .postgres import temporary_postgres  # noqa: F401``.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Cluster:
         return name
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Cluster]:
+@pytest.fixture(scope="session", name="postgres")
+def temporary_postgres() -> Iterator[Cluster]:
     """A running server, or a skip that says why. As root it runs as another user, since PostgreSQL refuses root."""
     programs = _programs()
     if programs is None:
