@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter, defaultdict
 from datetime import date
+from math import isfinite
 from pathlib import Path
 
 from ...core.errors import FileRejected
@@ -81,7 +82,10 @@ def number_in(row: Row, name: str, table: str) -> float | None:
     """The number of a field, or None where it is empty. Raises FileRejected for anything else."""
     text = row.get(name, "").strip()
     try:
-        return float(text) if text else None
+        value = float(text) if text else None
+        if value is not None and not isfinite(value):
+            raise ValueError(name)
+        return value
     except ValueError as error:
         raise wrong(row, name, table, "a number") from error
 

@@ -60,7 +60,7 @@ def read(path: Path) -> Read:
     """
     try:
         return everything(Path(path))
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError) as error:
         raise FileRejected(
             "the tables of this folder do not fit together",
             "every table that was exported, unchanged",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from oncoscale.core.errors import FileRejected
 from oncoscale.linkage.core import Code, Observation
@@ -162,6 +166,24 @@ def test_an_export_of_which_a_part_is_missing_is_refused_in_words(rendering: Pat
             except FileRejected:
                 refused += 1
     assert refused > len(tables) // 2
+
+
+@given(st.data())
+@settings(max_examples=10, deadline=None)
+def test_mangled_tables_are_read_or_refused(
+    rendering: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+):
+    """Whatever bytes stand anywhere in a table, the folder is read or refused, and checked: never a traceback."""
+    folder = tmp_path_factory.mktemp("mangled") / "tables"
+    shutil.copytree(rendering, folder)
+    path = data.draw(st.sampled_from(sorted(folder.glob("*.csv"))))
+    before = path.read_bytes()
+    at = data.draw(st.integers(0, len(before)))
+    wrong = data.draw(st.sampled_from([b",", b"\n", b'"', b"\x00", b"\xff", b"nan", b"9" * 30, b"0001-01-01", b"-1"]))
+    path.write_bytes(before[:at] + wrong + before[at + data.draw(st.integers(0, 9)) :])
+    assert isinstance(omop.check(folder), tuple)
+    with suppress(FileRejected):
+        assert omop.read(folder).holdings.subject
 
 
 def test_an_export_enters_another_store(rendering: Path, store: Store, vault: Vault):
