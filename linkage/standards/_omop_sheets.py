@@ -11,6 +11,7 @@ from ..core import Code
 from ._omop_cdm import LOCAL, field_name, pieces
 
 EHR = 32817
+"""OHDSI's type concept EHR, which HL7/fhir-omop-ig gives to conditions, drugs and procedures."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Sheets:
     of: dict[tuple[str, str], Line] = field(default_factory=dict)
 
     def add(self, table: str, values: Mapping[str, Any], *, simulated: bool = False) -> Line:
+        """A new row."""
         line = Line(table, dict(values), simulated)
         self.lines.append(line)
         return line

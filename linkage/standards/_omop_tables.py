@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ..core import Code
-from ._omop_cdm import DAY_0, EVENTS, LOCAL, MARK, OMOP_CONCEPT, SAID, SOURCE_VALUE, SYSTEMS, Piece, joined, key_of
+from ._omop_cdm import (
+    DAY_0,
+    EVENTS,
+    LOCAL,
+    MARK,
+    OMOP_CONCEPT,
+    SAID,
+    SOURCE_VALUE,
+    SYSTEMS,
+    TABLES,
+    Piece,
+    joined,
+    key_of,
+)
 from ._omop_files import Missed, Row, day_in, read_tables
 
 Said = Mapping[str, Any]
@@ -130,8 +143,10 @@ class Tables:
             known = {*SAID["understood"][table], "line"}
             for name in [name for name in (rows[0] if rows else ()) if name not in known]:
                 n = sum(row.get(name, "").strip() not in NOTHING for row in rows)
-                if n:
+                if n and name in TABLES[table]:
                     self.miss(f"{table}.{name}", "a field that the core has no place for", n)
+                elif n:  # not by its name: without a line of names, the first row's values stand there
+                    self.miss(f"{table}.?", "fields that CDM 5.4 does not know", n)
 
     def _learn_parents(self) -> None:
         """Episodes: whose they are, what happened within, which lies in which; specimens by number."""

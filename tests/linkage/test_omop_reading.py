@@ -95,6 +95,19 @@ def test_persons_are_not_taken_for_one_another(synthetic: Path, tmp_path: Path):
     assert (counted["person.person_source_value"], counted["person.gender_concept_id"]) == (3, 1)
 
 
+def test_a_table_without_names_of_fields_gives_no_value_away(synthetic: Path, tmp_path: Path):
+    """Where the line of names is missing, nothing is read, and what is counted names no cell of the table."""
+    for name in ("PERSON", "CONDITION_OCCURRENCE", "MEASUREMENT"):
+        lines = (synthetic / "1001" / f"{name}.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [line.replace("428191000124101", "Ada Miller") for line in lines[:4]]
+        (tmp_path / f"{name}.csv").write_text("".join(rows[name == "MEASUREMENT" :]), encoding="utf-8")
+    assert "Ada Miller" in (tmp_path / "MEASUREMENT.csv").read_text(encoding="utf-8").splitlines()[0]
+    found = omop.read(tmp_path)
+    assert found.holdings.observation == ()
+    assert {gap.path for gap in found.gaps if gap.path.startswith("measurement")} == {"measurement.*", "measurement.?"}
+    assert "miller" not in str(found).lower()
+
+
 def older(tables: Tables, shared: Path) -> Tables:
     """The tables as CDM 6.0 has them: the fields of its field list, moments where it wants moments, no EPISODE; deaths
     beside the person; and modifiers named as the oncology extension named them before 5.4."""
