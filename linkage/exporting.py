@@ -24,6 +24,7 @@ from .audit import record_action
 from .consent import ACT_REASON, PURPOSES, add_decision, denied
 from .core import Event, Holdings, Study
 from .holding import held
+from .narrowing import heads_not_defaced, of_run
 from .standards import Gap, Standard, Violation, met, standard
 from .store import PROJECT, Store, code_id, now
 from .subject import SubjectKey
@@ -64,6 +65,7 @@ def export(
     recipient: str = "self",
     purpose: str = "HRESCH",
     predictions: bool | None = None,
+    faces_handled: bool = False,
     role: str = "analyst",
 ) -> Exported:
     """Export a run, a subject or a cohort.
@@ -72,9 +74,11 @@ def export(
     out          file or folder that does not exist yet
     recipient    who receives it; it stays on record, so that an erasure can name who holds copies
     predictions  whether predictions are in it (None: as the standard has it)
+    faces_handled  images of heads may leave although they were not defaced here
 
     Raises ConsentDenied when a subject's consent does not cover it, or when a cohort has fewer subjects than the
-    study's smallest cell; ConfigurationRejected for a name that the store does not know, or an ``out`` that exists.
+    study's smallest cell; ConfigurationRejected for a name that the store does not know, an ``out`` that exists, or
+    images of a head that was not defaced.
     """
     chosen, out = standard(standard_name), Path(out)
     _refuse_existing(out)
@@ -87,9 +91,15 @@ def export(
             if is_cohort:
                 _refuse_small(connection, len(allowed))
             holdings = leaving(held(connection, allowed))
+            if run := run_named(connection, name):
+                holdings = of_run(holdings, run)
             holdings = holdings if with_predictions else core.observed(holdings)
             out.parent.mkdir(parents=True, exist_ok=True)
-            chosen.render(holdings, beside)
+            if hasattr(chosen, "render_with_files"):
+                _refuse_faces(holdings, handled=faces_handled)
+                chosen.render_with_files(holdings, beside, store.path)
+            else:
+                chosen.render(holdings, beside)
             gaps, violations, digest = met(holdings, chosen.gaps()), chosen.check(beside), hash_of(beside)
             _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
             about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
@@ -118,11 +128,19 @@ def subjects_named(store: Store, name: str) -> tuple[tuple[SubjectKey, ...], boo
         collected = select(tables.enrolment.c.subject).where(tables.enrolment.c.collection == name)
         if found := connection.execute(collected).scalars().all():
             return tuple(SubjectKey(key) for key in sorted(found)), True
-        used = select(tables.run_subject.c.run, tables.run_subject.c.subject)
-        of_run = connection.execute(used.where(tables.run_subject.c.run.startswith(name, autoescape=True))).all()
-    if len(name) >= 6 and len({row.run for row in of_run}) == 1:
-        return tuple(SubjectKey(row.subject) for row in of_run), False
+        used = select(tables.run_subject.c.subject).where(tables.run_subject.c.run == run_named(connection, name))
+        if found := connection.execute(used).scalars().all():
+            return tuple(SubjectKey(key) for key in found), False
     raise _no_such("no run, subject or collection has that name")
+
+
+def run_named(connection: Connection, name: str) -> str | None:
+    """The one run whose id begins with a name of at least six digits; None if there is none, or more than one."""
+    if len(name) < 6:
+        return None
+    begins = select(tables.run.c.id).where(tables.run.c.id.startswith(name, autoescape=True)).limit(2)
+    found = connection.execute(begins).scalars().all()
+    return found[0] if len(found) == 1 else None
 
 
 def leaving(holdings: Holdings) -> Holdings:
@@ -171,6 +189,15 @@ def _refuse_small(connection: Connection, count: int) -> None:
             f"the cohort has {count} subjects whose consent covers the export",
             f"at least {least}, the study's smallest cell",
             "export single subjects, or a larger cohort",
+        )
+
+
+def _refuse_faces(holdings: Holdings, *, handled: bool) -> None:
+    if not handled and (heads := heads_not_defaced(holdings)):
+        raise ConfigurationRejected(
+            f"{len(heads)} series show a head that was not defaced, and the export would carry images",
+            "images in which no face can be recognised",
+            "ingest with --deface, or state --faces-handled if the faces were removed before",
         )
 
 

@@ -43,6 +43,19 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     return left.strip(), right.strip()
 
 
+def named_values(pairs: Sequence[str]) -> dict[str, str]:
+    """``["form=neuroblastoma"]`` as ``{"form": "neuroblastoma"}``."""
+    return dict(_pair(pair, "--with", "form=neuroblastoma") for pair in pairs)
+
+
+def yes_or_no(option: str, value: str | None) -> bool | None:
+    """Yes or no as typed; None where nothing was."""
+    if value is None:
+        return None
+    one_of(option, value, ("yes", "no"))
+    return value == "yes"
+
+
 def one_of(option: str, value: str, known: Sequence[str]) -> None:
     """Raises ConfigurationRejected where ``value`` is none of the ``known`` ones."""
     if value not in known:

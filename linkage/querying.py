@@ -1,0 +1,283 @@
+"""Questions to the store, in SQL and in SPARQL: read only, within limits, about those alone whose consent covers it.
+
+Whatever is asked is worked out in a child process of limited memory and time. SQL sees a copy in memory that holds
+the rows of those subjects and nothing else; the store itself is closed before the question is read. SPARQL sees the
+graph that the standard ``rdf`` renders of the same rows. Neither can write, attach another database or reach a network.
+Each question leaves one entry in the audit. Cells are not suppressed here: every row is of a subject whose consent
+covers the purpose, and nothing leaves the store; what leaves goes through ``exporting``.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from ..core.errors import ConfigurationRejected, FileRejected
+from ..imaging.guarded import MEMORY, Guard
+from . import core, tables
+from .audit import record_action
+from .consent import PURPOSES, consent_on_record, objection
+from .core import Holdings
+from .exporting import leaving, subjects_named
+from .holding import held
+from .store import PROJECT, Store, now
+from .subject import SubjectKey
+
+CATEGORIES = ("imaging",)
+"""Kinds of data that a question shows."""
+
+LONGEST_TEXT = 100_000
+LARGEST_VALUE = 10_000_000
+"""Of a question, and of one value in an answer, in bytes. ASSUMED: far more than a question needs."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a question may cost: seconds, MiB of memory, rows of the answer."""
+
+    seconds: float = 30.0
+    memory_mib: float = MEMORY.value
+    rows: int = 10_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question.
+
+    columns    names, in order
+    rows       values: None, a number, or text
+    is_cut     there are more rows than the limit
+    subjects   how many subjects the question could see
+    left_out   how many more were asked about, whose consent does not cover it
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    is_cut: bool
+    subjects: int
+    left_out: int
+
+
+Rows = tuple[tuple[str, ...], list[tuple[Any, ...]], bool]
+"""(columns, rows, whether there are more)."""
+
+
+def ask_sql(
+    store: Store, text: str, *, of: str = "all", purpose: str = "HRESCH", limits: Limits | None = None
+) -> Answer:
+    """One SELECT over the tables of the core and ``code``.
+
+    of  a run, a subject, a collection, a file of keys, or ``all``; see ``exporting.subjects_named``
+
+    Raises ConfigurationRejected for anything but one SELECT, for a table or a column that is not there, and for a
+    question that spends its limits.
+    """
+    limits = limits or Limits()
+    seen, left_out = _asked(store, text, of, purpose, "sql")
+    database = (store.path / "oncoscale.sqlite").absolute()
+    found = _guarded(limits, rows_of_sql, str(database), text, seen, limits)
+    return Answer(*_answered(found), len(seen), left_out)
+
+
+def ask_sparql(
+    store: Store, text: str, *, of: str = "all", purpose: str = "HRESCH", limits: Limits | None = None
+) -> Answer:
+    """One SPARQL query (SELECT, ASK, CONSTRUCT or DESCRIBE) over the graph of the subjects that ``of`` names.
+
+    The prefixes of the rendering need not be declared. Raises as ``ask_sql``; SERVICE and FROM are refused, since
+    they would reach a network.
+    """
+    limits = limits or Limits()
+    seen, left_out = _asked(store, text, of, purpose, "sparql")
+    with store.reading() as connection:
+        holdings = leaving(held(connection, seen))
+    found = _guarded(limits, rows_of_sparql, holdings, text, limits)
+    return Answer(*_answered(found), len(seen), left_out)
+
+
+def _answered(found: Rows) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...], bool]:
+    columns, rows, is_cut = found
+    return tuple(columns), tuple(map(tuple, rows)), is_cut
+
+
+def _asked(store: Store, text: str, of: str, purpose: str, language: str) -> tuple[list[str], int]:
+    """(subjects that the question may see, how many it may not), after the question is on record."""
+    if purpose not in PURPOSES:
+        raise ConfigurationRejected(
+            f"{purpose!r} is no purpose", "one of " + ", ".join(PURPOSES), "name what the question is for"
+        )
+    if not text.strip() or len(text) > LONGEST_TEXT:
+        raise _no_question("no question, or one that is too long")
+    keys, _ = subjects_named(store, of)
+    seen = [str(key) for key in keys if _is_covered(store, key, purpose)]
+    detail = {"language": language, "question": sha256(text.encode()).hexdigest(), "purpose": purpose,
+              "subjects": len(seen)}  # fmt: skip
+    with store.writing() as connection:
+        ends = connection.execute(
+            select(tables.study.c.retention_until).where(tables.study.c.id == PROJECT)
+        ).scalar_one()
+        seen = seen if now()[:10] <= ends else []
+        record_action(store, connection, "query", of, detail | {"subjects": len(seen)}, role="analyst")
+    return seen, len(keys) - len(seen)
+
+
+def _is_covered(store: Store, key: SubjectKey, purpose: str) -> bool:
+    consent = consent_on_record(store, key)
+    return consent is not None and not objection(consent, purpose, CATEGORIES)
+
+
+def _guarded(limits: Limits, work: Callable[..., Rows], *arguments: Any) -> Rows:
+    """The work in a child process under the limits."""
+    with Guard(limits.memory_mib, limits.seconds) as guard:
+        try:
+            return guard.call("the question", work, *arguments)
+        except FileRejected as error:
+            raise ConfigurationRejected(
+                error.found, f"an answer within {limits.seconds:g} s and {limits.memory_mib:g} MiB",
+                "ask for less: about fewer subjects (--of), or with a LIMIT",
+            ) from None  # fmt: skip
+
+
+# SQL
+
+
+OWNED = {"enrolment", "consent", "decision", "sample", "event", "image_series", "contains", "run_subject",
+         "observation", "prediction"}  # fmt: skip
+"""Tables whose rows belong to one subject, by their column ``subject``."""
+
+CHOSEN: Mapping[str, str] = {
+    "subject": "key IN temp.seen",
+    "run": "id IN (SELECT run FROM store.run_subject WHERE subject IN temp.seen)",
+    "attempt": "run IN (SELECT run FROM store.run_subject WHERE subject IN temp.seen)",
+    "link": "run IN (SELECT run FROM store.run_subject WHERE subject IN temp.seen)"
+            " AND (series IS NULL OR series IN (SELECT uid FROM store.image_series WHERE subject IN temp.seen))"
+            " AND (sample IS NULL OR sample IN (SELECT id FROM store.sample WHERE subject IN temp.seen))",
+    "artefact": "sha256 IN (SELECT artefact FROM store.contains WHERE subject IN temp.seen)",
+    "parameter_set": "sha256 IN (SELECT parameters FROM store.run WHERE id IN"
+                     " (SELECT run FROM store.run_subject WHERE subject IN temp.seen))",
+} | dict.fromkeys(OWNED, "subject IN temp.seen")  # fmt: skip
+"""Which rows of a table can be seen; all of those of a table that holds nobody's data."""
+
+VISIBLE = (*core.ROWS, "code")
+ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+
+
+def rows_of_sql(database: str, text: str, seen: Iterable[str], limits: Limits) -> Rows:
+    """The answer to one SELECT; runs in the child."""
+    connection = sqlite3.connect(":memory:", uri=True, isolation_level=None)
+    try:
+        _copy(connection, database, _mentioned(text), seen)
+        _confine(connection)
+        found = connection.execute(text)
+        if found.description is None:
+            raise _no_question("a statement that is no SELECT")
+        rows = found.fetchmany(limits.rows)
+        return tuple(one[0] for one in found.description), _plain_rows(rows), found.fetchone() is not None
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _no_question(f"SQLite cannot answer it ({_reason(error)})") from None
+    finally:
+        connection.close()
+
+
+def _mentioned(text: str) -> tuple[str, ...]:
+    words = set(re.findall(r"\w+", text.lower()))
+    return tuple(table for table in VISIBLE if table in words)
+
+
+def _copy(connection: sqlite3.Connection, database: str, wanted: Iterable[str], seen: Iterable[str]) -> None:
+    """The rows that can be seen, into the empty database; the store is let go of."""
+    connection.execute("ATTACH ? AS store", (f"{Path(database).as_uri()}?mode=ro",))
+    connection.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY)")
+    connection.executemany("INSERT INTO temp.seen VALUES (?)", [(key,) for key in seen])
+    connection.execute("BEGIN")
+    for table in wanted:
+        condition = CHOSEN.get(table, "1")
+        connection.execute(f"CREATE TABLE main.{table} AS SELECT * FROM store.{table} WHERE {condition}")
+    connection.execute("COMMIT")
+    connection.execute("DROP TABLE temp.seen")
+    connection.execute("DETACH store")
+
+
+def _confine(connection: sqlite3.Connection) -> None:
+    """Nothing can be written, attached or loaded from now on."""
+    connection.execute("PRAGMA query_only=ON")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST_TEXT)
+    connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in ALLOWED else sqlite3.SQLITE_DENY)
+
+
+def _plain_rows(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in rows]
+
+
+def _reason(error: Exception) -> str:
+    """SQLite's own words about the question; they quote the question, never a row."""
+    words = str(error)
+    return f"{words}; tables: {', '.join(VISIBLE)}" if "no such table" in words else words
+
+
+# SPARQL
+
+
+def rows_of_sparql(holdings: Holdings, text: str, limits: Limits) -> Rows:
+    """The answer to one query over the graph of these holdings; runs in the child."""
+    from rdflib.plugins import sparql
+    from rdflib.plugins.sparql.algebra import translateQuery
+    from rdflib.plugins.sparql.parser import parseQuery
+
+    from .standards.rdf import PREFIXES, graph_of
+
+    sparql.SPARQL_LOAD_GRAPHS = False
+    try:
+        parsed = parseQuery(text)
+        _refuse_network(parsed)
+        query = translateQuery(parsed, initNs=PREFIXES)
+    except ConfigurationRejected:
+        raise
+    except Exception as error:  # the parser raises what its grammar library does
+        raise _no_question(f"it is no SPARQL query ({type(error).__name__})") from None
+    found = graph_of(holdings).query(query)
+    if found.type == "ASK":
+        return ("answer",), [(bool(found.askAnswer),)], False
+    columns = tuple(map(str, found.vars)) if found.type == "SELECT" else ("subject", "predicate", "object")
+    rows: list[tuple[Any, ...]] = []
+    for row in found:
+        if len(rows) == limits.rows:
+            return columns, rows, True
+        rows.append(tuple(_value(term) for term in row))
+    return columns, rows, False
+
+
+def _refuse_network(parsed: Any) -> None:
+    """Raises ConfigurationRejected for a query that would fetch something."""
+    if isinstance(parsed, Mapping):
+        if getattr(parsed, "name", "") in ("ServiceGraphPattern", "DatasetClause"):
+            raise _no_question("SERVICE or FROM, which would reach a network")
+        for part in parsed.values():
+            _refuse_network(part)
+    elif isinstance(parsed, Iterable) and not isinstance(parsed, str | bytes):
+        for part in parsed:
+            _refuse_network(part)
+
+
+def _value(term: Any) -> Any:
+    from rdflib import Literal
+
+    if term is None:
+        return None
+    plain = term.toPython() if isinstance(term, Literal) else str(term)
+    return plain if isinstance(plain, int | float | bool) else str(term)
+
+
+def _no_question(found: str) -> ConfigurationRejected:
+    return ConfigurationRejected(
+        found, "one SELECT in SQL, or one SPARQL query, that only reads", "correct the question; see docs, query"
+    )

@@ -1,0 +1,112 @@
+"""The commands that carry what the store holds in and out: export, import, query. Parses and shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli_options import DryRun, Json, MaybeStore, Quiet, StoreOption
+from .console import Session
+
+LINK = "Records, standards and questions"
+linkage_app = typer.Typer()
+
+Purpose = Annotated[
+    str, typer.Option("--purpose", metavar="CODE", help="What for: HRESCH, DSRCH, BIORCH or MLTRAINING.")
+]
+
+
+@linkage_app.command(
+    rich_help_panel=LINK, epilog="Example: oncoscale export P-HNU76GYAPKGZMXDN --as fhir --out me.json --store STORE"
+)
+def export(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|SUBJECT|COHORT",
+            help="Id or folder of a run, pseudonym, id of a collection, file with one pseudonym a line, or all.",
+        ),
+    ],
+    standard: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="The standard: native, fhir, omop, miabis, rdf, ro-crate, …")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File or folder to write; it must not exist.")],
+    store: MaybeStore = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Leave with code 3 if the standard's own check finds a fault.")
+    ] = False,
+    predictions: Annotated[
+        str | None, typer.Option("--predictions", metavar="yes|no", help="Default: as the standard has it.")
+    ] = None,
+    recipient: Annotated[
+        str, typer.Option("--recipient", metavar="WHO", help="Who receives it; it stays on record.")
+    ] = "self",
+    purpose: Purpose = "HRESCH",
+    faces_handled: Annotated[
+        bool, typer.Option("--faces-handled", help="Images of heads may leave: no face can be recognised in them.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What the store holds of a run, a subject or a cohort, in one standard, and what could not be said in it."""
+    with Session(json, quiet) as session:
+        from .exporting_records import ExportRequest
+        from .exporting_records import export as write
+
+        request = ExportRequest(name, standard, out, predictions, recipient, purpose, faces_handled=faces_handled)
+        session.finish(write(request, store=store, validate=validate))
+
+
+@linkage_app.command(
+    "import", rich_help_panel=LINK, epilog="Example: oncoscale import --from fhir bundle.json --store STORE --dry-run"
+)
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File or folder of that kind.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="What it is: native, fhir, omop, argo, miabis, …")
+    ],
+    store: StoreOption,
+    site: Annotated[
+        str, typer.Option("--site", help="Where the subjects' names in the file are known; part of every pseudonym.")
+    ] = "site1",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME=VALUE", help="Something that the importer must be told. Repeat for more."),
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Subjects, samples and events into the store; what was not understood is listed, and nothing is half entered."""
+    with Session(json, quiet) as session:
+        from .importing_records import import_records as take
+
+        session.finish(take(file, source=source, store=store, site=site, options=option or [], dry_run=dry_run))
+
+
+@linkage_app.command(
+    rich_help_panel=LINK, epilog='Example: oncoscale query STORE --sql "SELECT sex, count(*) FROM subject GROUP BY sex"'
+)
+def query(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the store.")],
+    sparql: Annotated[str | None, typer.Argument(metavar="SPARQL", help="SELECT, ASK, CONSTRUCT or DESCRIBE.")] = None,
+    sql: Annotated[str | None, typer.Option("--sql", metavar="SQL", help="One SELECT over the tables instead.")] = None,
+    of: Annotated[
+        str, typer.Option("--of", metavar="NAME", help="About whom: a run, a subject, a cohort, or all.")
+    ] = "all",
+    purpose: Purpose = "HRESCH",
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Longest time.")] = 30.0,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Most rows of an answer.")] = 10_000,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask the store, in SPARQL or SQL; nothing can be written, and only what consent covers can be seen."""
+    with Session(json, quiet) as session:
+        from .querying_store import QueryRequest
+        from .querying_store import query as ask
+
+        request = QueryRequest(sparql, sql, of, purpose, seconds, rows)
+        session.finish(ask(store, request, as_csv=csv))
