@@ -233,7 +233,8 @@ def rows_of_sparql(holdings: Holdings, text: str, limits: Limits) -> Rows:
     from rdflib.plugins.sparql.algebra import translateQuery
     from rdflib.plugins.sparql.parser import parseQuery
 
-    from .standards.rdf import PREFIXES, graph_of
+    from .standards._rdf_terms import PREFIXES
+    from .standards.rdf import graph_of
 
     sparql.SPARQL_LOAD_GRAPHS = False
     try:
@@ -244,7 +245,7 @@ def rows_of_sparql(holdings: Holdings, text: str, limits: Limits) -> Rows:
         raise
     except Exception as error:  # the parser raises what its grammar library does
         raise _no_question(f"it is no SPARQL query ({type(error).__name__})") from None
-    found = graph_of(holdings).query(query)
+    found: Any = graph_of(holdings).query(query)
     if found.type == "ASK":
         return ("answer",), [(bool(found.askAnswer),)], False
     columns = tuple(map(str, found.vars)) if found.type == "SELECT" else ("subject", "predicate", "object")
@@ -258,13 +259,15 @@ def rows_of_sparql(holdings: Holdings, text: str, limits: Limits) -> Rows:
 
 def _refuse_network(parsed: Any) -> None:
     """Raises ConfigurationRejected for a query that would fetch something."""
-    if isinstance(parsed, Mapping):
-        if getattr(parsed, "name", "") in ("ServiceGraphPattern", "DatasetClause"):
+    from rdflib.plugins.sparql.parserutils import CompValue
+
+    if isinstance(parsed, CompValue):
+        if parsed.name in ("ServiceGraphPattern", "DatasetClause"):
             raise _no_question("SERVICE or FROM, which would reach a network")
         for part in parsed.values():
             _refuse_network(part)
     elif isinstance(parsed, Iterable) and not isinstance(parsed, str | bytes):
-        for part in parsed:
+        for part in parsed:  # the parser's own lists are mappings too: their members count, not their names
             _refuse_network(part)
 
 
