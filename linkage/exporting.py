@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -66,6 +66,7 @@ def export(
     purpose: str = "HRESCH",
     predictions: bool | None = None,
     faces_handled: bool = False,
+    options: Mapping[str, str] | None = None,
     role: str = "analyst",
 ) -> Exported:
     """Export a run, a subject or a cohort.
@@ -75,6 +76,7 @@ def export(
     recipient    who receives it; it stays on record, so that an erasure can name who holds copies
     predictions  whether predictions are in it (None: as the standard has it)
     faces_handled  images of heads may leave although they were not defaced here
+    options        what the holder states beside the store, where the standard has OPTIONS
 
     Raises ConsentDenied when a subject's consent does not cover it, or when a cohort has fewer subjects than the
     study's smallest cell; ConfigurationRejected for a name that the store does not know, an ``out`` that exists, or
@@ -82,6 +84,7 @@ def export(
     """
     chosen, out = standard(standard_name), Path(out)
     _refuse_existing(out)
+    stated = _known_options(chosen, options or {})
     with_predictions = chosen.PREDICTIONS if predictions is None else predictions
     keys, is_cohort = subjects_named(store, name)
     beside = out.with_name(f".{out.stem}.part-{os.getpid()}{out.suffix}")
@@ -99,7 +102,7 @@ def export(
                 _refuse_faces(holdings, handled=faces_handled)
                 chosen.render_with_files(holdings, beside, store.path)
             else:
-                chosen.render(holdings, beside)
+                chosen.render(holdings, beside, **stated)
             gaps, violations, digest = met(holdings, chosen.gaps()), chosen.check(beside), hash_of(beside)
             _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
             about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
@@ -190,6 +193,17 @@ def _refuse_small(connection: Connection, count: int) -> None:
             f"at least {least}, the study's smallest cell",
             "export single subjects, or a larger cohort",
         )
+
+
+def _known_options(chosen: Standard, options: Mapping[str, str]) -> dict[str, str]:
+    known: Mapping[str, str] = getattr(chosen, "OPTIONS", {})
+    if unknown := sorted(options.keys() - known.keys()):
+        raise ConfigurationRejected(
+            f"{chosen.NAME} has no option {', '.join(unknown)}",
+            "; ".join(f"{name}: {meaning}" for name, meaning in known.items()) or "no option",
+            "leave it out, or correct its name",
+        )
+    return dict(options)
 
 
 def _refuse_faces(holdings: Holdings, *, handled: bool) -> None:

@@ -51,26 +51,29 @@ def number(value: float) -> Literal:
     return Literal(value) if isinstance(value, int) else Literal(repr(value), datatype=XSD.double)
 
 
-def turtle(graph: Graph) -> str:
+def turtle(graph: Graph, prefixes: Mapping[str, str] = PREFIXES) -> str:
     """Turtle, sorted. (The library's own writer keeps seven digits of a number.)"""
-    blocks = ["\n".join(f"@prefix {prefix}: <{namespace}> ." for prefix, namespace in PREFIXES.items())]
+    blocks = ["\n".join(f"@prefix {prefix}: <{namespace}> ." for prefix, namespace in prefixes.items())]
     for subject in sorted({one for one in graph.subjects() if isinstance(one, URIRef)}):
-        said = sorted(f"{short(str(one))} {_written(value)}" for one, value in graph.predicate_objects(subject))
-        blocks.append(f"{short(str(subject))}\n    " + " ;\n    ".join(said) + " .")
+        said = sorted(
+            f"{short(str(one), prefixes)} {_written(value, prefixes)}"
+            for one, value in graph.predicate_objects(subject)
+        )
+        blocks.append(f"{short(str(subject), prefixes)}\n    " + " ;\n    ".join(said) + " .")
     return "\n\n".join(blocks) + "\n"
 
 
-def _written(value: Node) -> str:
+def _written(value: Node, prefixes: Mapping[str, str]) -> str:
     if isinstance(value, URIRef):
-        return short(str(value))
+        return short(str(value), prefixes)
     text = value.n3()
     plain, mark, datatype = text.rpartition("^^<")
-    return f"{plain}^^{short(datatype[:-1])}" if mark else text
+    return f"{plain}^^{short(datatype[:-1], prefixes)}" if mark else text
 
 
-def short(iri: str) -> str:
+def short(iri: str, prefixes: Mapping[str, str] = PREFIXES) -> str:
     """An IRI as Turtle has it: with its prefix where that can be."""
-    found = [(len(space), prefix) for prefix, space in PREFIXES.items() if iri.startswith(space)]
+    found = [(len(space), prefix) for prefix, space in prefixes.items() if iri.startswith(space)]
     if found and re.fullmatch(r"\w+", name := iri[max(found)[0] :], re.ASCII):
         return f"{max(found)[1]}:{name}"
     return f"<{iri}>"

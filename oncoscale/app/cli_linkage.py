@@ -13,6 +13,10 @@ from .console import Session
 LINK = "Records, standards and questions"
 linkage_app = typer.Typer()
 
+With = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="NAME=VALUE", help="Something that must be told beside. Repeat for more."),
+]
 Purpose = Annotated[
     str, typer.Option("--purpose", metavar="CODE", help="What for: HRESCH, DSRCH, BIORCH or MLTRAINING.")
 ]
@@ -47,6 +51,7 @@ def export(
     faces_handled: Annotated[
         bool, typer.Option("--faces-handled", help="Images of heads may leave: no face can be recognised in them.")
     ] = False,
+    option: With = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,7 +60,7 @@ def export(
         from .exporting_records import ExportRequest
         from .exporting_records import export as write
 
-        request = ExportRequest(name, standard, out, predictions, recipient, purpose, faces_handled=faces_handled)
+        request = ExportRequest(name, standard, out, predictions, recipient, purpose, faces_handled, option or [])
         session.finish(write(request, store=store, validate=validate))
 
 
@@ -71,10 +76,7 @@ def import_(
     site: Annotated[
         str, typer.Option("--site", help="Where the subjects' names in the file are known; part of every pseudonym.")
     ] = "site1",
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="NAME=VALUE", help="Something that the importer must be told. Repeat for more."),
-    ] = None,
+    option: With = None,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConfigurationRejected
 from .console import Result
-from .options import yes_or_no
+from .options import named_values, yes_or_no
 
 if TYPE_CHECKING:
     from ..linkage.exporting import Exported
@@ -21,6 +22,7 @@ class ExportRequest:
     name           run, folder of a run, subject, collection, file of keys, or ``all``
     predictions    yes, no, or None for what the standard has as default
     faces_handled  images of heads may leave although they were not defaced here
+    options        NAME=VALUE, for a standard that asks the holder for more than the store knows
     """
 
     name: str
@@ -30,6 +32,7 @@ class ExportRequest:
     recipient: str = "self"
     purpose: str = "HRESCH"
     faces_handled: bool = False
+    options: Sequence[str] = ()
 
 
 def export(request: ExportRequest, *, store: Path | None, validate: bool = False) -> Result:
@@ -49,6 +52,7 @@ def export(request: ExportRequest, *, store: Path | None, validate: bool = False
         purpose=request.purpose,
         predictions=yes_or_no("--predictions", request.predictions),
         faces_handled=request.faces_handled,
+        options=named_values(request.options),
     )
     return Result(_content(done), "\n".join(_words(done)), 3 if validate and done.violations else 0)
 

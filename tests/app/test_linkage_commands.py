@@ -113,6 +113,28 @@ def test_a_later_module_adds_itself_to_the_importers(stocked: Path, tmp_path: Pa
     assert oncoscale(*arguments, "--with", "sead=9").exit_code == 2
 
 
+def test_what_a_standard_asks_for_beside_is_passed_on(stocked: Path):
+    """The address of the access body reaches the catalogue's entry."""
+    arguments = ("--as", "health-dcat", "--out", "entry.ttl", "--store", stocked, "--validate")
+    assert oncoscale("export", "all", *arguments, "--with", "hdab_url=https://example.org/hdab").exit_code == 0
+    assert "<https://example.org/hdab>" in Path("entry.ttl").read_text()
+
+
+def test_an_answer_is_a_table_or_csv(stocked: Path, monkeypatch: pytest.MonkeyPatch):
+    """Columns and rows for people, for programs, and for spreadsheets."""
+    from oncoscale.linkage import querying
+
+    monkeypatch.setattr(querying, "_guarded", lambda limits, work, *arguments: work(*arguments))
+    asked = ("query", stocked, "--sql", "SELECT sex, count(*) AS n FROM subject GROUP BY sex ORDER BY sex")
+    content = json.loads(oncoscale(*asked, "--json").stdout)
+    rows = [(sex, sum(one.sex == sex for one in COHORT.subject)) for sex in sorted({one.sex for one in COHORT.subject})]
+    assert content["columns"] == ["sex", "n"]
+    assert [tuple(row) for row in content["rows"]] == rows
+    assert oncoscale(*asked, "--csv").stdout.split() == ["sex,n", *(f"{sex},{n}" for sex, n in rows)]
+    assert "6 subject(s) seen" in oncoscale(*asked).stdout
+    assert oncoscale("query", stocked, "ASK { ?s a onco:Subject }").stdout.split()[2] == "True"
+
+
 def test_the_folder_of_a_run_stands_for_its_run(stocked: Path, tmp_path: Path):
     """Inside a store the store need not be named; elsewhere it must, because it holds the consents."""
     from oncoscale.linkage.record import Record
@@ -136,6 +158,8 @@ def test_the_folder_of_a_run_stands_for_its_run(stocked: Path, tmp_path: Path):
         ("export", "all", "--as", "native", "--out", "x"),
         ("export", "all", "--as", "native", "--out", "x", "--store", "store", "--predictions", "perhaps"),
         ("export", "all", "--as", "native", "--out", "x", "--store", "store", "--purpose", "FUN"),
+        ("export", "all", "--as", "native", "--out", "x", "--store", "store", "--with", "colour=red"),
+        ("export", "all", "--as", "health-dcat", "--out", "x", "--store", "store", "--with", "release=8"),
         ("import", "--from", "unheard-of", "x", "--store", "other"),
         ("import", "--from", "native", "absent.json", "--store", "other"),
         ("import", "--from", "native", "absent.json", "--store", "other", "--with", "seed"),
