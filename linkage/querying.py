@@ -42,7 +42,7 @@ LARGEST_VALUE = 10_000_000
 class Limits:
     """What a question may cost: seconds, MiB of memory, rows of the answer."""
 
-    seconds: float = 30.0
+    seconds: float = 60.0
     memory_mib: float = MEMORY.value
     rows: int = 10_000
 

@@ -92,7 +92,7 @@ def gaps() -> tuple[Gap, ...]:
 
 def graph_of(holdings: Holdings) -> Graph:
     """Both layers, and the prefixes."""
-    graph = Graph(bind_namespaces="none")
+    graph = Graph(store="SimpleMemory", bind_namespaces="none")
     for prefix, namespace in PREFIXES.items():
         graph.bind(prefix, namespace)
     graph.add((DOCUMENT, RDF.type, URIRef(ONCO + "Holdings")))

@@ -33,6 +33,8 @@ FORM, SUFFIX = "folder", ""
 PREDICTIONS = True
 
 METADATA, PASSPORT, OBSERVATIONS = "ro-crate-metadata.json", "ai-passport.json", "observations.json"
+RECORD = "record.json"
+"""What an attempt leaves of itself: everything that is needed to make the run again."""
 NOTICE = (
     "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)). No licence is given: use them only "
     "as the consents and the law permit. Predictions are a model's."
@@ -49,11 +51,8 @@ def render_with_files(holdings: Holdings, out: Path, store: Path) -> None:
 
     Raises StoreRejected for a file that is not what the store recorded.
     """
-    kept = {
-        one.sha256: one.uri for one in holdings.artefact if one.uri.startswith("runs/") and (store / one.uri).is_file()
-    }
-    for digest, place in kept.items():
-        if content_hash(store / place) != digest:
+    for place, digest in _wanted(holdings, store).items():
+        if digest and content_hash(store / place) != digest:
             raise StoreRejected(
                 "a file of a run is not what was recorded",
                 "the file as the run wrote it",
@@ -61,15 +60,26 @@ def render_with_files(holdings: Holdings, out: Path, store: Path) -> None:
             )
         (out / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(store / place, out / place)
-    _render(holdings, out, {digest: quote(place) for digest, place in kept.items()})
+    _render(holdings, out, _wanted(holdings, out))
 
 
-def _render(holdings: Holdings, out: Path, places: Mapping[str, str]) -> None:
+def _wanted(holdings: Holdings, folder: Path) -> dict[str, str]:
+    """Place to hash of every file that an attempt wrote and that is there; its own record has no hash in the store."""
+    made = [one for one in holdings.link if one.role == "generated" and one.artefact is not None]
+    places = {f"runs/{one.run}/{one.attempt}/{one.port}": str(one.artefact) for one in made}
+    places |= {f"runs/{one.run}/{one.n}/{RECORD}": "" for one in holdings.attempt}
+    return {place: digest for place, digest in sorted(places.items()) if (folder / place).is_file()}
+
+
+def _render(holdings: Holdings, out: Path, carried: Mapping[str, str]) -> None:
+    """The crate, where the files that it carries lie already."""
     out.mkdir(parents=True, exist_ok=True)
     graph = Graph()
+    places = {digest: quote(place) for place, digest in reversed(carried.items()) if digest}
     made = _write_tables(graph, holdings, out)
     entities.add_people(graph, holdings)
     _add_files(graph, holdings, places)
+    _add_copies(graph, holdings, out, carried, places)
     actions = list(_add_actions(graph, holdings, places, made))
     _add_workflows(graph, holdings, out)
     _add_file(
@@ -96,6 +106,26 @@ def _add_file(graph: Graph, out: Path, place: str, content: Any, **properties: A
         contentSize=str((out / place).stat().st_size),
         **properties,
     )
+
+
+def _add_copies(
+    graph: Graph, holdings: Holdings, out: Path, carried: Mapping[str, str], places: Mapping[str, str]
+) -> None:
+    """Files whose content is another's, and the records of attempts."""
+    simulated = {one.sha256 for one in holdings.artefact if one.asserted == "simulated"}
+    for place, digest in carried.items():
+        if digest and places[digest] == quote(place):
+            continue
+        graph.add(
+            quote(place),
+            "File",
+            name=place.split("/", 3)[3],
+            sha256=digest or content_hash(out / place),
+            contentSize=str((out / place).stat().st_size),
+            sameAs=ref(places[digest]) if digest else None,
+            about=None if digest else ref("#run-{1}-{2}".format(*place.split("/"))),
+            additionalType=PREDICTION if digest in simulated else None,
+        )
 
 
 def _write_tables(graph: Graph, holdings: Holdings, out: Path) -> Mapping[str, str]:

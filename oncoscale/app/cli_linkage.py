@@ -100,7 +100,7 @@ def query(
     ] = "all",
     purpose: Purpose = "HRESCH",
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Longest time.")] = 30.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Longest time.")] = 60.0,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Most rows of an answer.")] = 10_000,
     json: Json = False,
     quiet: Quiet = False,

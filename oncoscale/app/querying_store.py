@@ -23,7 +23,7 @@ class QueryRequest:
     sql: str | None
     of: str = "all"
     purpose: str = "HRESCH"
-    seconds: float = 30.0
+    seconds: float = 60.0
     rows: int = 10_000
 
 

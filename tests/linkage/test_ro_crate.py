@@ -185,14 +185,32 @@ def test_the_export_of_a_run_carries_its_files(store: Store, tmp_path: Path):
     place = store.path / "runs" / RUN / "1" / "result"
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
+    place.with_name("record.json").write_text("{}")
     done = export(store, RUN, tmp_path / "crate", standard_name="ro-crate", faces_handled=True)
     assert done.violations == ()
     assert (tmp_path / "crate" / "runs" / RUN / "1" / "result").read_bytes() == CONTENT
     assert graph_of(tmp_path / "crate")[f"runs/{RUN}/1/result"]["sha256"] == sha256(CONTENT).hexdigest()
+    assert graph_of(tmp_path / "crate")[f"runs/{RUN}/1/record.json"]["about"] == {"@id": f"#run-{RUN}-1"}
     place.write_bytes(b"other")
     with pytest.raises(StoreRejected, match="not what was recorded"):
         export(store, RUN, tmp_path / "again", standard_name="ro-crate", faces_handled=True)
     assert not (tmp_path / "again").exists()
+
+
+def test_the_same_content_twice_is_two_files(tmp_path: Path):
+    """A run's folder comes back whole: the second file is told to be the same as the first, and a prediction too."""
+    holdings = of_run(with_content(COHORT), RUN)
+    made = next(one for one in holdings.link if one.role == "generated")
+    holdings = replace(holdings, link=(*holdings.link, replace(made, port="z copy")))
+    folder = tmp_path / "kept" / "runs" / RUN / "1"
+    folder.mkdir(parents=True)
+    for name in ("result", "z copy"):
+        (folder / name).write_bytes(CONTENT)
+    ro_crate.render_with_files(holdings, tmp_path / "crate", tmp_path / "kept")
+    copy = graph_of(tmp_path / "crate")[f"runs/{RUN}/1/z%20copy"]
+    assert copy["sameAs"] == {"@id": f"runs/{RUN}/1/result"}
+    assert copy["additionalType"] == ro_crate.PREDICTION
+    assert ro_crate.check(tmp_path / "crate") == ()
 
 
 def test_heads_that_were_not_defaced_stay(store: Store, tmp_path: Path):
