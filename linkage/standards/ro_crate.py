@@ -75,7 +75,7 @@ def _render(holdings: Holdings, out: Path, carried: Mapping[str, str]) -> None:
     """The crate, where the files that it carries lie already."""
     out.mkdir(parents=True, exist_ok=True)
     graph = Graph()
-    places = {digest: quote(place) for place, digest in reversed(carried.items()) if digest}
+    places = {digest: quote(place) for place, digest in reversed(list(carried.items())) if digest}
     made = _write_tables(graph, holdings, out)
     entities.add_people(graph, holdings)
     _add_files(graph, holdings, places)
