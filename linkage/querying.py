@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from . import core, tables
 from .audit import record_action
 from .consent import PURPOSES, consent_on_record, objection
 from .core import Holdings
-from .exporting import leaving, subjects_named
+from .exporting import KEPT_AT_HOME, leaving, subjects_named
 from .holding import held
 from .store import PROJECT, Store, now
 from .subject import SubjectKey
@@ -198,11 +198,25 @@ def _copy(connection: sqlite3.Connection, database: str, wanted: Iterable[str], 
     connection.executemany("INSERT INTO temp.seen VALUES (?)", [(key,) for key in seen])
     connection.execute("BEGIN")
     for table in wanted:
-        condition = CHOSEN.get(table, "1")
+        condition = _codes() if table == "code" else CHOSEN.get(table, "1")
         connection.execute(f"CREATE TABLE main.{table} AS SELECT * FROM store.{table} WHERE {condition}")
+        if table in ("event", "study"):
+            keys = ", ".join(f"'$.{name}'" for name in sorted(KEPT_AT_HOME))
+            connection.execute(f"UPDATE main.{table} SET attributes = json_remove(attributes, {keys})")
     connection.execute("COMMIT")
     connection.execute("DROP TABLE temp.seen")
     connection.execute("DETACH store")
+
+
+def _codes() -> str:
+    """Which codes can be seen: those that rows point to which can be seen."""
+    used = [
+        f"SELECT {one.name} FROM store.{table} WHERE {CHOSEN.get(table, '1')}"
+        for table, row in core.ROWS.items()
+        for one in fields(row)
+        if core.is_code(row, one.name)
+    ]
+    return f"id IN ({' UNION '.join(used)})"
 
 
 def _confine(connection: sqlite3.Connection) -> None:

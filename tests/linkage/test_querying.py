@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,29 @@ def test_no_table_shows_a_row_of_somebody_else(stocked: Store):
         assert columns
         assert not any(key in text for key in KEYS[1:]), table
     assert set(CHOSEN) < set(ROWS)
+
+
+def test_a_code_that_only_others_rows_have_is_not_shown(stocked: Store):
+    """The list of codes tells nothing of a diagnosis that nobody has who can be seen."""
+    rows = rows_of_sql(database(stocked), "SELECT code FROM code", KEYS[:1], Limits())[1]
+    own = {one.code.code for one in COHORT.event if one.subject == KEYS[0]}
+    others = {one.code.code for one in COHORT.event if one.kind == "diagnosis"} - own
+    shown = {row[0] for row in rows}
+    assert own <= shown
+    assert others
+    assert not others & shown
+
+
+def test_what_serves_the_store_alone_is_not_shown(store: Store):
+    """Neither language shows the date or the sources that ingest keeps with a visit, nor the fingerprint of the key."""
+    kept = {"head": True, "source": "abc", "shifted_date": "2019-03-01", "contents": ["def"]}
+    event = tuple(replace(one, attributes=kept) if one.kind == "imaging" else one for one in COHORT.event)
+    with store.writing() as connection:
+        take_in(connection, replace(COHORT, event=event))
+    _, rows, _ = rows_of_sql(database(store), "SELECT attributes FROM event WHERE kind = 'imaging'", KEYS, Limits())
+    assert set(rows) == {('{"head":true}',)}
+    asked = "SELECT ?a { ?e a onco:Event; onco:attributes ?a }"
+    assert not [row for row in ask_sparql(store, asked).rows if "2019" in row[0]]
 
 
 WRITES = (
