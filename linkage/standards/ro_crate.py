@@ -27,14 +27,15 @@ from ..store import now
 from . import Gap, Violation
 from . import _crate_entities as entities
 from ._crate_entities import CONTEXT, FORMAL_PARAMETER, HOLDER, LANGUAGE, LICENCE, PREDICTION, PROFILES, Graph, ref
+from ._prov_json import prov_json
 
 NAME, VERSION = "ro-crate", "1.1"
 FORM, SUFFIX = "folder", ""
 PREDICTIONS = True
 
 METADATA, PASSPORT, OBSERVATIONS = "ro-crate-metadata.json", "ai-passport.json", "observations.json"
-RECORD = "record.json"
-"""What an attempt leaves of itself: everything that is needed to make the run again."""
+PROVENANCE, RECORD = "prov.json", "record.json"
+"""What was made from what; and what an attempt leaves of itself: everything that is needed to make the run again."""
 NOTICE = (
     "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)). No licence is given: use them only "
     "as the consents and the law permit. Predictions are a model's."
@@ -90,6 +91,7 @@ def _render(holdings: Holdings, out: Path, carried: Mapping[str, str]) -> None:
         name="AI passport of the programs",
         about=[ref(f"#software-{one.id}") for one in holdings.software],
     )
+    _add_file(graph, out, PROVENANCE, prov_json(holdings), name="what was made from what, as PROV-JSON")
     _add_root(graph, holdings, actions)
     content = {"@context": list(CONTEXT), "@graph": sorted(graph.entities.values(), key=lambda one: str(one["@id"]))}
     write_json(out / METADATA, content)

@@ -21,6 +21,7 @@ from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.narrowing import of_run
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.standards import ro_crate
+from oncoscale.linkage.standards._prov_json import prov_json
 from oncoscale.linkage.store import Store
 
 COHORT = reference_cohort(5, 6)
@@ -221,6 +222,37 @@ def test_heads_that_were_not_defaced_stay(store: Store, tmp_path: Path):
     with pytest.raises(ConfigurationRejected, match="head"):
         export(store, RUN, tmp_path / "crate", standard_name="ro-crate")
     assert export(store, RUN, tmp_path / "crate", standard_name="ro-crate", faces_handled=True).path.is_dir()
+
+
+def test_the_provenance_is_read_by_another_library(judge, tmp_path: Path):
+    """The package `prov` finds every attempt and every use, and refuses names of no namespace."""
+    if judge("python", "-c", "import prov").returncode:
+        pytest.skip("not run: the judges' environment has no prov")
+    ro_crate.render(COHORT, tmp_path / "crate")
+    script = (
+        "import sys, collections, prov.model as m\n"
+        "d = m.ProvDocument.deserialize(sys.argv[1], format='json')\n"
+        "print(collections.Counter(type(one).__name__ for one in d.get_records()))"
+    )
+    answer = judge("python", "-c", script, tmp_path / "crate" / "prov.json")
+    used = sum(one.role == "used" for one in COHORT.link)
+    assert f"'ProvActivity': {len(COHORT.attempt)}" in answer.stdout
+    assert f"'ProvUsage': {used}" in answer.stdout
+    (tmp_path / "bad.json").write_text((tmp_path / "crate" / "prov.json").read_text().replace("onco:", "oncology:"))
+    assert judge("python", "-c", script, tmp_path / "bad.json").returncode
+
+
+def test_provenance_follows_the_links():
+    """Each use and each generation of every attempt, and what was made from what; predictions are marked."""
+    document = prov_json(of_run(COHORT, RUN))
+    links = [one for one in COHORT.link if one.run == RUN]
+    (used,), (made,) = (list(document[name].values()) for name in ("used", "wasGeneratedBy"))
+    (derived,) = document["wasDerivedFrom"].values()
+    assert used["prov:entity"] == f"onco:image_series/{links[0].series}" == derived["prov:usedEntity"]
+    assert made["prov:entity"] == f"onco:artefact/{links[1].artefact}" == derived["prov:generatedEntity"]
+    assert used["prov:activity"] == made["prov:activity"] == f"onco:run/{RUN}/1"
+    marked = [name for name, one in document["entity"].items() if "prov:type" in one]
+    assert marked == [made["prov:entity"]]
 
 
 def test_a_crate_without_runs_claims_no_run_profile(tmp_path: Path):
