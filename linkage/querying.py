@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,14 @@ def _confine(connection: sqlite3.Connection) -> None:
 
 
 def _plain_rows(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    return [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in rows]
+    return [tuple(map(_plain, row)) for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: bytes in hexadecimal digits, numbers that are none in words."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _reason(error: Exception) -> str:
@@ -291,7 +299,7 @@ def _value(term: Any) -> Any:
     if term is None:
         return None
     plain = term.toPython() if isinstance(term, Literal) else str(term)
-    return plain if isinstance(plain, int | float | bool) else str(term)
+    return _plain(plain) if isinstance(plain, int | float | bool) else str(term)
 
 
 def _no_question(found: str) -> ConfigurationRejected:

@@ -154,6 +154,16 @@ def test_ask_construct_and_unbound_values_are_answered():
     assert {row[1] for row in rows_of_sparql(COHORT, asked, Limits())[1]} == {None}
 
 
+def test_what_json_cannot_hold_is_told_in_words(store: Store):
+    """An infinite number and bytes."""
+    with store.writing():
+        pass
+    asked = "SELECT 1e999, x'00ff', 0.5, NULL"
+    assert rows_of_sql(database(store), asked, [], Limits())[1] == [("inf", "00ff", 0.5, None)]
+    unbounded = 'SELECT ("INF"^^xsd:double AS ?x) {}'
+    assert rows_of_sparql(COHORT, unbounded, Limits())[1] == [("inf",)]
+
+
 @pytest.mark.parametrize("ask", [ask_sql, ask_sparql])
 def test_a_long_answer_is_cut_and_says_so(stocked: Store, here: None, ask):
     """No more rows than the limit, and the answer tells."""

@@ -28,6 +28,12 @@ def known(shared: Path) -> set[str]:
     return {str(term) for triple in graph for term in triple if isinstance(term, URIRef)}
 
 
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """Of the cohort; nothing is added to it."""
+    return rdf.graph_of(COHORT)
+
+
 def strangers(graph: Graph, known: set[str]) -> set[str]:
     """IRIs that stand neither in an ontology nor in DICOM's dictionary, PROV-O, DPV or the basic vocabularies."""
     from pydicom.datadict import tag_for_keyword
@@ -75,26 +81,26 @@ def test_the_judge_of_terms_objects(known: set[str]):
 
 
 @pytest.mark.parametrize("sex", ["female", "male"])
-def test_a_question_in_the_ontologies_words_is_answered(sex: str):
+def test_a_question_in_the_ontologies_words_is_answered(graph: Graph, sex: str):
     """Subjects by sex, in the words of ROO and NCIt alone, are those that the core holds."""
     asked = f"SELECT ?key {{ ?p roo:P100018/a {SEXES[sex].n3()}; roo:P100061/roo:P100042 ?key }}"
-    found = {str(row.key) for row in rdf.graph_of(COHORT).query(asked, initNs=PREFIXES)}
+    found = {str(row.key) for row in graph.query(asked, initNs=PREFIXES)}
     assert found == {one.key for one in COHORT.subject if one.sex == sex}
     assert found
 
 
-def test_features_are_found_by_their_ibsi_code():
+def test_features_are_found_by_their_ibsi_code(graph: Graph):
     """Values and units of mesh volumes, in the words of the Radiomics Ontology."""
     asked = "SELECT ?value { ?f a ro:RNU0; roo:P100042 ?value; ro:P00099/a ro:649G; ro:P00002/ro:P00101 ?version }"
-    found = sorted(float(row.value) for row in rdf.graph_of(COHORT).query(asked, initNs=PREFIXES))
+    found = sorted(float(row.value) for row in graph.query(asked, initNs=PREFIXES))
     assert found == sorted(one.value for one in COHORT.observation if one.quantity.code == "RNU0")
     assert found
 
 
-def test_images_are_found_by_dicom_attributes():
+def test_images_are_found_by_dicom_attributes(graph: Graph):
     """Series of a modality and a field strength, by DICOM's keywords."""
     asked = 'SELECT ?uid { ?s dcm:Modality "MR"; dcm:MagneticFieldStrength "3"; dcm:SeriesInstanceUID ?uid }'
-    found = {str(row.uid) for row in rdf.graph_of(COHORT).query(asked, initNs=PREFIXES)}
+    found = {str(row.uid) for row in graph.query(asked, initNs=PREFIXES)}
     assert found == {one.uid for one in COHORT.image_series if one.role == "original"}
 
 
@@ -106,9 +112,8 @@ def test_an_age_is_one_at_diagnosis_only_if_day_0_is_it():
     assert found == [1, 0]
 
 
-def test_predictions_are_never_said_in_the_words_for_what_was_seen():
+def test_predictions_are_never_said_in_the_words_for_what_was_seen(graph: Graph):
     """Who looks for predictions finds them all; none is a feature, a volume or an image of anybody."""
-    graph = rdf.graph_of(COHORT)
     nodes = set(graph.query("SELECT ?p { ?p a onco:Prediction }", initNs=PREFIXES))
     assert len(nodes) == len(COHORT.prediction) > 0
     words = {PREFIXES[name] for name in ("ro", "roo", "dcm", "ncit")}
@@ -145,19 +150,19 @@ def test_the_check_objects_to_broken_graphs(before: str, after: str, tmp_path: P
     assert rdf.check(tmp_path / "bad.ttl")
 
 
-def test_ntriples_are_read_and_a_broken_file_is_refused(tmp_path: Path):
+def test_ntriples_are_read_and_a_broken_file_is_refused(graph: Graph, tmp_path: Path):
     """The same graph in the other notation gives the same core; a file cut in a triple is told in words."""
-    rdf.graph_of(COHORT).serialize(tmp_path / "a.nt", format="nt", encoding="utf-8")
+    graph.serialize(tmp_path / "a.nt", format="nt", encoding="utf-8")
     assert set(rdf.read(tmp_path / "a.nt").holdings.subject) == set(COHORT.subject)
     (tmp_path / "cut.nt").write_bytes((tmp_path / "a.nt").read_bytes()[:-20])
     with pytest.raises(FileRejected, match="not the graph"):
         rdf.read(tmp_path / "cut.nt")
 
 
-def test_another_program_reads_the_same_triples(judge, tmp_path: Path):
+def test_another_program_reads_the_same_triples(graph: Graph, judge, tmp_path: Path):
     """The Turtle parser of another environment counts as many triples as were meant, and refuses a broken file."""
     rdf.render(COHORT, tmp_path / "good.ttl")
     (tmp_path / "bad.ttl").write_text((tmp_path / "good.ttl").read_text().replace(" ;", " ", 1))
     good = judge("rdfpipe", "-i", "turtle", "-o", "nt", tmp_path / "good.ttl")
-    assert len([line for line in good.stdout.splitlines() if line]) == len(rdf.graph_of(COHORT))
+    assert len([line for line in good.stdout.splitlines() if line]) == len(graph)
     assert judge("rdfpipe", "-i", "turtle", "-o", "nt", tmp_path / "bad.ttl").returncode != 0
