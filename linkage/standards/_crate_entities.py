@@ -23,6 +23,7 @@ PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
 FORMAL_PARAMETER = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"
+WORKFLOW = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 PREDICTION = "urn:oncoscale:Prediction"
 """Additional type of every file that a model says rather than anybody saw."""
 
@@ -191,6 +192,7 @@ def add_software(graph: Graph, program: Program, parameters: Iterable[tuple[str,
         name=f"what {program.name} {program.version} was run with",
         version=program.version,
         programmingLanguage=ref(LANGUAGE),
+        conformsTo=ref(WORKFLOW),
         softwareRequirements=software,
         encodingFormat="application/json",
         **formal,
@@ -318,8 +320,8 @@ def add_action(
         instrument=ref(of_workflow(run.software)),
         object=used + things["used"],
         result=things["generated"] + [ref(one) for one in more],
-        startTime=attempt.started,
-        endTime=attempt.ended,
+        startTime=_time(attempt.started),
+        endTime=_time(attempt.ended),
         actionStatus=f"http://schema.org/{STATUS[attempt.status]}ActionStatus",
         environment=environment,
         error=canonical_json(dict(attempt.failure)) if attempt.failure else None,
@@ -327,6 +329,11 @@ def add_action(
         about=[ref(of_subject(key)) for key in sorted(subjects)],
     )
     return here
+
+
+def _time(stated: str | None) -> str | None:
+    """A time as the validator of Process Run Crate wants it: UTC as an offset, not as a letter."""
+    return stated.replace("Z", "+00:00") if stated else None
 
 
 def _things(links: Iterable[Link], role: str, places: Mapping[str, str]) -> Iterator[str]:

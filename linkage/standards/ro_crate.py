@@ -19,14 +19,25 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ...core.errors import StoreRejected
-from ...core.files import content_hash, write_json
+from ...core.files import content_hash, write_json, write_text
 from .. import core
 from ..core import Holdings
 from ..passport import document
 from ..store import now
 from . import Gap, Violation
 from . import _crate_entities as entities
-from ._crate_entities import CONTEXT, FORMAL_PARAMETER, HOLDER, LANGUAGE, LICENCE, PREDICTION, PROFILES, Graph, ref
+from ._crate_entities import (
+    CONTEXT,
+    FORMAL_PARAMETER,
+    HOLDER,
+    LANGUAGE,
+    LICENCE,
+    PREDICTION,
+    PROFILES,
+    WORKFLOW,
+    Graph,
+    ref,
+)
 from ._prov_json import prov_json
 
 NAME, VERSION = "ro-crate", "1.1"
@@ -34,8 +45,8 @@ FORM, SUFFIX = "folder", ""
 PREDICTIONS = True
 
 METADATA, PASSPORT, OBSERVATIONS = "ro-crate-metadata.json", "ai-passport.json", "observations.json"
-PROVENANCE, RECORD = "prov.json", "record.json"
-"""What was made from what; and what an attempt leaves of itself: everything that is needed to make the run again."""
+PROVENANCE, README, RECORD = "prov.json", "README.md", "record.json"
+"""What was made from what; a word to people; what an attempt leaves of itself, enough to make the run again."""
 NOTICE = (
     "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)). No licence is given: use them only "
     "as the consents and the law permit. Predictions are a model's."
@@ -92,6 +103,8 @@ def _render(holdings: Holdings, out: Path, carried: Mapping[str, str]) -> None:
         about=[ref(f"#software-{one.id}") for one in holdings.software],
     )
     _add_file(graph, out, PROVENANCE, prov_json(holdings), name="what was made from what, as PROV-JSON")
+    write_text(out / README, f"# Runs of oncoscale\n\n{NOTICE}\n\n{_counted(holdings)}. Begin with `{METADATA}`.\n")
+    graph.add(README, "File", name="what this is", encodingFormat="text/markdown", about=ref("./"))
     _add_root(graph, holdings, actions)
     content = {"@context": list(CONTEXT), "@graph": sorted(graph.entities.values(), key=lambda one: str(one["@id"]))}
     write_json(out / METADATA, content)
@@ -211,18 +224,18 @@ def _add_root(graph: Graph, holdings: Holdings, actions: list[str]) -> None:
     holder = holdings.biobank[0].juristic_person if holdings.biobank else "the holder of the store"
     graph.add(HOLDER, "Organization", name=holder)
     graph.add(FORMAL_PARAMETER, "CreativeWork", name="FormalParameter profile", version="1.0-RELEASE")
+    graph.add(WORKFLOW, "CreativeWork", name="ComputationalWorkflow profile", version="1.0-RELEASE")
     for profile, (name, version) in PROFILES.items():
         graph.add(profile, "CreativeWork", name=name, version=version)
     workflows = [entities.of_workflow(one.id) for one in holdings.software]
     ran = Counter(entities.of_workflow(one.software) for one in holdings.run)
-    counted = f"{len(holdings.subject)} subject(s), {len(actions)} attempt(s) at {len(holdings.run)} run(s)"
     claimed = list(PROFILES) if actions else []
     parts = [identity for identity, one in graph.entities.items() if "File" in one["@type"]]
     graph.add(
         "./",
         "Dataset",
         name="; ".join(one.title for one in holdings.study) or "runs of oncoscale",
-        description=f"{counted}. {NOTICE}",
+        description=f"{_counted(holdings)}. {NOTICE}",
         datePublished=now()[:10],
         license=ref(LICENCE),
         author=ref(HOLDER),
@@ -241,6 +254,11 @@ def _add_root(graph: Graph, holdings: Holdings, actions: list[str]) -> None:
         about=ref("./"),
         conformsTo=[ref(one) for one in (f"{entities.BASE}crate/1.1", *claimed[2:])],
     )
+
+
+def _counted(holdings: Holdings) -> str:
+    people, attempts, runs = len(holdings.subject), len(holdings.attempt), len(holdings.run)
+    return f"{people} subject(s), {attempts} attempt(s) at {runs} run(s)"
 
 
 def gaps() -> tuple[Gap, ...]:

@@ -165,7 +165,7 @@ def words(value: Any) -> str:
         return json.dumps(canonical_json(dict(value)))[1:-1] if value and "Manufacturer" not in value else ""
     if isinstance(value, tuple):
         return json.dumps(canonical_json(list(value)))[1:-1]
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).removesuffix("Z")
 
 
 def test_predictions_are_files_of_their_own(crate: Path):
