@@ -252,28 +252,43 @@ def _reason(error: Exception) -> str:
 def rows_of_sparql(holdings: Holdings, text: str, limits: Limits) -> Rows:
     """The answer to one query over the graph of these holdings; runs in the child."""
     from rdflib.plugins import sparql
+
+    from .standards.rdf import graph_of
+
+    sparql.SPARQL_LOAD_GRAPHS = False
+    query = _parsed(text)
+    try:
+        return _rows_of(graph_of(holdings).query(query), limits.rows)
+    except MemoryError:
+        raise
+    except Exception as error:  # an evaluation fails with whatever its functions raise
+        raise _no_question(f"it cannot be answered ({type(error).__name__})") from None
+
+
+def _parsed(text: str) -> Any:
+    """A query ready to be evaluated. Raises ConfigurationRejected for an update, or one that would fetch something."""
     from rdflib.plugins.sparql.algebra import translateQuery
     from rdflib.plugins.sparql.parser import parseQuery
 
     from .standards._rdf_terms import PREFIXES
-    from .standards.rdf import graph_of
 
-    sparql.SPARQL_LOAD_GRAPHS = False
     try:
         parsed = parseQuery(text)
-        _refuse_network(parsed)
-        query = translateQuery(parsed, initNs=PREFIXES)
+        _refuse_network(parsed)  # before the translation, which changes what was parsed
+        return translateQuery(parsed, initNs=PREFIXES)
     except ConfigurationRejected:
         raise
     except Exception as error:  # the parser raises what its grammar library does
         raise _no_question(f"it is no SPARQL query ({type(error).__name__})") from None
-    found: Any = graph_of(holdings).query(query)
+
+
+def _rows_of(found: Any, most: int) -> Rows:
     if found.type == "ASK":
         return ("answer",), [(bool(found.askAnswer),)], False
     columns = tuple(map(str, found.vars)) if found.type == "SELECT" else ("subject", "predicate", "object")
     rows: list[tuple[Any, ...]] = []
     for row in found:
-        if len(rows) == limits.rows:
+        if len(rows) == most:
             return columns, rows, True
         rows.append(tuple(_value(term) for term in row))
     return columns, rows, False
