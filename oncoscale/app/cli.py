@@ -19,6 +19,7 @@ from .cli_consent import consent_app
 from .cli_harmonise import harmonise_app
 from .cli_linkage import linkage_app
 from .cli_look import look_app
+from .cli_quality import quality_app
 from .cli_reference import reference_app
 from .cli_start import start_app
 from .console import print_error
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (start_app, chain_app, look_app, linkage_app, reference_app):
+for commands in (start_app, chain_app, look_app, linkage_app, quality_app, reference_app):
     app.add_typer(commands)
 app.add_typer(consent_app, name="consent", rich_help_panel=LAW)
 app.add_typer(harmonise_app, name="harmonise", rich_help_panel=CHAIN)
