@@ -8,7 +8,7 @@ renamed by the same key, so that the same file twice enters once.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..core.errors import ConfigurationRejected
 from ..core.files import canonical_json
 from . import core, tables
 from .audit import record_action
-from .core import Enrolment, Holdings
+from .core import Enrolment, Holdings, Observation
 from .holding import take_in
 from .standards import Gap, Read, readable
 from .store import PROJECT, Store, attributes_of_project, now
@@ -71,7 +71,8 @@ def enter(
 ) -> Imported:
     """Enter what was read; see ``import_file``."""
     names = {one.key: _pseudonym(vault, site, one.key) for one in found.holdings.subject}
-    renamed, mapped = _renamed(taken(found.holdings), names, vault)
+    images = _images_held(store, vault, found.holdings.observation)
+    renamed, mapped = _renamed(taken(found.holdings), names, vault, images)
     gaps = (*found.gaps, *_not_taken(found.holdings))
     if dry_run:
         would = {table: len(held) for table, held in core.rows(renamed) if held}
@@ -114,9 +115,25 @@ def _pseudonym(vault: Vault, site: str, name: str) -> Any:
 
 
 Mapped = Mapping[tuple[str, str, str], str]
+Images = Mapping[str, tuple[str, str, int | None]]
+"""For the UID that a file gives a series: the series that the store holds, its subject and the day of its visit."""
 
 
-def _renamed(holdings: Holdings, names: Mapping[str, Any], vault: Vault) -> tuple[Holdings, Mapped]:
+def _images_held(store: Store, vault: Vault, observations: Iterable[Observation]) -> Images:
+    """The series that observations name and the store holds, by the sender's UID or by the store's own."""
+    given = {one.series: (one.series, vault.mapped_uid(one.series)) for one in observations if one.series}
+    series, event = tables.image_series.c, tables.event.c
+    held = {}
+    with store.reading() as connection:
+        for uid, either in given.items():
+            query = select(series.uid, series.subject, event.day).join_from(tables.image_series, tables.event)
+            row = connection.execute(query.where(series.uid.in_(either))).first()
+            if row is not None:
+                held[uid] = (row.uid, row.subject, row.day)
+    return held
+
+
+def _renamed(holdings: Holdings, names: Mapping[str, Any], vault: Vault, images: Images) -> tuple[Holdings, Mapped]:
     """The rows by the store's own identifiers, and what each was called, as keyed hashes."""
     ids = {
         table: {one.id: _identifier(vault, letter, table, one) for one in getattr(holdings, table)}
@@ -124,7 +141,8 @@ def _renamed(holdings: Holdings, names: Mapping[str, Any], vault: Vault) -> tupl
     }
     parents: Mapping[str, Mapping[str, str]] = {"sample": ids["sample"], "event": ids["event"]}
     new = {
-        table: tuple(_rename(one, table, names, ids, parents) for one in held) for table, held in core.rows(holdings)
+        table: tuple(_rename(one, table, names, ids, parents, images) for one in held)
+        for table, held in core.rows(holdings)
     }
     mapped = {
         (table, table, given): vault.keyed_hash(f"{table} {called}")
@@ -142,7 +160,12 @@ def _identifier(vault: Vault, letter: str, table: str, one: Any) -> str:
 
 
 def _rename(
-    one: Any, table: str, names: Mapping[str, Any], ids: Mapping[str, Mapping[str, str]], parents: Mapping[str, Any]
+    one: Any,
+    table: str,
+    names: Mapping[str, Any],
+    ids: Mapping[str, Mapping[str, str]],
+    parents: Mapping[str, Any],
+    images: Images,
 ) -> Any:
     change: dict[str, Any] = {}
     has = {field.name for field in fields(one)}
@@ -157,9 +180,12 @@ def _rename(
     if table == "consent" and one.supersedes is not None:
         change["supersedes"] = ids["consent"].get(one.supersedes)
     if table == "observation":
-        # What it was computed from stays with the sender: only the number and its sample are taken.
-        change |= dict.fromkeys(("software", "run", "series", "artefact"))
+        # What it was computed from stays with the sender, except images that the store holds of the same subject.
+        change |= dict.fromkeys(("software", "run", "artefact"))
         change["sample"] = ids["sample"].get(one.sample or "")
+        uid, owner, day = images.get(one.series or "", (None, None, None))
+        change["series"] = uid if owner == change["subject"] else None
+        change["day"] = day if one.day is None and change["series"] else one.day
     if table in ("enrolment", "consent"):
         change["study"] = PROJECT
     return replace(one, **change)
