@@ -167,6 +167,16 @@ def parsed(field: Field, text: str, day0: date | None = None) -> Any:
             return _limited(field, _number(text, whole=field.type == "integer"))
 
 
+def wrong_in(field: Field, text: str) -> tuple[str, str] | None:
+    """What is wrong with a cell, and what was expected; None if it is an answer."""
+    try:
+        parsed(field, text)
+    except _Wrong as wrong:
+        found, expected = wrong.args
+        return found, expected
+    return None
+
+
 def _choice(field: Field, text: str) -> str:
     if chosen := field.choice_of(text):
         return chosen.value

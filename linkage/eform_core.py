@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -167,12 +168,18 @@ def _observations(section: Section, entry: Entry, sample: Sample | None) -> Iter
         if field.core != "observation" or field.id not in entry.values:
             continue
         value = entry.values[field.id]
-        for one in value if isinstance(value, tuple) else (value,):
-            number = float(one) if field.type in ("number", "integer") else None
-            said = None if number is not None else (YES if one else NO) if field.type == "yesno" else _code(field, one)
-            identity = _identity("O", section, entry, field.id, one)
-            yield Observation(identity, entry.subject, field.code, number, said, field.unit,
-                              sample=sample.id if sample else None, day=day)  # fmt: skip
+        for part in value if isinstance(value, tuple) else (value,):
+            identity = _identity("O", section, entry, field.id, part)
+            made = observation_of(field, part, identity, entry.subject)
+            yield replace(made, sample=sample.id if sample else None, day=day)
+
+
+def observation_of(field: Field, value: Any, identity: str, subject: str) -> Observation:
+    """One answer as an observation: a number with the field's unit, or the code that a choice, or yes or no, means."""
+    if field.type in ("number", "integer"):
+        return Observation(identity, subject, field.code, float(value), unit=field.unit)
+    said = (YES if value else NO) if field.type == "yesno" else _code(field, value)
+    return Observation(identity, subject, field.code, value_code=said)
 
 
 def _identity(letter: str, section: Section, entry: Entry, *more: Any) -> str:

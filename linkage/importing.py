@@ -70,7 +70,7 @@ def enter(
     store: Store, found: Read, *, standard_name: str, version: str, vault: Vault, site: str, dry_run: bool = False
 ) -> Imported:
     """Enter what was read; see ``import_file``."""
-    names = {one.key: _pseudonym(vault, site, one.key) for one in found.holdings.subject}
+    names = {one.key: pseudonym(vault, site, one.key) for one in found.holdings.subject}
     images = _images_held(store, vault, found.holdings.observation)
     renamed, mapped = _renamed(taken(found.holdings), names, vault, images)
     gaps = (*found.gaps, *_not_taken(found.holdings))
@@ -110,7 +110,8 @@ def _not_taken(holdings: Holdings) -> tuple[Gap, ...]:
     return tuple(Gap(f"{table}.*", reason, len(held)) for table, held in left.items())
 
 
-def _pseudonym(vault: Vault, site: str, name: str) -> Any:
+def pseudonym(vault: Vault, site: str, name: str) -> Any:
+    """What a subject is called here: the pseudonym that a file gives, or that of the sender's own name."""
     return name if PSEUDONYM.fullmatch(name) else vault.subject_key(site, name)
 
 
@@ -136,7 +137,7 @@ def _images_held(store: Store, vault: Vault, observations: Iterable[Observation]
 def _renamed(holdings: Holdings, names: Mapping[str, Any], vault: Vault, images: Images) -> tuple[Holdings, Mapped]:
     """The rows by the store's own identifiers, and what each was called, as keyed hashes."""
     ids = {
-        table: {one.id: _identifier(vault, letter, table, one) for one in getattr(holdings, table)}
+        table: {one.id: identifier(vault, letter, table, one) for one in getattr(holdings, table)}
         for table, letter in RENAMED.items()
     }
     parents: Mapping[str, Mapping[str, str]] = {"sample": ids["sample"], "event": ids["event"]}
@@ -153,7 +154,8 @@ def _renamed(holdings: Holdings, names: Mapping[str, Any], vault: Vault, images:
     return Holdings(**new), mapped
 
 
-def _identifier(vault: Vault, letter: str, table: str, one: Any) -> str:
+def identifier(vault: Vault, letter: str, table: str, one: Any) -> str:
+    """What a row is called here: the identifier of ours that it has, or a keyed hash of its subject's and its own."""
     if re.fullmatch(rf"[{letter}T]-[0-9A-Za-z]{{16,32}}", one.id):
         return str(one.id)
     return f"{letter}-{vault.keyed_hash(f'{table} {one.subject} {one.id}')[:32]}"

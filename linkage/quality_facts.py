@@ -60,8 +60,8 @@ def facts_of(holding: Holding) -> Iterator[Found]:
     yield "subject", key, key, subject_facts(holding)
     for event in held.event:
         yield "event", event.id, key, event_facts(holding, event)
-        if event.kind == "imaging":
-            series = [one for one in held.image_series if one.event == event.id]
+        series = [one for one in held.image_series if one.event == event.id]
+        if event.kind == "imaging" or series:
             yield "study", event.id, key, study_facts(holding, event, series)
             for one in series:
                 yield "series", one.uid, key, series_facts(holding, one, series)

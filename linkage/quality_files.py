@@ -107,7 +107,8 @@ def run_files(store: Store, connection: Connection, run: str) -> RunFiles:
 
 def orphans(store: Store, connection: Connection) -> tuple[Path, ...]:
     """Files and folders in the store that no record speaks of, and what interrupted commands left; sorted."""
-    visits = set(connection.execute(select(imaging_events().subquery().c.id)).scalars())
+    imaged = select(imaging_events().subquery().c.id).union(select(tables.image_series.c.event))
+    visits = set(connection.execute(imaged).scalars())
     attempts = tables.attempt.c
     done = {
         (row.run, str(row.n))

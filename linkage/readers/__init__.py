@@ -5,7 +5,8 @@ A reader is a module of this folder (or an entry point of the group ``oncoscale.
 NAME, VERSION   as users call it (``--from eform``), and the version of what it reads
 read(path)      the core's rows and what was not understood. Raises FileRejected for a file that is something else.
 
-``linkage.importing.enter`` takes what a reader gives into the store.
+``linkage.importing.enter`` takes what a reader gives into the store. A reader of what is more than rows (images of
+slides) has ``import_file(store, path, *, vault, site, dry_run)`` of its own, which does that and the rest.
 """
 
 from __future__ import annotations
