@@ -7,6 +7,7 @@ stands in the cell: a cell may hold a name.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 from collections import Counter
@@ -55,11 +56,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a file answers: entries in the order of its rows, what is wrong with it, and what of it is not read."""
+    """What a file answers: entries in the order of its rows, what is wrong with it, what of it is not read, and the
+    dates of its subjects' day 0, where it tells them."""
 
     entries: tuple[Entry, ...]
     messages: tuple[Message, ...]
     gaps: tuple[Gap, ...]
+    day0: Mapping[str, date] = dataclasses.field(default_factory=dict, repr=False)
 
 
 class _Wrong(Exception):
@@ -109,7 +112,8 @@ def answers_of(form: Form, rows: Sequence[Row]) -> Answers:
     merged = _merged(form, entries, messages)
     messages += _missing(form, merged)
     messages += _undated(form, merged)
-    return Answers(tuple(merged), tuple(sorted(messages, key=lambda one: (one.row, one.field))), _gaps(form, rows))
+    in_order = tuple(sorted(messages, key=lambda one: (one.row, one.field)))
+    return Answers(tuple(merged), in_order, _gaps(form, rows), day0)
 
 
 def _days_zero(form: Form, rows: Iterable[Row], column: str) -> Iterator[tuple[str, date]]:

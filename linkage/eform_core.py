@@ -48,7 +48,7 @@ def read_of(form: Form, answers: Answers, name: str) -> Read:
     held = Holdings(
         subject=tuple(subjects), sample=tuple(samples), event=tuple(events), observation=tuple(once.values())
     )
-    return Read(held, answers.gaps)
+    return Read(held, answers.gaps, {key: when.isoformat() for key, when in answers.day0.items()})
 
 
 def refusal(messages: Sequence[Message], name: str) -> FileRejected:

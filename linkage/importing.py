@@ -22,6 +22,7 @@ from . import core, tables
 from .audit import record_action
 from .core import Enrolment, Holdings, Observation
 from .holding import take_in
+from .known_subjects import counted_anew, days_to_add, kept_as_they_are
 from .standards import Gap, Read, readable
 from .store import PROJECT, Store, attributes_of_project, now
 from .vault import Vault
@@ -71,9 +72,12 @@ def enter(
 ) -> Imported:
     """Enter what was read; see ``import_file``."""
     names = {one.key: pseudonym(vault, site, one.key) for one in found.holdings.subject}
-    images = _images_held(store, vault, found.holdings.observation)
-    renamed, mapped = _renamed(taken(found.holdings), names, vault, images)
-    gaps = (*found.gaps, *_not_taken(found.holdings))
+    with store.reading() as connection:
+        images = _images_held(connection, vault, found.holdings.observation)
+        added = days_to_add(connection, vault, found, names)
+        kept = kept_as_they_are(connection, found.holdings.subject, names, added)
+    renamed, mapped = _renamed(counted_anew(taken(found.holdings), added), names, vault, images)
+    gaps = (*found.gaps, *_not_taken(found.holdings), *kept)
     if dry_run:
         would = {table: len(held) for table, held in core.rows(renamed) if held}
         return Imported(standard_name, version, tuple(names.values()), would, gaps)
@@ -120,17 +124,16 @@ Images = Mapping[str, tuple[str, str, int | None]]
 """For the UID that a file gives a series: the series that the store holds, its subject and the day of its visit."""
 
 
-def _images_held(store: Store, vault: Vault, observations: Iterable[Observation]) -> Images:
+def _images_held(connection: Connection, vault: Vault, observations: Iterable[Observation]) -> Images:
     """The series that observations name and the store holds, by the sender's UID or by the store's own."""
     given = {one.series: (one.series, vault.mapped_uid(one.series)) for one in observations if one.series}
     series, event = tables.image_series.c, tables.event.c
     held = {}
-    with store.reading() as connection:
-        for uid, either in given.items():
-            query = select(series.uid, series.subject, event.day).join_from(tables.image_series, tables.event)
-            row = connection.execute(query.where(series.uid.in_(either))).first()
-            if row is not None:
-                held[uid] = (row.uid, row.subject, row.day)
+    for uid, either in given.items():
+        query = select(series.uid, series.subject, event.day).join_from(tables.image_series, tables.event)
+        row = connection.execute(query.where(series.uid.in_(either))).first()
+        if row is not None:
+            held[uid] = (row.uid, row.subject, row.day)
     return held
 
 

@@ -36,7 +36,8 @@ NAME, VERSION = "pathology", "1"
 SCHEMA = "oncoscale-slides-1"
 SLIDE = Code("http://dicom.nema.org/resources/ontology/DCM", "SM", "Slide Microscopy")
 """DICOM PS3.16, CID 29."""
-BESIDE = ("file", "subject", "sample", "form", "stain", "magnification", "mpp")
+BESIDE = ("file", "subject", "sample", "form", "day0", "stain", "magnification", "mpp")
+DAYS_0 = ("diagnosis", "first-imaging", "enrolment")
 STAINS = ("HE", "Ki-67", "MYCN", "PHOX2B", "S-100", "CD56", "synaptophysin", "H3K27M", "H3K27me3", "GFAP", "other")
 """Stains that may be named. ASSUMED: the selection; a stain beyond it is ``other``."""
 LIMITS: Mapping[str, tuple[float, float]] = {"magnification": (0.5, 100.0), "mpp": (0.05, 20.0)}
@@ -48,12 +49,14 @@ class Slide:
     """A row of slides.csv.
 
     subject, sample  as the sender calls them
+    day0             what the days count from
     file             of the image, inside the folder; None without one
     scan             stain, magnification and micrometres a pixel, as DICOM keywords
     """
 
     row: int
     subject: str
+    day0: str
     sample: Sample
     findings: tuple[Observation, ...]
     file: Path | None
@@ -63,8 +66,8 @@ class Slide:
 def read(path: Path | str) -> Read:
     """Subjects, samples and findings, without the images. Raises FileRejected with every wrong cell."""
     slides, gaps = slides_of(Path(path))
-    named = dict.fromkeys(one.subject for one in slides)
-    subjects = tuple(Subject(name, "site1", eforms.HUMAN, "unknown", None, "diagnosis") for name in named)
+    named = {one.subject: one.day0 for one in slides}
+    subjects = tuple(Subject(name, "site1", eforms.HUMAN, "unknown", None, day0) for name, day0 in named.items())
     samples = {one.sample.id: one.sample for one in slides}
     findings = {one.id: one for slide in slides for one in slide.findings}
     held = Holdings(subject=subjects, sample=tuple(samples.values()), observation=tuple(findings.values()))
@@ -144,6 +147,8 @@ def _slide(row: Row, number: int, folder: Path, messages: list[Message]) -> Slid
             messages.append(Message(number, column, "an empty cell", "what the site calls it"))
     messages += [Message(number, one, "no answer", "an answer: a slide needs it")
                  for one in ("tissue_type", "tissue_day") if one not in values]  # fmt: skip
+    if (day0 := row.get("day0") or "diagnosis") not in DAYS_0:
+        messages.append(Message(number, "day0", "none of the choices", f"one of {', '.join(DAYS_0)}"))
     scan = dict(_scan(row, number, messages))
     file = _image(row.get("file", ""), folder, number, messages)
     if len(messages) > before:
@@ -161,7 +166,7 @@ def _slide(row: Row, number: int, folder: Path, messages: list[Message]) -> Slid
         for field in section.fields
         if field.core == "observation" and field.id in values
     )
-    return Slide(number, subject, sample, findings, file, scan)
+    return Slide(number, subject, day0, sample, findings, file, scan)
 
 
 def _scan(row: Row, number: int, messages: list[Message]) -> Iterator[tuple[str, Any]]:

@@ -131,6 +131,7 @@ def studies(store: Store) -> tuple[Visit, ...]:
 
 
 def imaging_events() -> Any:
-    """Query for the rows of visits."""
+    """Query for the rows of visits: images that were ingested, not those that a form only tells of."""
     columns = tables.event.c
-    return select(columns.id, columns.subject, columns.day, columns.attributes).where(columns.kind == "imaging")
+    query = select(columns.id, columns.subject, columns.day, columns.attributes)
+    return query.where(columns.kind == "imaging", columns.id.startswith("T-"))

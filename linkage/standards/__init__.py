@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -48,10 +48,13 @@ class Read:
 
     holdings  subjects by the names that the file gives them: pseudonyms of this project, or the sender's own
     gaps      what was not understood
+    day0      by the file's name of a subject, the date from which its days count, where the file tells it; it serves to
+              count them from the store's day 0, and is kept nowhere
     """
 
     holdings: Holdings
     gaps: tuple[Gap, ...] = ()
+    day0: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

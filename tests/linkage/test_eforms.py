@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from oncoscale.core.errors import FileRejected
+from oncoscale.core.errors import ConfigurationRejected, FileRejected
 from oncoscale.linkage import core, eforms, readers
 from oncoscale.linkage.eform_answers import OLDEST_D, answers_of
 from oncoscale.linkage.eform_core import read_of, rows_from, write_rows
 from oncoscale.linkage.eforms import Field, Form
 from oncoscale.linkage.holding import held
 from oncoscale.linkage.importing import enter
+from oncoscale.linkage.ingest import ingest
+from oncoscale.linkage.quality_check import check
 from oncoscale.linkage.readers.eform import answered
 from oncoscale.linkage.store import Store
+from oncoscale.linkage.subject import SubjectKey
 from oncoscale.linkage.vault import Vault
+from oncoscale.linkage.visit import visits
+
+from .conftest import MakeVisit
 
 NB = {
     "record_id": "HOSP-77", "sex": "F", "diagnosis_date": "2021-03-01", "birth_date": "2019-09-01",
@@ -270,3 +277,44 @@ def test_a_form_enters_the_store_once_and_nobodys_name_with_it(store: Store, vau
     stored = b"".join(one.read_bytes() for one in store.path.iterdir() if one.is_file())
     assert b"HOSP-77" not in stored
     assert b"2021-03-01" not in stored
+
+
+def test_days_of_a_form_count_from_the_stores_day_0(store: Store, vault: Vault, make_visit: MakeVisit, tmp_path: Path):
+    """A subject known by its images: days from the diagnosis become days from the first images, by dates of both."""
+    folder = make_visit()
+    taken = ingest(folder, store, "HOSP-77", vault=vault)
+    imaged = date.fromisoformat("2021-03-01")  # the visit of the tests
+    diagnosed = (imaged - timedelta(days=40)).isoformat()
+    row = NB | {"diagnosis_date": diagnosed, "diagnosis_day": diagnosed, "sex": "F", "birth_date": ""}
+    reader = readers.reader("eform")
+    about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
+    done = enter(store, reader.read(write(tmp_path / "in.csv", row)), **about)
+    assert done.subjects == (taken.subject,)
+    with store.reading() as connection:
+        found = held(connection, done.subjects)
+    assert {one.day for one in found.observation} == {-40}
+    assert next(one.day for one in found.event if one.kind == "diagnosis") == -40
+    undated = NB | {"diagnosis_date": "", "diagnosis_day": "0", "birth_date": ""}
+    with pytest.raises(ConfigurationRejected, match="another day 0"):
+        enter(store, reader.read(write(tmp_path / "in.csv", undated)), **about)
+
+
+def test_images_that_a_form_tells_of_are_no_visit(store: Store, vault: Vault, tmp_path: Path):
+    """They have no files: no forecast starts from them, and check says that they are only told of."""
+    reader = readers.reader("eform")
+    about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
+    done = enter(store, reader.read(write(tmp_path / "in.csv", NB, VISIT)), **about)
+    assert visits(store, SubjectKey(done.subjects[0])) == ()
+    failed = {one.rule.id for one in check(store).outcomes if one.failures}
+    assert "images-stated-only" in failed
+
+
+def test_what_the_store_has_of_a_subject_stays_and_a_gap_says_so(store: Store, vault: Vault, tmp_path: Path):
+    """A second file with another sex and age changes nothing silently."""
+    reader = readers.reader("eform")
+    about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
+    enter(store, reader.read(write(tmp_path / "in.csv", NB)), **about)
+    again = enter(store, reader.read(write(tmp_path / "in.csv", NB | {"sex": "M", "birth_date": "100"})), **about)
+    assert [(gap.path, gap.n) for gap in again.gaps] == [("subject.sex", 1), ("subject.age_day0_d", 1)]
+    with store.reading() as connection:
+        assert held(connection, again.subjects).subject[0].sex == "female"
