@@ -124,7 +124,8 @@ def ingest(
     consent           what the subject allowed; without it (now or on record) forecasts will be refused
     units, same_subject, regions, times_s   see Statements
     visit             which visit, where the folder holds several (see read_study); the others stay outside
-    day               days after the first visit, where the files have no date
+    day               days after day 0 (of a subject that came by its images: the first visit), where the files have no
+                      date, or the subject is known already and counts from something else
     read              reads the folder: read_study, or in a child process read_study_guarded
     vault             default: the user's (see linkage.vault)
     dry_run           do everything except keeping the result
@@ -524,6 +525,7 @@ def _day_of_visit(work: _Work) -> tuple[int, list[Finding]]:
     if work.stated_day is not None:
         return work.stated_day, [Finding("chosen", "visit", f"day {work.stated_day} stated by the user")]
     if not others:
+        _refuse_other_day0(work)
         return 0, [Finding("found", "visit", "the subject's first visit in the store: day 0")]
     own = _shifted_date(work)
     dated = [
@@ -541,6 +543,19 @@ def _day_of_visit(work: _Work) -> tuple[int, list[Finding]]:
     if day < 0:
         return day, [Finding("found", "visit", f"{-day} days before the first visit that was ingested: day {day}")]
     return day, [Finding("found", "visit", f"day {day} after the subject's first visit")]
+
+
+def _refuse_other_day0(work: _Work) -> None:
+    """A subject that came by a form may count its days from something else than its first images."""
+    with work.store.reading() as connection:
+        columns = tables.subject.c
+        kind = connection.execute(select(columns.day0_kind).where(columns.key == work.subject)).scalar()
+    if kind not in (None, "first-imaging"):
+        raise StudyRejected(
+            f"the subject is known already, and its days count from its {kind}",
+            "a day for this visit",
+            f"state it with --day N, in days after the {kind}",
+        )
 
 
 def _series_row(uid: str, files: Sequence[_Staged], imaging: ImagingStudy) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from oncoscale.core.errors import ConfigurationRejected, FileRejected
+from oncoscale.core.errors import ConfigurationRejected, FileRejected, StudyRejected
 from oncoscale.linkage import core, eforms, readers
 from oncoscale.linkage.eform_answers import OLDEST_D, answers_of
 from oncoscale.linkage.eform_core import read_of, rows_from, write_rows
@@ -297,6 +297,18 @@ def test_days_of_a_form_count_from_the_stores_day_0(store: Store, vault: Vault, 
     undated = NB | {"diagnosis_date": "", "diagnosis_day": "0", "birth_date": ""}
     with pytest.raises(ConfigurationRejected, match="another day 0"):
         enter(store, reader.read(write(tmp_path / "in.csv", undated)), **about)
+
+
+def test_images_of_a_subject_known_by_a_form_need_their_day(
+    store: Store, vault: Vault, make_visit: MakeVisit, tmp_path: Path
+):
+    """Its days count from the diagnosis, whose date is kept nowhere: the user states the day, or is asked for it."""
+    reader = readers.reader("eform")
+    about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
+    enter(store, reader.read(write(tmp_path / "in.csv", NB)), **about)
+    with pytest.raises(StudyRejected, match="count from its diagnosis"):
+        ingest(make_visit(), store, "HOSP-77", vault=vault)
+    assert ingest(make_visit("again"), store, "HOSP-77", vault=vault, day=3).day == 3
 
 
 def test_images_that_a_form_tells_of_are_no_visit(store: Store, vault: Vault, tmp_path: Path):
