@@ -79,7 +79,12 @@ def worst_first(found: Quality) -> list[Outcome]:
 
 def said(found: Mapping[str, Any]) -> str:
     """Facts in words."""
-    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in found.items())
+    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in found.items())
+
+
+def sentence(words: str) -> str:
+    """A message as a sentence."""
+    return words[:1].upper() + words[1:] + ("" if words.endswith(("?", ".", "!")) else ".")
 
 
 def page(found: Quality, store: str) -> str:
@@ -87,7 +92,7 @@ def page(found: Quality, store: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(said=said)
+    environment.filters.update(said=said, sentence=sentence)
     text = files(__package__).joinpath("templates/quality.html").read_text(encoding="utf-8")
     made: str = environment.from_string(text).render(
         store=store, quality=found, failing=worst_first(found), shown=SHOWN, families=_families(found)
