@@ -101,12 +101,13 @@ def answers_of(form: Form, rows: Sequence[Row]) -> Answers:
     messages: list[Message] = []
     day0 = dict(_days_zero(form, rows, column))
     entries: list[Entry] = []
+    columns = {one.id: [name for name in rows[0] if form.field_of(name) is one] for one in form.fields}
     for number, row in enumerate(rows, start=2):
         if not row[column]:
             messages.append(Message(number, subject.id, "an empty cell", "the subject's identifier"))
             continue
         for section in form.sections:
-            values = dict(_values(section, form, row, day0.get(row[column]), number, messages))
+            values = dict(_values(section, columns, row, day0.get(row[column]), number, messages))
             if values.keys() - {subject.id} or (values and section.field_at("subject.key")):
                 entries.append(Entry(row[column], section.id, number, values))
     merged = _merged(form, entries, messages)
@@ -116,25 +117,31 @@ def answers_of(form: Form, rows: Sequence[Row]) -> Answers:
     return Answers(tuple(merged), in_order, _gaps(form, rows), day0)
 
 
-def _days_zero(form: Form, rows: Iterable[Row], column: str) -> Iterator[tuple[str, date]]:
+def _days_zero(form: Form, rows: Sequence[Row], column: str) -> Iterator[tuple[str, date]]:
     anchor = next((field for field in form.fields if field.core == "subject.day0"), None)
+    own = [name for name in rows[0] if anchor is not None and form.field_of(name) is anchor]
     for row in rows:
-        text = next((row[name] for name in row if anchor is not None and form.field_of(name) is anchor), "")
+        text = next((row[name] for name in own if row[name]), "")
         if (when := _date(text)) is not None:
             yield row[column], when
 
 
 def _values(
-    section: Section, form: Form, row: Row, day0: date | None, number: int, messages: list[Message]
+    section: Section,
+    columns: Mapping[str, Sequence[str]],
+    row: Row,
+    day0: date | None,
+    number: int,
+    messages: list[Message],
 ) -> Iterator[tuple[str, Any]]:
     """The answers in one row to one section."""
     for field in section.fields:
         if field.core == "nowhere" or field.identifying or field.type == "text":
             continue
-        columns = [name for name in row if form.field_of(name) is field]
+        own = columns[field.id]
         try:
-            value = _boxes(field, row, columns) if field.type == "choices" else None
-            for name in columns if field.type != "choices" else ():
+            value = _boxes(field, row, own) if field.type == "choices" else None
+            for name in own if field.type != "choices" else ():
                 value = value if not row[name] else parsed(field, row[name], day0)
         except _Wrong as wrong:
             messages.append(Message(number, field.id, *wrong.args))

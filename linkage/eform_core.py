@@ -205,14 +205,16 @@ def _answers_back(section: Section, subject: Subject, holdings: Holdings, told: 
     else:
         loose = [one for one in own if one.sample is None]
         day_field = section.field_at("observation.day")
-        for day in sorted({one.day for one in loose}, key=lambda day: (day is not None, day or 0)) or [None]:
+        days = sorted({one.day for one in loose}, key=lambda day: (day is not None, day or 0))
+        about = _of_subject(section, subject)
+        if None not in days and about:
+            yield about
+        for day in days:
             answer = _measured(section, [one for one in loose if one.day == day], told)
             if answer and day_field and day is not None:
                 answer[day_field.id] = str(day)
-            if answer or day is None:
-                yield (_of_subject(section, subject) if day is None else {}) | answer
-        if loose and all(one.day is not None for one in loose) and (said := _of_subject(section, subject)):
-            yield said
+            if answer or (day is None and about):
+                yield (about if day is None else {}) | answer
 
 
 def _belongs(section: Section, event: Event) -> bool:

@@ -2,7 +2,8 @@
 
 The plain columns are ``field, label, type, choices, min, max, unit, required, core_path, code_system, code``. REDCap's
 have nowhere to say where an answer goes; ``core=…``, ``code=…`` and ``unit=…`` may stand in its Field Annotation.
-Without them an answer is an observation under the field's own name, so that any form's variables can be kept.
+Without them an answer is an observation under the field's own name, so that any form's variables can be kept. An
+instrument with a field for ``observation.day`` may be answered on more than one day, as visits are.
 """
 
 from __future__ import annotations
@@ -64,9 +65,14 @@ def form_from_dictionary(path: Path | str, name: str) -> Form:
         sections[first][0] = replace(sections[first][0], type="subject", core="subject.key")
     try:
         return checked(Form(identity, "1", name, "diagnosis",
-                            tuple(Section(one, one, tuple(group)) for one, group in sections.items())))  # fmt: skip
+                            tuple(_section(one, tuple(group)) for one, group in sections.items())))  # fmt: skip
     except ValueError as error:
         raise _refused(path, str(error)) from error
+
+
+def _section(name: str, fields: tuple[Field, ...]) -> Section:
+    """An instrument; one that has a day may be answered on more than one."""
+    return Section(name, name, fields, repeats=any(field.core == "observation.day" for field in fields))
 
 
 def _field(row: Mapping[str, str], form: str) -> Field | None:

@@ -14,6 +14,8 @@ from ..core.errors import FileRejected
 
 VALUES = ("valueBoolean", "valueDecimal", "valueInteger", "valueDate", "valueString", "valueCoding", "valueQuantity")
 Item = Mapping[str, Any]
+SUBJECT = "(subject)"
+"""The column of the response's subject; no field can have that name."""
 
 
 def rows_of_responses(path: Path) -> list[dict[str, str]]:
@@ -35,7 +37,7 @@ def _rows(response: Item) -> Iterator[dict[str, str]]:
     """The answers given once, then a row for each group that is there again."""
     form = str(response.get("questionnaire", "")).split("|")[0].rstrip("/").split("/")[-1].split(":")[-1]
     subject = str(response["subject"]["reference"]).split("/")[-1]
-    head = {"form": form, "record_id": subject}
+    head = {"form": form, SUBJECT: subject}
     groups: dict[str, list[dict[str, str]]] = {}
     base: dict[str, str] = {}
     for item in response.get("item", ()):

@@ -97,9 +97,7 @@ def enter(
                 insert(tables.gap).values(direction="import", standard=standard_name, version=version, **said)
             )
         record_action(store, connection, "import", standard_name, {"subjects": len(names), "entered": entered})
-    for local, key in names.items():
-        if local != key:
-            vault.remember(key, site, local)
+    vault.remember_all({key: local for local, key in names.items() if local != key}, site)
     return Imported(standard_name, version, tuple(names.values()), entered, gaps)
 
 

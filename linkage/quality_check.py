@@ -1,11 +1,12 @@
 """The check of a whole store: every rule asked of everything held, every hash recomputed, every orphan listed.
 
-Subjects are read one after the other, so that a store of any size can be checked.
+Subjects are read some at a time, so that a store of any size can be checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, select
 from . import audit, tables
 from .audit import record_action
 from .core import Attempt, Holdings, Run
+from .core import rows as rows_of
 from .holding import held
 from .quality import SEVERITIES, Outcome, Rule, default_rules, outcomes
 from .quality_facts import Facts, Found, Holding, facts_of, run_facts
@@ -21,6 +23,8 @@ from .quality_files import orphans, relative, remove_orphans, run_files, sound, 
 from .store import Store
 
 Progress = Callable[[str, float], None]
+TOGETHER = 100
+"""Subjects that are read in one go: asking costs more than what comes back."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,32 @@ def _found(store: Store, connection: Connection, whole: Facts, progress: Progres
     yield "store", "store", None, whole | {"subjects": len(keys)}
     if not whole["database_ok"]:
         return  # rows whose references lead nowhere cannot be read as what they should be
-    for done, key in enumerate(keys, start=1):
-        rows = held(connection, [key])
-        events = {one.event for one in rows.image_series}
-        visits = {event: study_files(store.study_folder(event)) for event in sorted(events)}
-        runs = {run.id: run_files(store, connection, run.id) for run in rows.run}
-        yield from facts_of(Holding(rows, visits, runs))
+    for start in range(0, len(keys), TOGETHER):
+        some = keys[start : start + TOGETHER]
+        for rows in _by_subject(held(connection, some), some):
+            events = {one.event for one in rows.image_series}
+            visits = {event: study_files(store.study_folder(event)) for event in sorted(events)}
+            runs = {run.id: run_files(store, connection, run.id) for run in rows.run}
+            yield from facts_of(Holding(rows, visits, runs))
         if progress is not None:
-            progress("check", done / len(keys))
+            progress("check", (start + len(some)) / len(keys))
     yield from _runs_on_nobody(store, connection)
+
+
+def _by_subject(found: Holdings, keys: Sequence[str]) -> list[Holdings]:
+    """What was read of several subjects, as if each had been read alone; a run of several goes to each."""
+    own: dict[str, dict[str, list[Any]]] = {key: defaultdict(list) for key in keys}
+    runs: dict[str, set[str]] = defaultdict(set)
+    for one in found.run_subject:
+        runs[one.run].add(one.subject)
+    for table, rows in rows_of(found):
+        for row in rows:
+            owner = row.key if table == "subject" else getattr(row, "subject", None)
+            made_by = row.id if table == "run" else getattr(row, "run", None)
+            owners = {owner} if owner else runs.get(made_by or "", set())
+            for key in owners & own.keys():
+                own[key][table].append(row)
+    return [Holdings(**{table: tuple(rows) for table, rows in held.items()}) for held in own.values()]
 
 
 def _runs_on_nobody(store: Store, connection: Connection) -> Iterator[Found]:

@@ -13,6 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ Tags = Mapping[int, tuple[int, Sequence[int]]]
 COMPRESSIONS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32946: "deflate"}
 """Encodings whose segments hold nothing but picture (JPEG: once its comments are removed)."""
 ASPECT = 0.02
-"""Largest relative difference between the proportions of two levels of a pyramid. ASSUMED: rounding to whole pixels
-of a level 32 times smaller; macro images have the proportions of a glass slide."""
+"""Largest difference between the proportions of two levels of a pyramid, and of their ratio from a power of two (as its
+logarithm). ASSUMED: rounding to whole pixels of a small level; macro images have the proportions of a glass slide."""
 SPOKEN_OF = ("label", "macro", "overview", "thumbnail", "map")
 """Words in a page's description that say it is none of the pyramid (Aperio's, Leica's and Hamamatsu's)."""
 LENS = 65421
@@ -149,12 +150,14 @@ def _other_than_tissue(page: Any) -> str:
 
 
 def _is_level(page: Any, above: Any) -> bool:
-    """Whether a page can be the next smaller level: tiled as the one above, of its proportions, and smaller."""
-    if page.is_tiled != above.is_tiled or not page.is_tiled:
+    """Whether a page can be the next level: tiled, in the proportions of the one above, smaller by a power of two."""
+    if not page.is_tiled or not above.is_tiled:
         return False
+    halvings = log2(above.imagewidth / page.imagewidth)
     proportions = (page.imagewidth / page.imagelength) / (above.imagewidth / above.imagelength)
     same_colours = (page.samplesperpixel, page.bitspersample) == (above.samplesperpixel, above.bitspersample)
-    return page.imagewidth < above.imagewidth and abs(proportions - 1.0) <= ASPECT and same_colours
+    smaller = halvings >= 1.0 - ASPECT and abs(halvings - round(halvings)) <= ASPECT
+    return smaller and abs(proportions - 1.0) <= ASPECT and same_colours
 
 
 def write_tiff(out: Path, levels: Iterable[tuple[Tags, Iterable[bytes]]]) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -101,13 +101,18 @@ class Vault:
 
     def remember(self, subject: SubjectKey, site: str, local_id: str) -> None:
         """Enter a subject into the encrypted list; entering it twice changes nothing."""
-        if self.folder is None:
+        self.remember_all({subject: local_id}, site)
+
+    def remember_all(self, named: Mapping[SubjectKey, str], site: str) -> None:
+        """Enter subjects, by what each is called at the site; the list is written once."""
+        if self.folder is None or not named:
             return
         try:
             with self._locked():
                 subjects = self._subjects()
-                if subject not in subjects:
-                    self._write(subjects | {subject: {"site": site, "local_id": local_id}})
+                new = {key: {"site": site, "local_id": name} for key, name in named.items() if key not in subjects}
+                if new:
+                    self._write(subjects | new)
         except OSError as error:
             raise _unusable(error) from error
 

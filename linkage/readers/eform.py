@@ -13,7 +13,7 @@ from .. import eforms
 from ..eform_answers import Answers, Row, answers_of, rows_of
 from ..eform_core import read_of
 from ..eform_dictionary import form_from_dictionary
-from ..eform_fhir import rows_of_responses
+from ..eform_fhir import SUBJECT, rows_of_responses
 from ..eforms import Form
 from ..standards import Read
 
@@ -31,6 +31,9 @@ def answered(path: Path) -> tuple[Form, Answers]:
     path = Path(path)
     rows = rows_of_responses(path) if path.suffix == ".json" else rows_of(path)
     form = form_of(path, rows)
+    if path.suffix == ".json":
+        named = next(field.id for field in form.fields if field.core == "subject.key")
+        rows = [{named if name == SUBJECT else name: cell for name, cell in row.items()} for row in rows]
     return form, answers_of(form, rows)
 
 

@@ -152,6 +152,21 @@ def test_a_redcap_dictionary_is_a_form_and_names_stay_at_the_hospital(tmp_path: 
     assert (rows[0]["psa"], rows[0]["lymph_nodes"], gaps) == ("4.2", "b", ())
 
 
+def test_visits_of_a_dictionary_are_kept_apart_by_their_day(tmp_path: Path):
+    """An instrument with a day is answered at each time point; rows come back as they were, days for dates."""
+    more = (
+        "visit_date,visit,text,Date,,date_ymd,,,,y,core=observation.day\nlesion,visit,text,Size,,number,,,,,unit=mm\n"
+    )
+    (tmp_path / "p.dictionary.csv").write_text(REDCAP_DICTIONARY + more, encoding="utf-8")
+    once = {"record_id": "17", "gender": "2", "psa": "4.2"}
+    rows = [{"record_id": "17", "visit_date": str(day), "lesion": size} for day, size in ((0, "31"), (92, "12.5"))]
+    path = write(tmp_path / "p.csv", once, *rows)
+    form, _ = answered(path)
+    back, gaps = rows_from(form, readers.reader("eform").read(path).holdings)
+    kept = [{name: cell for name, cell in row.items() if cell} for row in back]
+    assert (kept, gaps) == ([once, *rows], ())
+
+
 def test_fhir_responses_say_the_same_as_a_table(tmp_path: Path):
     """A QuestionnaireResponse with a repeated group gives the rows that a CSV file gives."""
     items = [

@@ -53,6 +53,7 @@ def slide(path: Path) -> tuple[Path, list[np.ndarray]]:
             made.write(level, description=words, **tiled, **plain)
             if level is levels[0]:
                 made.write(LABEL[:40], rowsperstrip=40, **plain)
+        made.write(LABEL[:40, :80], tile=(16, 16), **plain)  # tiled, of the right proportions, and no power of two
         made.write(LABEL, description="Aperio Image Library v12\nlabel 80x80", **plain)
         made.write(LABEL[:40], subfiletype=9, description="Aperio Image Library v12\nmacro 80x40", **plain)
     return path, levels

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from oncoscale.core.errors import FileRejected
 from oncoscale.core.files import write_json
-from oncoscale.linkage import core, quality
+from oncoscale.linkage import core, quality, quality_check
 from oncoscale.linkage.consent import require
 from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.ingest import Ingested, ingest
@@ -146,6 +146,15 @@ def test_facts_are_those_of_the_vocabulary():
         }
         for scope, _, key, facts in facts_of(Holding(core.Holdings(**own), {}, {})):
             assert (key, list(facts)) == (subject.key, list(vocabulary()[scope]))
+
+
+def test_subjects_read_together_are_as_if_each_were_read_alone(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """The answers over a cohort do not depend on how many subjects are read at a time."""
+    with store.writing() as connection:
+        take_in(connection, reference_cohort(4, 7))
+    together = check(store).for_json()
+    monkeypatch.setattr(quality_check, "TOGETHER", 1)
+    assert check(store).for_json() == together
 
 
 def test_a_sound_visit_breaks_no_rule_of_severity_error(store: Store, taken: Ingested):
