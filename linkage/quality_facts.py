@@ -135,7 +135,7 @@ def series_facts(holding: Holding, series: Series, beside: Sequence[Series]) -> 
     visit = holding.visits.get(series.event, NO_FILES)
     files = visit.series.get(series.uid)
     headers = files.headers if files else ()
-    uids = [str(one.SOPInstanceUID) for one in headers]
+    uids = [str(one.get("SOPInstanceUID")) for one in headers]
     frames = _frames(series, visit)
     referred = references_of(headers)
     originals = {one.frame_uid for one in beside if one.role == "original" and one.frame_uid}

@@ -9,6 +9,7 @@ view, is outside what this can clean.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,7 +101,7 @@ def _strip_tiff(source: Path, out: Path) -> Stripped:
             levels, removed = _levels(pages)
             pictures = ((_drawing(one, removed), _segments(slide.filehandle, one, removed)) for one in levels)
             write_tiff(out, pictures)
-        return Stripped((int(levels[0].imagewidth), int(levels[0].imagelength)), len(levels), dict(removed))
+        return Stripped((int(levels[0].imagewidth), int(levels[0].imagelength)), len(levels), dict(+removed))
     except (tifffile.TiffFileError, ValueError, KeyError, IndexError, struct.error) as error:
         raise _refused("a TIFF is damaged or is no picture", "TIFF as slide scanners write it") from error
 
@@ -219,24 +220,29 @@ def _segments(handle: Any, page: Any, removed: Counter[str]) -> Iterator[bytes]:
         yield _without_comments(data, removed) if jpeg and data else data
 
 
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""Where a scan ends: a marker that is neither a stuffed byte nor a restart (ITU-T T.81, B.1.1.5)."""
+
+
 def _without_comments(data: bytes, removed: Counter[str]) -> bytes:
-    """A JPEG stream without comments and application segments, up to where its pixels begin (ITU-T T.81, B.1)."""
+    """A JPEG stream without comments, application segments and what stands behind its end (ITU-T T.81, B.1)."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("a JPEG segment does not begin as one")
     kept, place = [data[:2]], 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker in (0xDA, 0xD9):
-            break
-        length = 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    while data[place : place + 2] != b"\xff\xd9":
+        if place + 4 > len(data) or data[place] != 0xFF:
+            raise ValueError("a JPEG segment is damaged")
+        marker, end = data[place + 1], place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xDA:
+            behind = _AFTER_SCAN.search(data, end)
+            end = behind.start() if behind else len(data)
         if marker == 0xFE or (0xE0 <= marker <= 0xEF and marker not in KEPT_MARKERS):
             removed["comment in a JPEG segment"] += 1
         else:
-            kept.append(data[place : place + length])
-        place += length
-    rest = data[place:]
-    end = rest.rfind(b"\xff\xd9")
-    return b"".join(kept) + (rest[: end + 2] if end >= 0 else rest)
+            kept.append(data[place:end])
+        place = end
+    removed["bytes behind a JPEG segment"] += place + 2 < len(data.rstrip(b"\0"))
+    return b"".join(kept) + b"\xff\xd9"
 
 
 def _refused(found: str, expected: str) -> FileRejected:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,11 @@ def read(path: Path | str) -> Read:
     for report in reports:
         subject = _subject(report)
         subjects.setdefault(subject.key, subject)
-        for one in _observations(report, subject.key, gaps):
-            observations[one.id] = one
+        try:
+            found = list(_observations(report, subject.key, gaps))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise _refused("a report lacks what its template demands") from error
+        observations |= {one.id: one for one in found}
     held = Holdings(subject=tuple(subjects.values()), observation=tuple(observations.values()))
     return Read(held, tuple(Gap(place, reason, n) for (place, reason), n in sorted(gaps.items())))
 
@@ -144,11 +148,12 @@ def _walk(
 def _number(
     item: Dataset, where: str, blank: Observation, group: _Group, schemes: Mapping[str, str], gaps: Counter[Any]
 ) -> Iterator[Measured]:
-    values = item.get("MeasuredValueSequence") or ()
-    if not values:
+    values: Any = item.get("MeasuredValueSequence") or []
+    number = values[0].get("FloatingPointValue", values[0].get("NumericValue")) if values else None
+    if number is None or not isfinite(value := float(number)):
         gaps["content NUM", "a measurement without a value"] += 1
         return
-    number, unit = values[0].get("FloatingPointValue"), _code(values[0].MeasurementUnitsCodeSequence[0], schemes)
+    unit = _code(values[0].MeasurementUnitsCodeSequence[0], schemes)
     derivation, method = (_modifier(item, names, schemes) for names in ({DERIVATION}, METHOD))
     if method and derivation and derivation.code not in MEAN | DEVIATION:
         gaps["measurement method", "an observation has one method, which here is how it was derived"] += 1
@@ -157,7 +162,6 @@ def _number(
     else:
         named = derivation or method
     quantity = _of_region(_code(item.ConceptNameCodeSequence[0], schemes), group)
-    value = float(number if number is not None else values[0].NumericValue)
     made = replace(blank, id=where, quantity=quantity, value=value, unit=unit, method=named, series=group.series)
     yield made, derivation, where.rsplit("/", 1)[0]
 

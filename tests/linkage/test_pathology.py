@@ -33,12 +33,12 @@ APERIO = "Aperio Image Library v12\n{}[0,0 {}x{}] (64x64) |AppMag = 20|Filename 
 
 
 def jpeg(tile: np.ndarray) -> bytes:
-    """A tile as JPEG with a comment and an Exif segment that name somebody."""
+    """A tile as JPEG; before the picture, behind its scan and behind its end stands who it is of."""
     made = io.BytesIO()
     Image.fromarray(tile).save(made, "JPEG", quality=95, subsampling=0, comment=CANARY)
     data = made.getvalue()
-    exif = b"\xff\xe1" + struct.pack(">H", 2 + len(CANARY)) + CANARY
-    return data[:2] + exif + data[2:]
+    exif, behind = (marker + struct.pack(">H", 2 + len(CANARY)) + CANARY for marker in (b"\xff\xe1", b"\xff\xfe"))
+    return data[:2] + exif + data[2:-2] + behind + data[-2:] + CANARY + b"\xff\xd9"
 
 
 def slide(path: Path) -> tuple[Path, list[np.ndarray]]:
@@ -96,10 +96,10 @@ def test_label_macro_and_words_of_a_slide_are_gone_and_the_tissue_is_the_same(tm
 def test_comments_inside_jpeg_tiles_are_gone_and_the_tiles_decode_the_same(tmp_path: Path):
     """Comment and Exif of every tile are removed, and its pixels are what they were."""
     source, tiles = jpeg_slide(tmp_path / "in.tif")
-    assert source.read_bytes().count(CANARY) == 4
+    assert source.read_bytes().count(CANARY) == 8
     found = strip(source, tmp_path / "out.tif")
     assert CANARY not in (tmp_path / "out.tif").read_bytes()
-    assert found.removed == {"comment in a JPEG segment": 4}
+    assert found.removed == {"comment in a JPEG segment": 6, "bytes behind a JPEG segment": 2}
     with tifffile.TiffFile(tmp_path / "out.tif") as made, open(tmp_path / "out.tif", "rb") as handle:
         for tile, place, length in zip(tiles, made.pages[0].dataoffsets, made.pages[0].databytecounts, strict=True):
             handle.seek(place)

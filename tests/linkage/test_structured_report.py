@@ -142,6 +142,31 @@ def test_what_is_no_report_is_refused(content: bytes, tmp_path: Path, visit: Pat
         SR.read(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("lost", ["ConceptNameCodeSequence", "MeasurementUnitsCodeSequence", "ValueType"])
+def test_a_damaged_report_is_refused(lost: str, report: Path, tmp_path: Path):
+    """An item without what the template demands ends in words, not in a traceback, and names nobody."""
+    dataset = pydicom.dcmread(report)
+    group = next(one for one in dataset.ContentSequence if one.ValueType == "CONTAINER" and "ContentSequence" in one)
+    number = next(one for one in group.ContentSequence[0].ContentSequence if one.ValueType == "NUM")
+    owner = number.MeasuredValueSequence[0] if lost == "MeasurementUnitsCodeSequence" else number
+    delattr(owner, lost)
+    dataset.save_as(tmp_path / "damaged.dcm")
+    with pytest.raises(FileRejected, match="lacks what its template demands"):
+        SR.read(tmp_path / "damaged.dcm")
+
+
+def test_a_number_that_is_none_is_a_gap(report: Path, tmp_path: Path):
+    """A measurement of no finite value is counted and not taken."""
+    dataset = pydicom.dcmread(report)
+    for item in dataset.iterall():
+        if item.keyword == "FloatingPointValue":
+            item.value = float("nan")
+    dataset.save_as(tmp_path / "nan.dcm")
+    read = SR.read(tmp_path / "nan.dcm")
+    assert read.holdings.observation == ()
+    assert [gap.n for gap in read.gaps if gap.path == "content NUM"] == [4]
+
+
 def test_a_report_of_a_real_pet_is_read(shared: Path):
     """Twenty-one measurements of dcmqi's example, codes of SNOMED RT as those of SNOMED CT, and no name."""
     read = SR.read(shared / "dcmqi-examples" / "data" / "sr-example" / "sr.dcm")
