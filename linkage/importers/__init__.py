@@ -4,8 +4,10 @@ Every standard that can be read is one. Others (a form's answers, a report, slid
 points of the group ``oncoscale.linkage.importers``, with
 
 NAME, VERSION          as users call it (``oncoscale import --from NAME``) and the version of what it reads
-OPTIONS                what else it may be told, name to help; empty for nothing
+OPTIONS                what else it may be told, name to help; absent for nothing
 read(path, **options)  the core from a file or folder, with what was not understood
+import_file(store, path, *, vault, site, dry_run)
+                       where it brings more than rows (images of slides): takes these in as well
 
 A module that lies here is found; nothing else needs to be told of it.
 """
@@ -31,7 +33,6 @@ class Importer(Protocol):
 
     NAME: str
     VERSION: str
-    OPTIONS: Mapping[str, str]
 
     def read(self, path: Path, **options: str) -> Read:
         """The core from a file or folder. Raises FileRejected for what it does not understand at all."""
@@ -50,10 +51,6 @@ class _OfStandard:
     @property
     def VERSION(self) -> str:
         return self.chosen.VERSION
-
-    @property
-    def OPTIONS(self) -> Mapping[str, str]:
-        return {}
 
     def read(self, path: Path, **options: str) -> Read:
         return self.chosen.read(path)
@@ -80,6 +77,11 @@ def importer(name: str) -> Importer:
     return cast(Importer, _OfStandard(chosen))
 
 
+def options_of(chosen: Importer) -> Mapping[str, str]:
+    """What else an importer may be told, name to help."""
+    return cast(Mapping[str, str], getattr(chosen, "OPTIONS", {}))
+
+
 def take(
     store: Store,
     path: Path | str,
@@ -96,12 +98,15 @@ def take(
     that is unknown, or a vault that is not the store's.
     """
     chosen, stated = importer(name), dict(options or {})
-    if unknown := sorted(stated.keys() - chosen.OPTIONS.keys()):
+    known = options_of(chosen)
+    if unknown := sorted(stated.keys() - known.keys()):
         raise ConfigurationRejected(
             f"{chosen.NAME} has no option {', '.join(unknown)}",
-            "one of " + ", ".join(chosen.OPTIONS) if chosen.OPTIONS else "no option",
+            "one of " + ", ".join(known) if known else "no option",
             "leave it out, or correct its name",
         )
+    if hasattr(chosen, "import_file"):
+        return cast(Imported, chosen.import_file(store, Path(path), vault=vault, site=site, dry_run=dry_run))
     found = chosen.read(Path(path), **stated)
     return enter(store, found, standard_name=chosen.NAME, version=chosen.VERSION, vault=vault, site=site,
                  dry_run=dry_run)  # fmt: skip

@@ -12,15 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from oncoscale.core.errors import ConfigurationRejected, FileRejected, StudyRejected
-from oncoscale.linkage import core, eforms, readers
+from oncoscale.linkage import core, eforms, importers
 from oncoscale.linkage.eform_answers import OLDEST_D, answers_of
 from oncoscale.linkage.eform_core import read_of, rows_from, write_rows
 from oncoscale.linkage.eforms import Field, Form
 from oncoscale.linkage.holding import held
+from oncoscale.linkage.importers.eform import answered
 from oncoscale.linkage.importing import enter
 from oncoscale.linkage.ingest import ingest
 from oncoscale.linkage.quality_check import check
-from oncoscale.linkage.readers.eform import answered
 from oncoscale.linkage.store import Store
 from oncoscale.linkage.subject import SubjectKey
 from oncoscale.linkage.vault import Vault
@@ -72,7 +72,7 @@ def test_every_question_of_a_supplied_form_has_its_source(name: str):
 
 def test_answers_become_rows_and_no_date_is_kept(tmp_path: Path):
     """Ages and days are counted from the diagnosis; codes, units and ticked boxes arrive; names of columns are read."""
-    read = readers.reader("eform").read(write(tmp_path / "in.csv", NB, VISIT))
+    read = importers.importer("eform").read(write(tmp_path / "in.csv", NB, VISIT))
     held = read.holdings
     assert (held.subject[0].sex, held.subject[0].age_day0_d) == ("female", 547)
     diagnosis, image = held.event
@@ -106,7 +106,7 @@ def test_a_wrong_cell_is_told_by_row_and_field_and_never_repeated(field: str, ce
     """The refusal names row 2 and the field, not the cell's words, and nothing of the file is taken."""
     path = write(tmp_path / "in.csv", NB | {field: cell})
     with pytest.raises(FileRejected, match=found) as refused:
-        readers.reader("eform").read(path)
+        importers.importer("eform").read(path)
     assert f"row 2, {field.split('___')[0]}" in str(refused.value)
     assert "Doe" not in str(refused.value)
     assert "HOSP" not in str(refused.value)
@@ -122,14 +122,16 @@ def test_rows_of_a_subject_may_not_contradict_each_other(tmp_path: Path):
 
 def test_columns_that_no_question_asks_are_listed(tmp_path: Path):
     """Nothing is dropped silently; a column named after somebody is told by its number."""
-    read = readers.reader("eform").read(write(tmp_path / "in.csv", NB | {"remark": "x", "Jane Doe": "y", "void": ""}))
+    read = importers.importer("eform").read(
+        write(tmp_path / "in.csv", NB | {"remark": "x", "Jane Doe": "y", "void": ""})
+    )
     assert [(gap.path, gap.n) for gap in read.gaps] == [("column remark", 1), ("column 15", 1)]
 
 
 def test_an_old_person_is_not_told_apart_by_age(tmp_path: Path):
     """Above 90 years all are 90 (A.3)."""
     row = NB | {"birth_date": "1900-01-01"}
-    assert readers.reader("eform").read(write(tmp_path / "in.csv", row)).holdings.subject[0].age_day0_d == OLDEST_D
+    assert importers.importer("eform").read(write(tmp_path / "in.csv", row)).holdings.subject[0].age_day0_d == OLDEST_D
 
 
 def test_a_redcap_dictionary_is_a_form_and_names_stay_at_the_hospital(tmp_path: Path):
@@ -139,7 +141,7 @@ def test_a_redcap_dictionary_is_a_form_and_names_stay_at_the_hospital(tmp_path: 
            "lymph_nodes___a": "0", "lymph_nodes___b": "1", "remarks": "lives in Doeville"}  # fmt: skip
     path = write(tmp_path / "prostate.csv", row)
     form, _ = answered(path)
-    read = readers.reader("eform").read(path)
+    read = importers.importer("eform").read(path)
     assert "Doe" not in json.dumps(core.for_json(read.holdings))
     assert {(gap.path, gap.reason.split(":")[0]) for gap in read.gaps} == {
         ("column name", "names a person"), ("column remarks", "free text"),
@@ -162,7 +164,7 @@ def test_visits_of_a_dictionary_are_kept_apart_by_their_day(tmp_path: Path):
     rows = [{"record_id": "17", "visit_date": str(day), "lesion": size} for day, size in ((0, "31"), (92, "12.5"))]
     path = write(tmp_path / "p.csv", once, *rows)
     form, _ = answered(path)
-    back, gaps = rows_from(form, readers.reader("eform").read(path).holdings)
+    back, gaps = rows_from(form, importers.importer("eform").read(path).holdings)
     kept = [{name: cell for name, cell in row.items() if cell} for row in back]
     assert (kept, gaps) == ([once, *rows], ())
 
@@ -185,8 +187,8 @@ def test_fhir_responses_say_the_same_as_a_table(tmp_path: Path):
     table = {"record_id": "HOSP-77", "primary_site": "adrenal", "diagnosis_day": "0", "inrg_stage": "L1",
              "metastases": "bone;liver", "image_modality": "MR", "image_day": "3"}  # fmt: skip
     again = {"record_id": "HOSP-77", "image_modality": "MR", "image_day": "90"}
-    from_fhir = readers.reader("eform").read(tmp_path / "in.json").holdings
-    from_table = readers.reader("eform").read(write(tmp_path / "in.csv", table, again)).holdings
+    from_fhir = importers.importer("eform").read(tmp_path / "in.json").holdings
+    from_table = importers.importer("eform").read(write(tmp_path / "in.csv", table, again)).holdings
     assert core.without(from_fhir, ()) == core.without(from_table, ())
 
 
@@ -195,7 +197,7 @@ def test_a_file_that_answers_no_form_is_refused(content: bytes, tmp_path: Path):
     """Nothing, noise, ragged rows, doubled columns, and a table of something else."""
     (tmp_path / "in.csv").write_bytes(content)
     with pytest.raises(FileRejected):
-        readers.reader("eform").read(tmp_path / "in.csv")
+        importers.importer("eform").read(tmp_path / "in.csv")
 
 
 @pytest.mark.parametrize(
@@ -275,13 +277,13 @@ def test_what_is_answered_survives_a_round_trip(name: str, data: st.DataObject, 
     path = tmp_path_factory.mktemp("trip") / "out.csv"
     write_rows(form, back, path)
     assert gaps == ()
-    assert core.without(readers.reader("eform").read(path).holdings, ()) == core.without(before, ())
+    assert core.without(importers.importer("eform").read(path).holdings, ()) == core.without(before, ())
 
 
 def test_a_form_enters_the_store_once_and_nobodys_name_with_it(store: Store, vault: Vault, tmp_path: Path):
     """Through the import: rows are there under a pseudonym, the same file again adds none."""
     path = write(tmp_path / "in.csv", NB, VISIT)
-    reader = readers.reader("eform")
+    reader = importers.importer("eform")
     about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
     first = enter(store, reader.read(path), **about)
     assert (first.entered["event"], first.entered["observation"]) == (2, 5)
@@ -301,7 +303,7 @@ def test_days_of_a_form_count_from_the_stores_day_0(store: Store, vault: Vault, 
     imaged = date.fromisoformat("2021-03-01")  # the visit of the tests
     diagnosed = (imaged - timedelta(days=40)).isoformat()
     row = NB | {"diagnosis_date": diagnosed, "diagnosis_day": diagnosed, "sex": "F", "birth_date": ""}
-    reader = readers.reader("eform")
+    reader = importers.importer("eform")
     about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
     done = enter(store, reader.read(write(tmp_path / "in.csv", row)), **about)
     assert done.subjects == (taken.subject,)
@@ -318,7 +320,7 @@ def test_images_of_a_subject_known_by_a_form_need_their_day(
     store: Store, vault: Vault, make_visit: MakeVisit, tmp_path: Path
 ):
     """Its days count from the diagnosis, whose date is kept nowhere: the user states the day, or is asked for it."""
-    reader = readers.reader("eform")
+    reader = importers.importer("eform")
     about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
     enter(store, reader.read(write(tmp_path / "in.csv", NB)), **about)
     with pytest.raises(StudyRejected, match="count from its diagnosis"):
@@ -328,7 +330,7 @@ def test_images_of_a_subject_known_by_a_form_need_their_day(
 
 def test_images_that_a_form_tells_of_are_no_visit(store: Store, vault: Vault, tmp_path: Path):
     """They have no files: no forecast starts from them, and check says that they are only told of."""
-    reader = readers.reader("eform")
+    reader = importers.importer("eform")
     about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
     done = enter(store, reader.read(write(tmp_path / "in.csv", NB, VISIT)), **about)
     assert visits(store, SubjectKey(done.subjects[0])) == ()
@@ -338,7 +340,7 @@ def test_images_that_a_form_tells_of_are_no_visit(store: Store, vault: Vault, tm
 
 def test_what_the_store_has_of_a_subject_stays_and_a_gap_says_so(store: Store, vault: Vault, tmp_path: Path):
     """A second file with another sex and age changes nothing silently."""
-    reader = readers.reader("eform")
+    reader = importers.importer("eform")
     about = {"standard_name": reader.NAME, "version": reader.VERSION, "vault": vault, "site": "site1"}
     enter(store, reader.read(write(tmp_path / "in.csv", NB)), **about)
     again = enter(store, reader.read(write(tmp_path / "in.csv", NB | {"sex": "M", "birth_date": "100"})), **about)

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from oncoscale.core.errors import FileRejected
-from oncoscale.linkage import core, eforms, readers
+from oncoscale.linkage import core, eforms, importers
 from oncoscale.linkage.eform_core import observation_of
 from oncoscale.linkage.histology import CellStart, cell_start
 from oncoscale.linkage.holding import held
@@ -25,7 +25,7 @@ from oncoscale.linkage.store import Store
 from oncoscale.linkage.vault import Vault
 from oncoscale.sim.settings import ForecastSettings
 
-PATHOLOGY = readers.reader("pathology")
+PATHOLOGY = importers.importer("pathology")
 CANARY = b"DOE-JANE-1234567"
 LABEL = np.frombuffer((CANARY * 1200)[: 80 * 80 * 3], np.uint8).reshape(80, 80, 3)
 """An image whose pixels are a name: found in a file if its pixels are."""

@@ -15,7 +15,7 @@ from oncoscale.core.errors import FileRejected
 from oncoscale.imaging.derived_object import SeriesHead
 from oncoscale.imaging.dicom_write import derived_uid
 from oncoscale.imaging.measurement_report import RegionMeasurements, Statistics, write_measurement_report
-from oncoscale.linkage import core, readers
+from oncoscale.linkage import core, importers
 from oncoscale.linkage.holding import held
 from oncoscale.linkage.importing import enter
 from oncoscale.linkage.ingest import ingest
@@ -25,7 +25,7 @@ from oncoscale.linkage.vault import Vault
 from .conftest import MakeVisit
 
 KTRANS = Statistics("ktrans", "1/min", "extended-tofts, variable projection", 0.2, 0.15, 0.05, 90, 100)
-SR = readers.reader("sr")
+SR = importers.importer("sr")
 
 
 @pytest.fixture
