@@ -1,10 +1,12 @@
-"""One image onto another: rigid, then smooth deformation, by mutual information; what it did is measured.
+"""One image onto another: rigid, then smooth deformation; what it did is measured.
 
 A registration is a map T of points of patient space, x in the fixed image to T(x) in the moving image (LPS, mm), so
 that moving(T(x)) shows what fixed(x) shows. Rigid: T(x) = R (x - c) + c + t. Deformable: T(x) = rigid(x + u(x)) with
-u cubic B-splines on a lattice of nodes (Rueckert et al. 1999, doi 10.1109/42.796284). Both maximise Mattes's mutual
-information (Mattes et al. 2003, doi 10.1109/TMI.2003.809072), coarse to fine, with SimpleITK. Everything runs on one
-thread from a fixed seed: equal images give equal transforms on any machine of one kind.
+u cubic B-splines on a lattice of nodes (Rueckert et al. 1999, doi 10.1109/42.796284). The rigid motion maximises
+Mattes's mutual information (Mattes et al. 2003, doi 10.1109/TMI.2003.809072), coarse to fine, with SimpleITK; the
+deformation is found from what the images are like locally (``deformation``) and kept only where it raises the mutual
+information, which it was not made from. Everything runs on one thread from a fixed seed: equal images give equal
+transforms on any machine of one kind.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigurationRejected, SolverFault, StudyRejected
+from ..core.errors import ConfigurationRejected, StudyRejected
 from ..core.files import folder_written_whole, write_json
 from ..core.quantity import Parameter
+from .deformation import deformation
 from .geometry import overlap
 from .nifti import write_nifti
 from .resample import resample_labels
@@ -290,7 +293,7 @@ def _deformed(pair: _Pair, fixed: Image, rigid: Any, similarity: float, spacing:
     """The rigid transform, with a deformation before it if that raises the similarity and does not fold."""
     remark = ""
     for distance in (spacing, 2 * spacing):
-        found = sitk.CompositeTransform([rigid, _bspline(pair, fixed.grid, rigid, distance)])
+        found = sitk.CompositeTransform([rigid, _bspline(pair, fixed, rigid, distance)])
         best, after = _better(pair, (rigid, similarity), found)
         if best is rigid:
             return rigid, similarity, "no deformation was more similar than the rigid transform"
@@ -300,21 +303,31 @@ def _deformed(pair: _Pair, fixed: Image, rigid: Any, similarity: float, spacing:
     return rigid, similarity, remark + ": the rigid transform is kept"
 
 
-def _bspline(pair: _Pair, grid: Grid, rigid: Any, distance: float) -> Any:
-    """Cubic B-splines on nodes a distance apart, found at one resolution after another."""
-    cells = [max(1, round(float(length) / distance)) for length in grid.spacing * np.array(grid.shape)]
-    bspline = sitk.BSplineTransformInitializer(pair.fixed, cells, order=3)
-    method = pair.coarse_to_fine(pair.method())
-    method.SetMovingInitialTransform(rigid)
-    method.SetInitialTransform(bspline, inPlace=True)
-    method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-6, numberOfIterations=30, maximumNumberOfCorrections=8)
-    try:
-        method.Execute(pair.fixed, pair.moving)
-    except RuntimeError as error:
-        raise SolverFault(
-            "the deformation did not converge", "images that a smooth deformation relates", "use --kind rigid"
-        ) from error
-    return bspline
+def _bspline(pair: _Pair, fixed: Image, rigid: Any, distance: float) -> Any:
+    """Cubic B-splines on nodes a distance apart, which carry the rigidly moved image onto the fixed one.
+
+    The moving image is looked at a third of that distance beyond the fixed one, from where it may have to come.
+    """
+    wide, margin = _widened(fixed.grid, distance / 3)
+    reference = to_itk(wide, np.zeros(wide.shape, np.uint8))
+    where = pair.masks[1] or sitk.Cast(pair.moving * 0 + 1, sitk.sitkUInt8)
+    carried = sitk.GetArrayFromImage(
+        sitk.Resample(pair.moving, reference, rigid, sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
+    ).T
+    covered = sitk.GetArrayFromImage(sitk.Resample(where, reference, rigid, sitk.sitkNearestNeighbor, 0)).T > 0
+    counts = np.ones(fixed.grid.shape, bool) if fixed.mask is None else fixed.mask.copy()
+    counts[[0, -1]] = counts[:, [0, -1]] = counts[:, :, [0, -1]] = False  # half of their neighbours are unknown
+    here = np.pad(np.asarray(fixed.values, np.float64), margin, mode="edge")
+    return deformation(here, carried, np.pad(counts, margin), covered, wide, distance)
+
+
+def _widened(grid: Grid, by_mm: float) -> tuple[Grid, list[tuple[int, int]]]:
+    """The grid with a margin all round, and the voxels of the margin along each axis."""
+    voxels = np.ceil(by_mm / grid.spacing).astype(int)
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.world(-voxels)
+    shape = tuple(int(size) for size in np.array(grid.shape) + 2 * voxels)
+    return Grid((shape[0], shape[1], shape[2]), affine), [(int(one), int(one)) for one in voxels]
 
 
 def _field(transform: Any, fixed: Image) -> tuple[Values, tuple[float, float]]:
