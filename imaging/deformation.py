@@ -168,7 +168,7 @@ class _Scene:
             _slopes(here, to_index),
             counts[thinned],
             covered[thinned].astype(np.float32),
-            _bases(transform, grid, step),
+            lattice_bases(transform, grid, step),
             np.array(transform.GetFixedParameters()[6:9]),
             to_index,
         )
@@ -225,7 +225,7 @@ def _slopes(descriptors: NDArray[np.float32], to_index: Values) -> NDArray[np.fl
     return np.asarray(along @ to_index.astype(np.float32))
 
 
-def _bases(transform: Any, grid: Grid, step: tuple[int, ...]) -> tuple[Values, ...]:
+def lattice_bases(transform: Any, grid: Grid, step: tuple[int, ...]) -> tuple[Values, ...]:
     """For each axis (voxels, nodes): the cubic B-splines of the transform at every so many voxels of the grid."""
     sizes, origin, spacing, direction = np.split(np.array(transform.GetFixedParameters()), [3, 6, 9])
     start = direction.reshape(3, 3).T @ (grid.affine[:3, 3] - origin)

@@ -77,6 +77,7 @@ def without_motion(series: Series, account: Account) -> Series:
         "kind": account.settings.motion,
         "displacement_mm": [round(float(one), 3) for one in length],
         "corrected_frames": [int(frame) + 1 for frame in np.flatnonzero(found.corrected)],
+        "deformed_frames": [frame + 1 for frame in sorted(found.bends)],
         "frames_over_a_pixel": [frame + 1 for frame in found.moved_frames],
     }
     account.note(
@@ -85,6 +86,13 @@ def without_motion(series: Series, account: Account) -> Series:
         f"motion corrected ({account.settings.motion}) in {int(found.corrected.sum())} of {len(length)} frames; "
         f"displacement {np.median(length):.2f} mm in the median, {length.max():.2f} mm at most",
     )
+    if account.settings.motion == "deformable":
+        account.note(
+            "chosen",
+            "dynamic series",
+            f"{len(found.bends)} frames were deformed; in the others a deformation did not bring nearer the voxels "
+            "that it was not found from",
+        )
     if found.moved_frames:
         account.note(
             "doubted",

@@ -18,7 +18,7 @@ position over the series: the correction moves nothing on average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +30,8 @@ from scipy.spatial.transform import Rotation
 from ..core.errors import ModelRefused, StudyRejected
 from ..core.quantity import Parameter
 from .account import FOREGROUND
-from .registration import Image, moved, register
+from .deformation import deformation
+from .registration import NODE_SPACING, field_of, one_thread
 from .study import Grid
 from .voxels import Progress
 
@@ -59,9 +60,18 @@ SMALLEST = Parameter(
 LEAST_GAIN = Parameter(
     0.1,
     "1",
-    "least fall of the misfit, as a share of it, for which a frame is deformed",
+    "least fall of the misfit, as a share of it, for which a frame is deformed, in voxels that the deformation was not "
+    "found from",
     "ASSUMED: above what resampling a frame of noise alone brings",
     range=(0.02, 0.3),
+    assumed=True,
+)
+BLOCK = Parameter(
+    4,
+    "1",
+    "edge, in voxels, of the blocks that are in turn fitted by a deformation and held out to judge it by",
+    "ASSUMED: smaller than the distance of the nodes, so that a true deformation holds in both; larger than a patch",
+    range=(3, 8),
     assumed=True,
 )
 MOST_VOXELS = Parameter(
@@ -97,6 +107,7 @@ class MotionCorrection:
     displacements  (t, 3) mm, LPS: where the middle of the body was carried in each frame, as found
     rotations      (t, 3) rad about the patient's axes
     corrected      (t,) True where the frame was resampled; the others are as they were, bit for bit
+    bends          for every frame that was deformed too the (i, j, k, 3) mm, LPS, that come before its displacement
     misfit         (t, 2) robust residual of each frame against the model, before and after
     moved_frames   frames carried by more than one pixel in the plane or one slice distance across it
     """
@@ -105,6 +116,7 @@ class MotionCorrection:
     displacements: Values
     rotations: Values
     corrected: NDArray[np.bool_]
+    bends: Mapping[int, Values]
     misfit: Values
     moved_frames: tuple[int, ...]
 
@@ -130,7 +142,7 @@ def correct_motion(
     tell = progress or (lambda what, done: None)
     scene = _Scene.of(signal, grid)
     poses, model = _poses(signal, np.asarray(times_s, float) / 60.0, scene, tell)
-    corrected, misfit = signal.copy(), np.zeros((len(signal), 2))
+    corrected, misfit, bends = signal.copy(), np.zeros((len(signal), 2)), {}
     kept = np.zeros(len(signal), dtype=bool)
     for frame, pose in enumerate(poses):
         misfit[frame] = scene.misfit(signal[frame], model[frame])
@@ -141,15 +153,15 @@ def correct_motion(
                 corrected[frame], misfit[frame, 1], kept[frame] = candidate, after, True
         if kind == "deformable":
             bent = _bent(model[frame], corrected[frame], scene)
-            after = scene.misfit(bent, model[frame])
-            if after < (1 - LEAST_GAIN.value) * misfit[frame, 1]:
-                corrected[frame], misfit[frame, 1], kept[frame] = bent, after, True
+            if bent is not None:
+                corrected[frame], bends[frame] = bent
+                misfit[frame, 1], kept[frame] = scene.misfit(corrected[frame], model[frame]), True
         tell("motion", 0.7 + 0.3 * (frame + 1) / len(poses))
     result = np.asarray(values, dtype=np.float32).copy()
     result[kept] = corrected[kept]
     pixels = np.abs(np.linalg.solve(grid.affine[:3, :3], poses[:, :3].T)).max(axis=0)
     far = tuple(int(frame) for frame in np.flatnonzero(pixels > 1.0))
-    return MotionCorrection(result, poses[:, :3], poses[:, 3:], kept, misfit, far)
+    return MotionCorrection(result, poses[:, :3], poses[:, 3:], kept, bends, misfit, far)
 
 
 def _check(values: NDArray[np.floating], times_s: Values, grid: Grid) -> None:
@@ -224,12 +236,13 @@ class _Scene:
         where = self.where(everywhere, pose)
         return np.asarray(ndimage.map_coordinates(frame, where, order=3, mode="nearest")).reshape(self.grid.shape)
 
-    def misfit(self, frame: Values, model: Values) -> float:
-        """Median distance between a frame and its model at the chosen voxels.
+    def misfit(self, frame: Values, model: Values, within: Mask | None = None) -> float:
+        """Median distance between a frame and its model at the chosen voxels (those within a mask, if one is given).
 
         The difference is smoothed by a voxel first: resampling smooths noise, and that must not pass for alignment.
         """
-        return float(np.median(np.abs(ndimage.gaussian_filter(frame - model, 1.0)[self.chosen])))
+        distance = np.abs(ndimage.gaussian_filter(frame - model, 1.0)[self.chosen])
+        return float(np.median(distance if within is None else distance[within[self.chosen]]))
 
 
 def _turns(pose: Values, scene: _Scene) -> bool:
@@ -329,10 +342,24 @@ def _robust(design: Values, target: Values, rounds: int) -> Values:
     return np.asarray(solution / np.where(scale > 0, scale, 1.0))
 
 
-def _bent(model: Values, frame: Values, scene: _Scene) -> Values:
-    """(i, j, k) the frame after a smooth deformation onto its model."""
-    moving = Image(scene.grid, frame)
-    return moved(register(Image(scene.grid, model, scene.tissue), moving, "deformable"), moving)
+def _bent(model: Values, frame: Values, scene: _Scene) -> tuple[Values, Values] | None:
+    """The frame after a smooth deformation onto its model, and the deformation, mm; None where it is not to be trusted.
+
+    It is found from every other block of voxels, and trusted where it moves tissue by more than the method can tell
+    and brings the voxels between nearer to the model.
+    """
+    block = (np.indices(scene.grid.shape) // int(BLOCK.value)).sum(axis=0) % 2 == 0
+    with one_thread():
+        everywhere = np.ones(scene.grid.shape, dtype=bool)
+        transform = deformation(model, frame, scene.tissue & block, everywhere, scene.grid, NODE_SPACING.value)
+    displacement, volume = field_of(transform, scene.grid, scene.tissue)
+    voxels = np.abs(displacement[scene.tissue] @ np.linalg.inv(scene.grid.affine[:3, :3]).T).max(axis=1)
+    if volume[0] <= 0 or np.percentile(voxels, 95) < SMALLEST.value:
+        return None
+    where = scene.grid.index(scene.grid.world(np.moveaxis(np.indices(scene.grid.shape), 0, -1)) + displacement)
+    bent = ndimage.map_coordinates(frame, np.moveaxis(where, -1, 0), order=3, mode="nearest")
+    before, after = (scene.misfit(one, model, ~block) for one in (frame, bent))
+    return (bent, displacement) if after < (1 - LEAST_GAIN.value) * before else None
 
 
 def frames_in_words(frames: Sequence[int]) -> str:

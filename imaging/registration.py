@@ -143,7 +143,7 @@ def register(fixed: Image, moving: Image, kind: Kind = "rigid", *, node_spacing:
         remark = ""
         if kind == "deformable":
             best, after, remark = _deformed(pair, fixed, best, after, spacing)
-        displacement, jacobian = _field(best, fixed)
+        displacement, jacobian = field_of(best, fixed.grid, fixed.mask)
     return Registration(kind, best, fixed.grid, displacement, (before, after), jacobian, after > before, remark)
 
 
@@ -297,7 +297,7 @@ def _deformed(pair: _Pair, fixed: Image, rigid: Any, similarity: float, spacing:
         best, after = _better(pair, (rigid, similarity), found)
         if best is rigid:
             return rigid, similarity, "no deformation was more similar than the rigid transform"
-        if _field(best, fixed)[1][0] > 0:
+        if field_of(best, fixed.grid, fixed.mask)[1][0] > 0:
             return best, after, remark
         remark = f"the deformation with nodes {distance:g} mm apart folds"
     return rigid, similarity, remark + ": the rigid transform is kept"
@@ -330,9 +330,9 @@ def _widened(grid: Grid, by_mm: float) -> tuple[Grid, list[tuple[int, int]]]:
     return Grid((shape[0], shape[1], shape[2]), affine), [(int(one), int(one)) for one in voxels]
 
 
-def _field(transform: Any, fixed: Image) -> tuple[Values, tuple[float, float]]:
-    """Displacement (i, j, k, 3) mm on the fixed grid, and the range of its Jacobian where the mask counts."""
-    reference = to_itk(fixed.grid, np.zeros(fixed.grid.shape, np.uint8))
+def field_of(transform: Any, grid: Grid, counts: Mask | None = None) -> tuple[Values, tuple[float, float]]:
+    """Displacement (i, j, k, 3) mm, LPS, of a transform on a grid, and the range of its Jacobian where it counts."""
+    reference = to_itk(grid, np.zeros(grid.shape, np.uint8))
     field = sitk.TransformToDisplacementField(
         transform,
         sitk.sitkVectorFloat64,
@@ -342,8 +342,8 @@ def _field(transform: Any, fixed: Image) -> tuple[Values, tuple[float, float]]:
         reference.GetDirection(),
     )
     displacement = np.transpose(sitk.GetArrayFromImage(field), (2, 1, 0, 3))
-    volume = jacobian(displacement, fixed.grid)
-    seen = volume if fixed.mask is None else volume[fixed.mask]
+    volume = jacobian(displacement, grid)
+    seen = volume if counts is None else volume[counts]
     return displacement, (float(seen.min()), float(seen.max()))
 
 

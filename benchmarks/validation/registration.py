@@ -3,7 +3,8 @@
 Known: a rigid displacement (10 mm at most) and a smooth deformation (6 mm at most) of a noisy dynamic frame, within
 and across the states of contrast; the error is that of the displacement at every voxel of the body, in voxels.
 Motion: the patient breathes and drifts while contrast arrives; the true displacement of each frame is known. Ktrans:
-its error in viable tumour with motion left alone and corrected. Deep breathing is ten times the patient's own.
+its error in viable tumour with motion left alone and corrected. Deep breathing is ten times the patient's own. The
+patients' motion is rigid: a deformable correction of it can only find what is not there, and must not make it worse.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scipy.spatial.transform import Rotation
 
 from oncoscale.app.bench import hand_over
 from oncoscale.imaging.dicom_read import read_study
-from oncoscale.imaging.motion import correct_motion
+from oncoscale.imaging.motion import Correction, correct_motion
 from oncoscale.imaging.phantom_anatomy import Child, Tissue
 from oncoscale.imaging.phantom_scan import Protocol, Scan, average, protocol
 from oncoscale.imaging.quantify import QuantifySettings, quantify
@@ -64,14 +65,16 @@ def measure(quick: bool) -> tuple[dict[str, Any], dict[str, Values]]:
     deep = replace(protocol(matched=False, quick=True), motion=DEEP * own.motion)
     with tempfile.TemporaryDirectory() as folder:
         patient, breathless = Patient(own, Path(folder) / "own"), Patient(deep, Path(folder) / "deep")
+        coarse = Patient(protocol(matched=False, quick=True), Path(folder) / "coarse")
         own_motion, own_curve = motion(patient)
         deep_motion, deep_curve = motion(breathless)
+        bent_motion, _ = motion(coarse, "deformable")
         record = {
             "benchmark": "registration",
             "quick": quick,
             "voxel_mm": patient.grid.spacing.tolist(),
             "known_displacement_error_voxels": known(patient),
-            "motion": {"own": own_motion, "deep": deep_motion},
+            "motion": {"own": own_motion, "deep": deep_motion, "own, coarse, deformable": bent_motion},
             "ktrans_relative_error": {"own": ktrans(patient), "deep": ktrans(breathless)},
             "versions": {name: version(name) for name in ("oncoscale", "numpy", "scipy", "simpleitk")},
         }
@@ -145,17 +148,23 @@ def _errors(error_mm: Values, patient: Patient) -> dict[str, float]:
     return {"median": float(np.median(voxels)), "p95": float(np.percentile(voxels, 95))}
 
 
-def motion(patient: Patient) -> tuple[dict[str, Any], Values]:
-    """Residual displacement of the frames, mm, before and after the correction; and both per frame."""
+def motion(patient: Patient, kind: Correction = "rigid") -> tuple[dict[str, Any], Values]:
+    """Residual displacement of the frames, mm, before and after the correction; and both per frame.
+
+    That of a deformed frame is the root mean square over the body.
+    """
     true = patient.displacements - patient.displacements.mean(axis=0)
     started = perf_counter()
-    found = correct_motion(patient.frames, patient.settings.frame_times, patient.grid)
+    found = correct_motion(patient.frames, patient.settings.frame_times, patient.grid, kind)
     seconds = perf_counter() - started
     left = true - np.where(found.corrected[:, None], found.displacements, 0.0)
     before, after = np.linalg.norm(true, axis=1), np.linalg.norm(left, axis=1)
+    for frame, bend in found.bends.items():
+        after[frame] = np.sqrt(((left[frame] - bend[patient.body]) ** 2).sum(axis=1).mean())
     return {
         "frames": len(true),
         "corrected": int(found.corrected.sum()),
+        "deformed": len(found.bends),
         "before_mm": _spread(before),
         "after_mm": _spread(after),
         "frames_farther_than_before": int((after > before + 1e-9).sum()),
