@@ -27,6 +27,7 @@ from .account import Account, inside
 from .aif import BLOOD_T1, BloodCurve, Curve, in_plasma, parker
 from .dce import Concentration, bolus_foot
 from .dynamic_maps import Dynamic
+from .guarded import read_guarded
 from .segmentation import read_labels
 
 Values = NDArray[np.float64]
@@ -128,7 +129,7 @@ def measured_input(
     t1 = _blood_t1(account)
     mask = account.settings.aif_mask
     if mask is not None:
-        labels = read_labels(Path(mask))
+        labels = read_guarded("the mask of the artery", read_labels, mask, paths=[Path(mask)])
         there = inside(labels, dynamic.series.grid)
         places: Places = np.nonzero(there)  # type: ignore[assignment]
         found = curve_of_mask(dynamic.times_s, concentration(places, t1).values)

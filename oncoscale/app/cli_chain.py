@@ -230,6 +230,21 @@ def register(
     moving_labels: Annotated[
         Path | None, typer.Option("--moving-labels", help="Regions of the same names on the moving image.")
     ] = None,
+    fixed_visit: Annotated[
+        str | None,
+        typer.Option("--fixed-visit", metavar="NUMBER|DATE|UID", help="Which visit of the FIXED folder (see inspect)."),
+    ] = None,
+    moving_visit: Annotated[
+        str | None,
+        typer.Option("--moving-visit", metavar="NUMBER|DATE|UID", help="Which visit of the MOVING folder."),
+    ] = None,
+    fixed_series: Annotated[
+        int | None,
+        typer.Option("--fixed-series", metavar="NUMBER", help="Which series of the FIXED folder (see inspect)."),
+    ] = None,
+    moving_series: Annotated[
+        int | None, typer.Option("--moving-series", metavar="NUMBER", help="Which series of the MOVING folder.")
+    ] = None,
     dry_run: DryRun = False,
     seed: NoSeed = None,
     threads: Threads = None,
@@ -248,6 +263,8 @@ def register(
                 kind=kind,
                 mask=mask,
                 labels=(fixed_labels, moving_labels),
+                visits=(fixed_visit, moving_visit),
+                series=(fixed_series, moving_series),
                 dry_run=dry_run,
                 progress=session.progress,
             )

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from ..core.errors import ConfigurationRejected, StudyRejected
 from ..imaging.dicom_read import read_study_guarded
+from ..imaging.guarded import read_guarded
 from ..imaging.nifti import is_nifti, read_nifti
 from ..imaging.registration import Image, quality, write_registration
 from ..imaging.registration import register as lay
 from ..imaging.resample import resample_labels
 from ..imaging.segmentation import read_labels
-from ..imaging.study import ImagingStudy, LabelImage, Series
+from ..imaging.study import ImagingStudy, LabelImage, ParametricMap, Series
 from .commands import new_folder
 from .console import Result
 from .registration_pictures import registration_picture
@@ -34,6 +35,8 @@ def register(
     kind: str,
     mask: Path | None = None,
     labels: tuple[Path | None, Path | None] = (None, None),
+    visits: tuple[str | None, str | None] = (None, None),
+    series: tuple[int | None, int | None] = (None, None),
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Result:
@@ -41,6 +44,8 @@ def register(
 
     mask    label image: where the fixed image counts
     labels  regions on the fixed and on the moving image, by which the result is judged
+    visits  of the fixed and of the moving folder, where one holds several: number, date or end of a UID
+    series  their series by number, as ``oncoscale inspect`` lists them
     """
     new_folder(out)
     if kind not in ("rigid", "deformable"):
@@ -51,13 +56,15 @@ def register(
         )
     tell = progress or (lambda what, done: None)
     tell("fixed image", 0.0)
-    here, what_fixed, drawn_fixed = _read(fixed, "fixed")
+    here, what_fixed, drawn_fixed = _read(fixed, "fixed", visits[0], series[0])
     tell("moving image", 0.1)
-    there, what_moving, drawn_moving = _read(moving, "moving")
+    there, what_moving, drawn_moving = _read(moving, "moving", visits[1], series[1])
     if mask is not None:
-        here = Image(here.grid, here.values, resample_labels(read_labels(mask), here.grid).values > 0)
+        within = resample_labels(_labels(mask, "the mask"), here.grid).values > 0
+        here = Image(here.grid, here.values, within if here.mask is None else within & here.mask)
     if labels[0] is not None and labels[1] is not None:
-        drawn_fixed, drawn_moving = read_labels(labels[0]), read_labels(labels[1])
+        drawn_fixed = _labels(labels[0], "the regions on the fixed image")
+        drawn_moving = _labels(labels[1], "the regions on the moving image")
     words = f"{what_moving} upon {what_fixed}, {kind}"
     if dry_run:
         return Result({"dry_run": True, "fixed": what_fixed, "moving": what_moving}, f"Would register {words}.")
@@ -82,28 +89,55 @@ def register(
     return Result({"folder": str(out), **figures}, "\n".join(lines))
 
 
-def _read(path: Path, which: str) -> tuple[Image, str, LabelImage | None]:
+def _labels(path: Path, what: str) -> LabelImage:
+    return read_guarded(what, read_labels, path, paths=[path])
+
+
+def _read(path: Path, which: str, visit: str | None, number: int | None) -> tuple[Image, str, LabelImage | None]:
     """The image of a file or folder, what it is, and the tumour drawn on it."""
     if path.is_file() and is_nifti(path):
-        grid, values = read_nifti(path)
+        if visit is not None or number is not None:
+            raise ConfigurationRejected(
+                f"--{which}-visit or --{which}-series with a NIfTI file", "a folder", "leave them out"
+            )
+        grid, values = read_guarded(f"the {which} image", read_nifti, path, paths=[path])
         return Image(grid, _volume(values)), "a NIfTI file", None
     if not path.is_dir():
         raise StudyRejected(
             f"the {which} image is neither a NIfTI file nor a folder", "one of them", "check the path that was given"
         )
-    study = read_study_guarded(path)
-    series = _series(study, which)
+    study = read_study_guarded(path, visit=visit)
     drawn = next((one for one in study.labels if "tumour" in one.names.values()), None)
-    return Image(series.grid, _volume(series.values)), f"the {series.role} series", drawn
+    if study.maps and not study.series and number is None:
+        return _map_as_image(study.maps[0]), f"the {study.maps[0].name} map", drawn
+    series = _series(study, which, number)
+    place = next(place for place, one in enumerate(study.series, start=1) if one is series)
+    words = f"the {series.role} series" + (f" (number {place} of {len(study.series)})" if len(study.series) > 1 else "")
+    return Image(series.grid, _volume(series.values)), words, drawn
 
 
-def _series(study: ImagingStudy, which: str) -> Series:
+def _series(study: ImagingStudy, which: str, number: int | None) -> Series:
+    """The series of that number, else the first of the first role that the study has."""
+    if number is not None:
+        if not 1 <= number <= len(study.series):
+            raise ConfigurationRejected(
+                f"--{which}-series {number}: the {which} folder has {len(study.series)} series",
+                f"a number from 1 to {len(study.series)}",
+                "give a number that oncoscale inspect shows",
+            )
+        return study.series[number - 1]
     for role in ROLES:
         if study.of_role(role):  # type: ignore[arg-type]
             return study.of_role(role)[0]  # type: ignore[arg-type]
     raise StudyRejected(
         f"the {which} folder holds no series of images", "an image series", "check it with oncoscale inspect"
     )
+
+
+def _map_as_image(one: ParametricMap) -> Image:
+    """A map counts where it has a value."""
+    known = np.isfinite(one.values)
+    return Image(one.grid, np.where(known, one.values, 0.0), None if known.all() else known)
 
 
 def _volume(values: NDArray[Any]) -> NDArray[np.float64]:

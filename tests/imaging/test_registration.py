@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from oncoscale.app.registering import register as register_files
 from oncoscale.core.errors import ConfigurationRejected, InputError, ModelRefused, StudyRejected
 from oncoscale.imaging.account import Account, QuantifySettings
+from oncoscale.imaging.deformation import lattice_bases, self_similarity
 from oncoscale.imaging.dynamic_maps import mark_motion, without_motion
 from oncoscale.imaging.motion import correct_motion
 from oncoscale.imaging.nifti import read_nifti, write_labels, write_nifti
@@ -31,8 +32,9 @@ from oncoscale.imaging.registration import (
     moved_labels,
     read_transform,
     register,
+    to_itk,
 )
-from oncoscale.imaging.study import Grid, LabelImage, ParametricMap, Series
+from oncoscale.imaging.study import Grid, ImagingStudy, LabelImage, ParametricMap, Series
 
 SHAPE, SPACING = (40, 36, 24), (2.0, 2.0, 3.0)
 
@@ -128,6 +130,35 @@ def test_a_known_smooth_deformation_is_found_within_a_voxel_and_does_not_fold():
     labels = LabelImage(GRID, (_organs(_inverse(PLACES)).reshape(SHAPE) == 2).astype(np.uint8), {1: "tumour"})
     here = _organs(PLACES).reshape(SHAPE) == 2
     assert dice(here, moved_labels(found, labels).mask("tumour")) > dice(here, labels.mask("tumour"))
+
+
+def test_a_smooth_deformation_is_found_across_contrast_which_does_not_bend_tissue():
+    """Descriptors of self-similarity know no histogram: enhancing organs are followed within a voxel."""
+    counts = _organs(PLACES).reshape(SHAPE) > 0
+    moving = Image(GRID, _scene(AFTER, _inverse(PLACES), seed=1))
+    found = register(Image(GRID, _scene(BEFORE), counts), moving, "deformable")
+    assert _voxels(found.displacement.reshape(-1, 3) - _bump()) < 1.0 < _voxels(_bump())
+    assert found.jacobian[0] > 0
+
+
+def test_the_bsplines_of_the_deformation_are_those_of_its_transform():
+    """Displacement from the bases of the axes equals the transform's own, at every third voxel of an oblique grid."""
+    transform = sitk.BSplineTransformInitializer(to_itk(GRID, np.zeros(SHAPE, np.uint8)), [2, 3, 1], order=3)
+    nodes = np.random.default_rng(3).normal(size=(5, 6, 4, 3))
+    transform.SetParameters(nodes.transpose(3, 2, 1, 0).ravel().tolist())
+    bases = lattice_bases(transform, GRID, (3, 3, 3))
+    ours = np.einsum("ia,jb,kc,abcd->ijkd", *bases, nodes)
+    for index in ((0, 0, 0), (2, 5, 3), (13, 11, 7)):
+        place = GRID.world(3 * np.array(index))
+        theirs = np.array(transform.TransformPoint(place.tolist())) - place
+        np.testing.assert_allclose(ours[index], theirs, atol=1e-6)
+
+
+def test_the_descriptor_does_not_see_a_linear_change_of_contrast():
+    """Brighter, darker or inverted: the descriptor of every voxel is the same; in a constant image all is alike."""
+    image = _scene(BEFORE)
+    np.testing.assert_allclose(self_similarity(image), self_similarity(300 - 2 * image), atol=2e-3)
+    assert (self_similarity(np.full(SHAPE, 7.0)) == 1).all()
 
 
 def test_the_transform_does_not_depend_on_the_number_of_threads():
@@ -241,21 +272,38 @@ def test_a_frame_more_than_a_pixel_away_is_listed():
     assert after < 0.6 * before
 
 
-@pytest.mark.slow
+_PART = (slice(6, 34), slice(5, 31), slice(4, 20))
+_PART_AFFINE = GRID.affine.copy()
+_PART_AFFINE[:3, 3] = GRID.world(np.array([6, 5, 4]))
+_PART_GRID = Grid((28, 26, 16), _PART_AFFINE)
+
+
 def test_a_bent_frame_is_straightened_and_the_others_are_left_alone():
     """One frame smoothly deformed: deformable correction removes most of the change, and changes no other frame."""
-    part = (slice(6, 34), slice(5, 31), slice(4, 20))
-    affine = GRID.affine.copy()
-    affine[:3, 3] = GRID.world(np.array([6, 5, 4]))
-    frames = np.array([_scene(BEFORE, seed=t)[part] for t in range(12)])
-    frames[7] = _scene(BEFORE, _inverse(PLACES), seed=7)[part]
-    found = correct_motion(frames, 5.0 * np.arange(12), Grid((28, 26, 16), affine), "deformable")
-    assert np.flatnonzero(found.corrected).tolist() == [7]
+    frames = np.array([_scene(BEFORE, seed=t)[_PART] for t in range(12)])
+    frames[7] = _scene(BEFORE, _inverse(PLACES), seed=7)[_PART]
+    found = correct_motion(frames, 5.0 * np.arange(12), _PART_GRID, "deformable")
+    assert np.flatnonzero(found.corrected).tolist() == list(found.bends) == [7]
     before, after, noise = (
-        np.abs(frame - _scene(BEFORE, noise=0.0)[part])[3:-3, 3:-3, 2:-2].mean()
+        np.abs(frame - _scene(BEFORE, noise=0.0)[_PART])[3:-3, 3:-3, 2:-2].mean()
         for frame in (frames[7], found.values[7], frames[3])
     )
     assert after - noise < 0.5 * (before - noise)
+
+
+def test_a_deformation_that_does_not_help_the_voxels_held_out_is_not_used(monkeypatch):
+    """A frame whose deformation is wrong stays as the rigid correction left it, bit for bit, and no bend is kept."""
+    frames = np.array([_scene(BEFORE, seed=t)[_PART] for t in range(12)])
+
+    def wrong(*told):
+        transform = sitk.BSplineTransformInitializer(to_itk(_PART_GRID, np.zeros(_PART_GRID.shape, np.uint8)), [1] * 3)
+        transform.SetParameters((2.0 * np.random.default_rng(0).normal(size=192)).tolist())
+        return transform
+
+    monkeypatch.setattr("oncoscale.imaging.motion.deformation", wrong)
+    found = correct_motion(frames, 5.0 * np.arange(12), _PART_GRID, "deformable")
+    assert not found.bends
+    np.testing.assert_array_equal(found.values, frames.astype(np.float32))
 
 
 def test_a_series_that_cannot_be_corrected_is_refused():
@@ -322,3 +370,43 @@ def test_register_writes_transform_displacement_figures_and_pictures(tmp_path: P
     assert (out / "checkerboard.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigurationRejected, match="not an empty folder"):
         register_files(tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", out=out, kind="rigid")
+
+
+def test_register_takes_the_series_that_is_named_and_refuses_one_that_is_not_there(tmp_path: Path, monkeypatch):
+    """--moving-series 2 takes the second series of the folder; 3 of two is refused; a NIfTI file has none."""
+    first = Series("1.1", "anatomy", "", "MR", GRID, _scene(BEFORE).astype(np.float32))
+    second = Series("1.2", "anatomy", "", "MR", GRID, _scene(AFTER, PLACES - SHIFT, seed=1).astype(np.float32))
+    study = ImagingStudy("1", (first, second))
+    asked = []
+
+    def read(folder, *, visit):
+        asked.append(visit)
+        return study
+
+    monkeypatch.setattr("oncoscale.app.registering.read_study_guarded", read)
+    told = {"kind": "rigid", "visits": (None, "2")}
+    found = register_files(tmp_path, tmp_path, out=tmp_path / "out", series=(None, 2), **told)
+    assert asked == [None, "2"]
+    assert "number 2 of 2" in found.content["moving"]
+    assert found.content["displacement_mm"]["median"] == pytest.approx(np.linalg.norm(SHIFT), abs=0.5)
+    with pytest.raises(ConfigurationRejected, match="has 2 series"):
+        register_files(tmp_path, tmp_path, out=tmp_path / "none", series=(3, None), kind="rigid")
+    write_nifti(tmp_path / "one.nii.gz", GRID, _scene(BEFORE))
+    with pytest.raises(ConfigurationRejected, match="NIfTI"):
+        register_files(tmp_path / "one.nii.gz", tmp_path, out=tmp_path / "none", series=(1, None), kind="rigid")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_hostile_label_file_is_read_in_the_child(tmp_path: Path):
+    """What is no label image is refused by its reader, in the guarded child, and nothing is written."""
+    write_nifti(tmp_path / "one.nii.gz", GRID, _scene(BEFORE))
+    (tmp_path / "mask.nii.gz").write_bytes(b"\x1f\x8b" + bytes(200))
+    with pytest.raises(InputError):
+        register_files(
+            tmp_path / "one.nii.gz",
+            tmp_path / "one.nii.gz",
+            out=tmp_path / "out",
+            kind="rigid",
+            mask=tmp_path / "mask.nii.gz",
+        )
+    assert not (tmp_path / "out").exists()
