@@ -397,6 +397,18 @@ def test_register_takes_the_series_that_is_named_and_refuses_one_that_is_not_the
     assert not (tmp_path / "none").exists()
 
 
+def test_a_folder_of_nothing_but_a_map_gives_that_map_where_it_has_values(tmp_path: Path, monkeypatch):
+    """An ADC map without a value in some voxels is laid upon an image: those voxels do not count, and nothing fails."""
+    values = _scene(AFTER, PLACES - SHIFT, seed=1)
+    values[:3] = np.nan
+    study = ImagingStudy("1", maps=(ParametricMap("adc", "mm^2/s", GRID, values),))
+    monkeypatch.setattr("oncoscale.app.registering.read_study_guarded", lambda folder, *, visit: study)
+    write_nifti(tmp_path / "one.nii.gz", GRID, _scene(BEFORE))
+    found = register_files(tmp_path / "one.nii.gz", tmp_path, out=tmp_path / "out", kind="rigid")
+    assert found.content["moving"] == "the adc map"
+    assert found.content["displacement_mm"]["median"] == pytest.approx(np.linalg.norm(SHIFT), abs=0.5)
+
+
 def test_a_hostile_label_file_is_read_in_the_child(tmp_path: Path):
     """What is no label image is refused by its reader, in the guarded child, and nothing is written."""
     write_nifti(tmp_path / "one.nii.gz", GRID, _scene(BEFORE))
