@@ -31,7 +31,7 @@ from ..core.errors import ModelRefused, StudyRejected
 from ..core.quantity import Parameter
 from .account import FOREGROUND
 from .deformation import deformation
-from .registration import NODE_SPACING, field_of, one_thread
+from .registration import field_of, nodes_apart, one_thread
 from .study import Grid
 from .voxels import Progress
 
@@ -351,7 +351,7 @@ def _bent(model: Values, frame: Values, scene: _Scene) -> tuple[Values, Values] 
     block = (np.indices(scene.grid.shape) // int(BLOCK.value)).sum(axis=0) % 2 == 0
     with one_thread():
         everywhere = np.ones(scene.grid.shape, dtype=bool)
-        transform = deformation(model, frame, scene.tissue & block, everywhere, scene.grid, NODE_SPACING.value)
+        transform = deformation(model, frame, scene.tissue & block, everywhere, scene.grid, nodes_apart(scene.grid))
     displacement, volume = field_of(transform, scene.grid, scene.tissue)
     voxels = np.abs(displacement[scene.tissue] @ np.linalg.inv(scene.grid.affine[:3, :3]).T).max(axis=1)
     if volume[0] <= 0 or np.percentile(voxels, 95) < SMALLEST.value:

@@ -59,6 +59,14 @@ NODE_SPACING = Parameter(
     range=(10.0, 60.0),
     assumed=True,
 )
+LEAST_NODES = Parameter(
+    4,
+    "1",
+    "fewest cells of nodes along the longest edge: in a small animal the nodes lie closer",
+    "ASSUMED: organs are a quarter of what an image shows, or less",
+    range=(2, 8),
+    assumed=True,
+)
 LEAST_EDGE = Parameter(
     8, "1", "fewest voxels along an axis", "ASSUMED: two nodes of four voxels each", range=(4, 32), assumed=True
 )
@@ -115,7 +123,7 @@ class Registration:
 def register(fixed: Image, moving: Image, kind: Kind = "rigid", *, node_spacing: float | None = None) -> Registration:
     """Find where each point of the fixed image lies in the moving image.
 
-    node_spacing  mm between the nodes of a deformation
+    node_spacing  mm between the nodes of a deformation; None: see ``nodes_apart``
 
     A step that does not raise the similarity is left out, a deformation that folds is tried again with nodes twice
     as far apart and left out if it folds again. Raises StudyRejected for images that cannot be compared: values that
@@ -124,7 +132,7 @@ def register(fixed: Image, moving: Image, kind: Kind = "rigid", *, node_spacing:
     """
     if kind not in get_args(Kind):
         raise ConfigurationRejected(f"registration {kind!r}", "rigid or deformable", "choose one of them")
-    spacing = NODE_SPACING.value if node_spacing is None else node_spacing
+    spacing = nodes_apart(fixed.grid) if node_spacing is None else node_spacing
     if not spacing > 0:
         raise ConfigurationRejected(f"node spacing {spacing} mm", "a positive number", "correct it")
     check(fixed, "fixed")
@@ -145,6 +153,16 @@ def register(fixed: Image, moving: Image, kind: Kind = "rigid", *, node_spacing:
             best, after, remark = _deformed(pair, fixed, best, after, spacing)
         displacement, jacobian = field_of(best, fixed.grid, fixed.mask)
     return Registration(kind, best, fixed.grid, displacement, (before, after), jacobian, after > before, remark)
+
+
+def nodes_apart(grid: Grid) -> float:
+    """mm between the nodes of a deformation: NODE_SPACING, or less where the image is smaller than LEAST_NODES of them.
+
+    >>> nodes_apart(Grid((100, 100, 40), np.diag([0.25, 0.25, 0.5, 1.0])))
+    6.25
+    """
+    longest = float((grid.spacing * np.array(grid.shape)).max())
+    return min(NODE_SPACING.value, longest / LEAST_NODES.value)
 
 
 def check(image: Image, which: str) -> None:
