@@ -57,6 +57,14 @@ SMALLEST = Parameter(
     range=(0.01, 0.2),
     assumed=True,
 )
+SMALLEST_BEND = Parameter(
+    0.75,
+    "1",
+    "shortest deformation, in voxels at its 95th percentile over the tissue, that a frame is deformed by",
+    "ASSUMED: uptake that the model misses looks like bends of a fraction of a voxel, in the voxels held out as well",
+    range=(0.3, 2.0),
+    assumed=True,
+)
 LEAST_GAIN = Parameter(
     0.1,
     "1",
@@ -354,7 +362,7 @@ def _bent(model: Values, frame: Values, scene: _Scene) -> tuple[Values, Values] 
         transform = deformation(model, frame, scene.tissue & block, everywhere, scene.grid, nodes_apart(scene.grid))
     displacement, volume = field_of(transform, scene.grid, scene.tissue)
     voxels = np.abs(displacement[scene.tissue] @ np.linalg.inv(scene.grid.affine[:3, :3]).T).max(axis=1)
-    if volume[0] <= 0 or np.percentile(voxels, 95) < SMALLEST.value:
+    if volume[0] <= 0 or np.percentile(voxels, 95) < SMALLEST_BEND.value:
         return None
     where = scene.grid.index(scene.grid.world(np.moveaxis(np.indices(scene.grid.shape), 0, -1)) + displacement)
     bent = ndimage.map_coordinates(frame, np.moveaxis(where, -1, 0), order=3, mode="nearest")
