@@ -25,7 +25,7 @@ from .consent import ACT_REASON, PURPOSES, add_decision, denied
 from .core import Event, Holdings, Study
 from .holding import held
 from .narrowing import heads_not_defaced, of_run
-from .standards import Gap, Standard, Violation, met, standard
+from .standards import Gap, Standard, Violation, lost, standard
 from .store import PROJECT, Store, code_id, now
 from .subject import SubjectKey
 
@@ -103,7 +103,7 @@ def export(
                 chosen.render_with_files(holdings, beside, store.path)
             else:
                 chosen.render(holdings, beside, **stated)
-            gaps, violations, digest = met(holdings, chosen.gaps()), chosen.check(beside), hash_of(beside)
+            gaps, violations, digest = lost(holdings, chosen), chosen.check(beside), hash_of(beside)
             _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
             about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
             record_action(store, connection, "export", name, about, role=role)

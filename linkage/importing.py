@@ -102,14 +102,17 @@ def enter(
 
 
 def taken(holdings: Holdings) -> Holdings:
-    """The tables that an import may fill."""
-    return Holdings(**{table: getattr(holdings, table) for table in FROM_OUTSIDE})
+    """The tables that an import may fill; of the events, those that have a time."""
+    timed = tuple(one for one in holdings.event if one.day is not None or one.age_d is not None)
+    return Holdings(**{table: getattr(holdings, table) for table in FROM_OUTSIDE} | {"event": timed})
 
 
 def _not_taken(holdings: Holdings) -> tuple[Gap, ...]:
     reason = "not taken by an import: images come by ingest, runs and predictions by being run here"
     left = {table: held for table, held in core.rows(holdings) if held and table not in (*FROM_OUTSIDE, "study")}
-    return tuple(Gap(f"{table}.*", reason, len(held)) for table, held in left.items())
+    untimed = len(holdings.event) - len(taken(holdings).event)
+    timeless = (Gap("event.*", "not taken by an import: neither a day nor an age", untimed),) if untimed else ()
+    return (*(Gap(f"{table}.*", reason, len(held)) for table, held in left.items()), *timeless)
 
 
 def pseudonym(vault: Vault, site: str, name: str) -> Any:

@@ -10,6 +10,11 @@ render(holdings, out)  write the core in this standard to ``out``, which does no
 read(path)             the core from this standard, with what was not understood (absent: cannot be read)
 check(out)             what breaks the standard's own rules in a rendering, without any outside program
 gaps()                 what of the core this standard cannot say, with the clause that says so
+mapping()              optional: where each attribute of the core goes, ``table.field`` to the place in the standard; an
+                       attribute that is both mapped and a gap is said in part
+sayable(holdings)      optional: the holdings as the standard can say them, less rows and values that have no place
+                       although their attributes have (an infant's age where ages begin at one year)
+unsaid(holdings)       with it: how many those are, by path, each with the reason
 
 Field lists are data beside the code. Nothing is dropped silently: every attribute that is neither rendered nor a
 declared gap is a fault, and tests freeze the lists.
@@ -118,6 +123,17 @@ def met(holdings: Holdings, declared: Iterable[Gap]) -> tuple[Gap, ...]:
         for gap in declared
     ]
     return tuple(gap for gap in costs if gap.n)
+
+
+def lost(holdings: Holdings, chosen: Standard) -> tuple[Gap, ...]:
+    """All that a standard cannot say of these holdings: declared gaps, and single values without a place."""
+    single = cast(Any, chosen).unsaid(holdings) if hasattr(chosen, "unsaid") else ()
+    return (*met(holdings, chosen.gaps()), *single)
+
+
+def said(holdings: Holdings, chosen: Standard) -> Holdings:
+    """The holdings as a standard can say them: what reading its rendering gives back, less the declared gaps."""
+    return cast(Holdings, cast(Any, chosen).sayable(holdings)) if hasattr(chosen, "sayable") else holdings
 
 
 def coverage(declared: Iterable[Gap]) -> float:

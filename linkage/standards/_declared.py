@@ -1,0 +1,64 @@
+"""What a standard declares in the data file beside its code: its gaps, and where each attribute of the core goes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from .. import core
+from ..core import Holdings
+from . import Gap
+
+
+@cache
+def content(name: str) -> Mapping[str, Any]:
+    """The data file ``name.toml`` of this folder."""
+    return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def gaps(name: str) -> tuple[Gap, ...]:
+    """The declared gaps: table ``[gaps]``, path of the core to the reason."""
+    return tuple(Gap(path, reason) for path, reason in content(name)["gaps"].items())
+
+
+def mapping(name: str) -> Mapping[str, str]:
+    """Where attributes of the core go: table ``[mapping]``, path of the core to the place in the standard."""
+    return dict(content(name)["mapping"])
+
+
+IDENTITY = ("id", "key", "uid", "sha256", "subject", "study", "artefact", "run", "n", "role", "port")
+"""Fields that tell a row from the others of its table; the first four alone, where there is one of them."""
+
+
+def unsaid(name: str, held: Holdings, said: Holdings) -> tuple[Gap, ...]:
+    """What is held and not said, beyond the declared gaps: rows that are missing, values that differ, with how many.
+
+    The reasons stand in table ``[in-part]``. Raises KeyError for a difference that has none: a standard loses
+    nothing silently.
+    """
+    lost = {gap.path for gap in gaps(name)}
+    counts: Counter[str] = Counter()
+    for table, rows in core.rows(held):
+        there = {_identity(row): row for row in getattr(said, table)}
+        for row in rows:
+            other = there.get(_identity(row))
+            if other is None:
+                counts[f"{table}.*"] += 1
+                continue
+            for one in fields(row):
+                before, after = getattr(row, one.name), getattr(other, one.name)
+                counts[f"{table}.{one.name}"] += before not in (None, {}, ()) and before != after
+    reasons = content(name)["in-part"]
+    told = {path: n for path, n in counts.items() if n and path not in lost and f"{path.split('.')[0]}.*" not in lost}
+    return tuple(Gap(path, reasons[path], n) for path, n in told.items())
+
+
+def _identity(row: Any) -> tuple[Any, ...]:
+    named = {one.name for one in fields(row)}
+    alone = [one for one in IDENTITY[:4] if one in named]
+    return tuple(getattr(row, one) for one in (alone[:1] or IDENTITY[4:]) if one in named)

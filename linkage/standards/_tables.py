@@ -1,0 +1,59 @@
+"""Tables as text: records by column name in CSV or TSV, refused in words when they are anything else."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ...core.errors import FileRejected
+from ...core.files import write_text
+
+NOTICE = (
+    "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)).\n"
+    "Times are ages and intervals; no date has left the store. Nothing here was predicted by a model.\n"
+)
+"""Stands beside every export that is a folder of tables."""
+
+
+def write_notice(folder: Path) -> None:
+    """Say what the reader of a folder must know."""
+    write_text(folder / "NOTICE.txt", NOTICE)
+
+
+def write_table(path: Path, columns: Sequence[str], records: Iterable[Mapping[str, str]], delimiter: str = ",") -> None:
+    """One line a record, in the order of the columns; what a record lacks is empty."""
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(columns), restval="", delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def read_table(path: Path, delimiter: str = ",") -> tuple[tuple[str, ...], tuple[dict[str, str], ...]]:
+    """(columns, records without their empty values).
+
+    Raises FileRejected for text that is not UTF-8, columns of the same name, and lines of another length.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            lines = [line for line in csv.reader(handle, delimiter=delimiter, strict=True) if line]
+    except (OSError, ValueError, csv.Error) as error:
+        raise no_table(path, "is no table") from error
+    columns = tuple(name.strip() for name in lines[0]) if lines else ()
+    if not columns or len(set(columns)) != len(columns) or "" in columns:
+        raise no_table(path, "has no header, or columns of the same name")
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(columns):
+            raise no_table(path, f"has {len(line)} values in row {number} and {len(columns)} columns")
+    return columns, tuple(
+        {name: value for name, value in zip(columns, line, strict=True) if value} for line in lines[1:]
+    )
+
+
+def no_table(path: Path, found: str) -> FileRejected:
+    """That a file is not the table that it should be."""
+    return FileRejected(
+        f"{path.name!r} {found}",
+        "UTF-8 text, one header, as many values in each row as there are columns",
+        "export it again, or repair that row",
+    )
