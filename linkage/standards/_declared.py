@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.resources import files
@@ -35,15 +35,20 @@ IDENTITY = ("id", "key", "uid", "sha256", "subject", "study", "artefact", "run",
 """Fields that tell a row from the others of its table; the first four alone, where there is one of them."""
 
 
-def unsaid(name: str, held: Holdings, said: Holdings) -> tuple[Gap, ...]:
+def unsaid(
+    name: str, held: Holdings, said: Holdings, lost: frozenset[str] | None = None, tables: Collection[str] = ()
+) -> tuple[Gap, ...]:
     """What is held and not said, beyond the declared gaps: rows that are missing, values that differ, with how many.
+
+    lost    paths of the declared gaps (None: those of the data file)
+    tables  the tables to compare (none: all)
 
     The reasons stand in table ``[in-part]``. Raises KeyError for a difference that has none: a standard loses
     nothing silently.
     """
-    lost = {gap.path for gap in gaps(name)}
+    lost = frozenset(gap.path for gap in gaps(name)) if lost is None else lost
     counts: Counter[str] = Counter()
-    for table, rows in core.rows(held):
+    for table, rows in ((table, rows) for table, rows in core.rows(held) if not tables or table in tables):
         there = {_identity(row): row for row in getattr(said, table)}
         for row in rows:
             other = there.get(_identity(row))
