@@ -14,6 +14,7 @@ mapping()              optional: where each attribute of the core goes, ``table.
                        attribute that is both mapped and a gap is said in part
 sayable(holdings)      optional: the holdings as the standard can say them, less rows and values that have no place
                        although their attributes have (an infant's age where ages begin at one year)
+in_part()              with it: the paths that may lose single values or rows, each with the reason
 unsaid(holdings)       with it: how many those are, by path, each with the reason
 
 Field lists are data beside the code. Nothing is dropped silently: every attribute that is neither rendered nor a

@@ -31,6 +31,11 @@ def mapping(name: str) -> Mapping[str, str]:
     return dict(content(name)["mapping"])
 
 
+def in_part(name: str) -> Mapping[str, str]:
+    """Attributes and rows that have a place for some values only: table ``[in-part]``, path to the reason."""
+    return dict(content(name)["in-part"])
+
+
 IDENTITY = ("id", "key", "uid", "sha256", "subject", "study", "artefact", "run", "n", "role", "port")
 """Fields that tell a row from the others of its table; the first four alone, where there is one of them."""
 

@@ -52,6 +52,11 @@ def mapping() -> Mapping[str, str]:
     return _declared.mapping(NAME)
 
 
+def in_part() -> Mapping[str, str]:
+    """Attributes and rows that have a place for some values only, with the reason."""
+    return _declared.in_part(NAME)
+
+
 def sayable(holdings: Holdings) -> Holdings:
     """The holdings as ICGC-ARGO can say them: rows that are complete, values in its words, days since diagnosis."""
     return holdings_of(tables_of(core.observed(holdings)))[0]

@@ -137,6 +137,11 @@ def mapping() -> Mapping[str, str]:
     return {**miabis.mapping(), **_declared.mapping("dicom_miabis")}
 
 
+def in_part() -> Mapping[str, str]:
+    """Attributes and rows that have a place for some values only, with the reason."""
+    return {**miabis.in_part(), **_declared.in_part("dicom_miabis")}
+
+
 def sayable(holdings: Holdings) -> Holdings:
     """The holdings as both sides can say them."""
     seen = core.observed(holdings)

@@ -68,6 +68,11 @@ def mapping() -> Mapping[str, str]:
     return _declared.mapping(NAME)
 
 
+def in_part() -> Mapping[str, str]:
+    """Attributes and rows that have a place for some values only, with the reason."""
+    return _declared.in_part(NAME)
+
+
 def sayable(holdings: Holdings) -> Holdings:
     """The holdings as MIABIS can say them: values of its lists, ages in place of days."""
     seen = core.observed(holdings)

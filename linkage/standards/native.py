@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...core.errors import FileRejected
@@ -62,3 +63,8 @@ def check(out: Path) -> tuple[Violation, ...]:
 def gaps() -> tuple[Gap, ...]:
     """None."""
     return ()
+
+
+def mapping() -> Mapping[str, str]:
+    """Every attribute under its own name."""
+    return {path: "{}[].{}".format(*path.split(".")) for path in core.attributes()}

@@ -1,0 +1,168 @@
+"""The mapping of every standard, its coverage, what it leaves out by value, and the Common Data Elements."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oncoscale.linkage import common_data, core, mappings, standards
+from oncoscale.linkage.reference import reference_cohort
+
+ALL = standards.names()
+MAPPED = tuple(name for name in ALL if hasattr(standards.standard(name), "mapping"))
+VALUED = tuple(name for name in ALL if hasattr(standards.standard(name), "sayable"))
+
+NAMED = {
+    "miabis": "subject.key subject.sex collection.id collection.name collection.description collection.attributes "
+    "study.id study.title study.attributes sample.id sample.type sample.storage sample.site sample.diagnosis event.id "
+    "event.age_d image_series.modality consent.purposes",
+    "dicom-miabis": "subject.key sample.id image_series.uid image_series.study_uid image_series.modality "
+    "image_series.body_site image_series.laterality image_series.frame_uid image_series.role image_series.acquisition "
+    "observation.quantity observation.value observation.unit observation.series artefact.sha256 parameter_set.sha256",
+    "argo": "subject.key subject.sex subject.age_day0_d collection.id study.id sample.id sample.type sample.site "
+    "event.id event.kind event.code event.day event.end_day event.attributes observation.quantity observation.value",
+}
+"""Attributes for which the mapping tables of the specification name a target: never wholly a gap."""
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_every_attribute_has_a_place_or_a_reason(name: str):
+    """A standard that names places leaves no attribute of the core without a place and without a declared gap."""
+    found = mappings.rows(name)
+    assert [row.attribute for row in found] == list(core.attributes())
+    assert [row.attribute for row in found if row.state == "carried"] == []
+    assert all(row.reason for row in found if row.state in ("gap", "in part"))
+    assert standards.standard(name).mapping().keys() <= set(core.attributes())
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_the_mapping_tables_name_has_a_place(name: str):
+    """An attribute with a target is said, whole or in part."""
+    states = {row.attribute: row.state for row in mappings.rows(name)}
+    assert {one: states[one] for one in NAMED[name].split() if states[one] == "gap"} == {}
+
+
+@pytest.mark.parametrize("name", VALUED)
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=5, deadline=None)
+def test_no_value_is_lost_without_being_counted(name: str, seed: int):
+    """Every value that was held and is not said is of a declared gap, or counted by its path with the reason."""
+    held = core.observed(reference_cohort(seed, 2))
+    chosen = standards.standard(name)
+    counted = chosen.unsaid(held)
+    lost = [gap.path for gap in chosen.gaps()]
+    there = core.for_json(core.without(chosen.sayable(held), lost))
+    expected = {gap.path for gap in counted}
+    for table, rows in core.for_json(core.without(held, lost)).items():
+        for row in rows:
+            nearest = max(there[table], key=lambda other: sum(row[one] == other[one] for one in row), default={})
+            missing = {
+                f"{table}.{one}" for one, value in row.items() if value not in (None, {}) and nearest.get(one) != value
+            }
+            assert missing <= expected or f"{table}.*" in expected
+    assert all(gap.n > 0 and gap.reason for gap in counted)
+
+
+def test_an_export_counts_single_values_beside_whole_attributes():
+    """``lost`` holds declared gaps and single values; a standard without such values gives its gaps alone."""
+    held = reference_cohort(7, 12)
+    paths = [gap.path for gap in standards.lost(held, standards.standard("argo"))]
+    assert {"subject.sex", "image_series.*", "prediction.*"} <= set(paths)
+    assert standards.lost(held, standards.standard("native")) == ()
+
+
+def test_the_page_names_every_standard_and_attribute():
+    """Documentation is generated: one table a standard, a row an attribute, one section a standard."""
+    page = mappings.as_rst()
+    for name in ALL:
+        chosen = standards.standard(name)
+        assert f"\n{chosen.NAME} ({chosen.VERSION})\n---" in page
+    assert page.count("``subject.key``") == len(ALL)
+    assert "../_generated/mappings.rst" in (Path(__file__).parents[2] / "docs/linkage/mappings.rst").read_text()
+
+
+def test_the_page_is_good_restructured_text():
+    """The generated tables give no warning."""
+    docutils = pytest.importorskip("docutils.core", reason="not run: docutils is in the environment of the docs")
+    told = io.StringIO()
+    page = mappings.as_rst() + "\n\n" + mappings.elements_as_rst()
+    docutils.publish_doctree(page, settings_overrides={"report_level": 1, "warning_stream": told})
+    assert told.getvalue() == ""
+
+
+def test_coverage_counts_every_attribute_once():
+    """Counts of a standard's states add up; the store's own form says all."""
+    for name in ALL:
+        one = mappings.coverage(name)
+        assert sum(one.states.values()) == len(core.attributes())
+        assert 0 < one.share() <= 1
+        assert one.share(clinical=True) >= one.share()
+    assert mappings.coverage("native").share() == 1.0
+
+
+# --- Common Data Elements
+
+
+def test_codes_exist_where_a_dictionary_is_at_hand():
+    """Every DICOM, SNOMED CT and IBSI code of the table is in pydicom's dictionary; a wrong one is found."""
+    missing, unchecked = common_data.unknown(common_data.elements(), common_data.dictionaries())
+    assert missing == ()
+    assert {one.system for one in unchecked} == {"caDSR", "RO"}
+    wrong = replace(common_data.elements()[-2], code="XXXX")
+    assert common_data.unknown([wrong], common_data.dictionaries())[0] == (wrong,)
+
+
+def test_codes_of_the_radiomics_ontology_exist(shared: Path):
+    """Codes that pydicom's dictionary lacks are local names of the ontology."""
+    owl = (shared / "standards/ontologies/ro.owl").read_text(encoding="utf-8")
+    names = set(re.findall(r"radiomics\.org/RO/([0-9A-Z]{4})\"", owl))
+    assert len(names) > 100
+    assert common_data.unknown(common_data.elements(), {"RO": names})[0] == ()
+
+
+def test_elements_are_about_attributes_of_the_core_and_caDSR_identifiers_stand_once():
+    """Each names an attribute; permitted values are those of the core; an identifier means one thing."""
+    table = common_data.elements()
+    assert {one.core for one in table} <= set(core.attributes())
+    sexes = next(one for one in table if one.core == "subject.sex").values
+    assert set(sexes) <= {"female", "male", "undifferentiated", "unknown", "not-applicable"}
+    codes = [one.code for one in table if one.system == "caDSR"]
+    assert len(set(codes)) == len(codes)
+    assert all(one.version and one.code.isdecimal() for one in table if one.system == "caDSR")
+
+
+def test_units_are_ucum(judge):
+    """Every unit is one that an independent reader of UCUM accepts; a unit in words is not."""
+    units = sorted({one.unit for one in common_data.elements() if one.unit})
+    program = "import sys; from ucumvert import get_ucum_parser as made; p = made(); [p.parse(u) for u in sys.argv[1:]]"
+    assert judge("python", "-c", program, *units).returncode == 0
+    assert judge("python", "-c", program, "cubic centimetres").returncode != 0
+
+
+def test_the_table_of_elements_is_generated():
+    """Documentation lists every element with its code."""
+    page = mappings.elements_as_rst()
+    assert all(f"- {one.code}\n" in page for one in common_data.elements())
+    docs = Path(__file__).parents[2] / "docs/linkage/common-data-elements.rst"
+    assert "../_generated/common-data-elements.rst" in docs.read_text(encoding="utf-8")
+
+
+def test_a_cohort_is_said_by_elements_in_their_units():
+    """Values are permitted ones, fractions become per cent, and intervals count only from a diagnosis."""
+    held = reference_cohort(3, 12)
+    found = common_data.said(held)
+    sexes = [one.value for one in found if one.element.code == "2200604"]
+    assert sorted(sexes) == sorted(one.sex for one in held.subject if one.sex in ("female", "male", "unknown"))
+    counted = {one.key for one in held.subject if one.day0_kind == "diagnosis"}
+    assert {one.subject for one in found if one.element.unit == "d"} <= counted
+    necrosis = core.Observation(
+        "O-1", held.subject[0].key, core.Code("urn:icgc-argo:specimen", "percent_necrosis"), 0.25
+    )
+    (said,) = common_data.said(core.Holdings(subject=held.subject[:1], observation=(necrosis,)))[-1:]
+    assert (said.element.code, said.value, said.element.unit) == ("2841237", 25.0, "%")
