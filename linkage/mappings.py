@@ -107,8 +107,8 @@ def elements_as_rst() -> str:
     """The Common Data Elements as one table, as reStructuredText."""
     head = ("Core", "Of", "System", "Code", "Name", "Unit", "Permitted values")
     lines = [
-        (f"``{one.core}``", one.of.rpartition("/")[2], one.system, one.code, one.name, f"``{one.unit}``" if one.unit else "",
-         ", ".join(f"{held} = {permitted}" for held, permitted in one.values.items()))
+        (f"``{one.core}``", one.of.rpartition("/")[2], one.system, one.code, one.name,
+         f"``{one.unit}``" if one.unit else "", ", ".join(f"{held} = {said}" for held, said in one.values.items()))
         for one in elements()
     ]  # fmt: skip
     return _table(head, lines)

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
-from oncoscale.linkage import common_data, core, mappings, standards
+from oncoscale.linkage import common_data, core, mappings, standards, tables
+from oncoscale.linkage.exporting import export
+from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.reference import reference_cohort
+from oncoscale.linkage.store import Store
 
 ALL = standards.names()
 MAPPED = tuple(name for name in ALL if hasattr(standards.standard(name), "mapping"))
@@ -75,6 +79,20 @@ def test_an_export_counts_single_values_beside_whole_attributes():
     paths = [gap.path for gap in standards.lost(held, standards.standard("argo"))]
     assert {"subject.sex", "image_series.*", "prediction.*"} <= set(paths)
     assert standards.lost(held, standards.standard("native")) == ()
+
+
+@pytest.mark.parametrize("name", VALUED)
+def test_an_export_from_a_store_breaks_no_rule_and_records_what_it_lost(name: str, store: Store, tmp_path: Path):
+    """The file is whole and good, and the store holds a row for every gap that it met, single values too."""
+    cohort = reference_cohort(3, 6)
+    with store.writing() as connection:
+        take_in(connection, cohort)
+    done = export(store, "all", tmp_path / "out", standard_name=name)
+    assert done.violations == ()
+    assert {gap.path for gap in standards.standard(name).unsaid(cohort)} <= {gap.path for gap in done.gaps}
+    with store.reading() as connection:
+        recorded = connection.execute(select(tables.gap.c.path, tables.gap.c.n)).all()
+    assert sorted(recorded) == sorted((gap.path, gap.n) for gap in done.gaps)
 
 
 def test_the_page_names_every_standard_and_attribute():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from oncoscale.linkage.core import Code, Holdings
 from oncoscale.linkage.importing import import_file
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.standards import miabis
+from oncoscale.linkage.standards._miabis import entities
 from oncoscale.linkage.store import Store
 from oncoscale.linkage.vault import Vault
 
@@ -206,6 +208,34 @@ def test_records_that_belong_to_nothing_are_refused(record: Content, tmp_path: P
     (tmp_path / "in.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(FileRejected):
         miabis.read(tmp_path / "in.json")
+
+
+LISTS = {
+    "MIABIS-SAMPLEDONOR-02": "sex-cs", "MIABIS-SAMPLEDONOR-03": "collection-dataset-typeCS",
+    "MIABIS-COLLECTION-07": "sample-source-cs", "MIABIS-COLLECTION-17": "sample-collection-setting-cs",
+    "MIABIS-COLLECTION-18": "collection-design-cs", "MIABIS-COLLECTION-19": "use-and-access-conditions-cs",
+    "MIABIS-COLLECTION-22": "inclusion-criteria-cs", "MIABIS-BIOBANK-09": "infrastructural-capabilities-cs",
+    "MIABIS-BIOBANK-10": "organisational-capabilities-cs",
+    "MIABIS-BIOBANK-11": "bioprocessing-and-analytical-capabilities-cs",
+    "MIABIS-COLLECTION-14": "collection-sample-type-cs", "MIABIS-SAMPLE-02": "detailed-samply-type-cs",
+}  # fmt: skip
+WORDED_OTHERWISE = {"MIABIS-COLLECTION-14": (3, 2), "MIABIS-SAMPLE-02": (9, 10)}
+"""How many values stand in one list alone: types worded otherwise (fibroblast, fibroblasts), Digital sample here,
+Liquid biopsy there."""
+
+
+@pytest.mark.parametrize("code", LISTS)
+def test_value_lists_agree_with_an_independent_source(code: str, shared: Path):
+    """The lists are those of the code systems of MIABIS on FHIR, but for types of samples that it words otherwise."""
+    path = shared / "standards/miabis-on-fhir" / f"CodeSystem-miabis-{LISTS[code]}.json"
+    theirs = {_folded(one["display"]) for one in json.loads(path.read_text(encoding="utf-8"))["concept"]}
+    owner = next(one for one in entities().values() if code in one.attributes)
+    ours = {_folded(value) for value in owner.attributes[code].values}
+    assert (len(ours - theirs), len(theirs - ours)) == WORDED_OTHERWISE.get(code, (0, 0))
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[\s\-_]+", "", text).casefold()
 
 
 WHOLE: dict[str, bytes] = {}
