@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ...core.errors import FileRejected
@@ -12,6 +13,7 @@ from ..core import Code, Enrolment, Event, Holdings, Observation, Sample, Study,
 from ._argo import DIAGNOSIS, DONOR, PROGRAM, TREATMENT, Row, Tables, files, key_of, problem
 from ._argo_write import CALLED, DAYS_PER_YEAR, GENDERS, HUMAN, ICD10, ICDO, NOT_DETERMINED, OWN, SIDES, SNOMED
 from ._declared import content
+from ._tables import grouped
 
 UCUM = "http://unitsofmeasure.org"
 NO_UNIT = Code(UCUM, "1", "1")
@@ -32,13 +34,36 @@ class Reading:
     tables: Tables
     unknown: Counter[str] = field(default_factory=Counter)
 
-    def rows(self, name: str) -> list[Row]:
-        return list(self.tables.get(name, ()))
+    def rows(self, name: str) -> Sequence[Row]:
+        """The rows of a file."""
+        return self.tables.get(name, ())
+
+    @cached_property
+    def diagnoses(self) -> Mapping[str | None, list[Row]]:
+        """The diagnoses of each donor."""
+        return grouped(self.rows("primary_diagnosis"), lambda row: row[DONOR])
+
+    @cached_property
+    def genders(self) -> Mapping[str, str]:
+        """The gender of each registered donor."""
+        return {row[DONOR]: row["gender"] for row in self.rows("sample_registration")}
+
+    @cached_property
+    def details(self) -> Mapping[tuple[str, str], list[Row]]:
+        """Rows of chemotherapy, radiation and surgery, by file and by program and treatment."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for name in ("chemotherapy", "radiation", "surgery"):
+            for row in self.rows(name):
+                found.setdefault((name, f"{row[PROGRAM]} {row[TREATMENT]}"), []).append(row)
+        return found
 
     def first_diagnosis(self, donor: str) -> Row | None:
         """The diagnosis at the lowest age."""
-        own = [row for row in self.rows("primary_diagnosis") if row[DONOR] == donor]
-        return min(own, key=lambda row: (_whole(row, "age_at_diagnosis", 10**6), row[DIAGNOSIS]), default=None)
+        return min(
+            self.diagnoses[donor],
+            key=lambda row: (_whole(row, "age_at_diagnosis", 10**6), row[DIAGNOSIS]),
+            default=None,
+        )
 
 
 def holdings_of(tables: Tables) -> tuple[Holdings, Counter[str]]:
@@ -92,8 +117,8 @@ def _whole(row: Row, name: str, default: int) -> int:
 
 
 def _subject(donor: str, reading: Reading) -> Subject:
-    genders = [row["gender"] for row in reading.rows("sample_registration") if row[DONOR] == donor]
-    sex = next((sex for sex, name in GENDERS.items() if genders and name == genders[0]), "unknown")
+    gender = reading.genders.get(donor)
+    sex = next((sex for sex, name in GENDERS.items() if name == gender), "unknown")
     diagnosis = reading.first_diagnosis(donor)
     years = None if diagnosis is None else _whole(diagnosis, "age_at_diagnosis", 0)
     return Subject(
@@ -174,9 +199,7 @@ def _treatment(row: Row, reading: Reading) -> Event:
     types = row.get("treatment_type", "")
     attributes, code = _attributes("treatment", row), Code(f"{OWN}treatment_type", types, types)
     for name in ("chemotherapy", "radiation", "surgery"):
-        details = [
-            one for one in reading.rows(name) if one[TREATMENT] == row[TREATMENT] and one[PROGRAM] == row[PROGRAM]
-        ]
+        details = reading.details.get((name, f"{row[PROGRAM]} {row[TREATMENT]}"), [])
         for detail in details[:1]:
             attributes |= _attributes(name, detail)
             if "drug_name" in detail:

@@ -12,6 +12,7 @@ from typing import Any
 from ..core import Code, Event, Holdings, Observation, Sample, Subject
 from ._argo import DIAGNOSIS, DONOR, PROGRAM, TREATMENT, Row, Tables, files, is_complete, problem
 from ._declared import content
+from ._tables import grouped
 
 SNOMED, ICD10, ICDO = (
     "http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-10", "http://terminology.hl7.org/CodeSystem/icd-o-3",
@@ -32,6 +33,10 @@ CALLED = {
 
 NOT_DETERMINED = "Cannot be determined"
 """lymph_nodes_examined_status where nothing is known."""
+
+
+Measured = Mapping[str | None, list[Observation]]
+"""What was measured on each sample."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +69,22 @@ class Donor:
 def tables_of(held: Holdings) -> Tables:
     """The rows of every file."""
     tables: dict[str, list[Row]] = {name: [] for name in files()}
-    for donor in _donors(held):
-        events = [one for one in held.event if one.subject == donor.subject.key]
-        tables["donor"].append(_donor(donor, events))
-        for name, row in _clinical(donor, events, held):
+    events = grouped(held.event, lambda one: one.subject)
+    samples = grouped(held.sample, lambda one: one.subject)
+    measured = grouped(held.observation, lambda one: one.sample)
+    for donor in _donors(held, events):
+        own = events[donor.subject.key]
+        tables["donor"].append(_donor(donor, own))
+        for name, row in _clinical(donor, own, samples[donor.subject.key], measured):
             tables[name].append(row)
     return tables
 
 
-def _donors(held: Holdings) -> Iterator[Donor]:
+def _donors(held: Holdings, events: Mapping[str | None, list[Event]]) -> Iterator[Donor]:
+    enrolments = grouped(held.enrolment, lambda one: one.subject)
     for subject in held.subject:
         diagnosis = min(
-            (one for one in held.event if one.subject == subject.key and _is_solid_tumour(one)),
+            filter(_is_solid_tumour, events[subject.key]),
             key=lambda one: (_age(one.day, one.age_d, 0), one.id),
             default=None,
         )
@@ -84,8 +93,8 @@ def _donors(held: Holdings) -> Iterator[Donor]:
         age = _age(diagnosis.day, diagnosis.age_d, subject.age_day0_d)
         years = None if age is None else int(age // DAYS_PER_YEAR)
         said = None if years is None or problem(files()["primary_diagnosis"]["age_at_diagnosis"], str(years)) else years
-        for enrolled in held.enrolment:
-            if enrolled.subject == subject.key:
+        for enrolled in enrolments[subject.key]:
+            if not problem(files()["donor"][PROGRAM], enrolled.study):
                 yield Donor(subject, enrolled.study, diagnosis, said)
 
 
@@ -110,7 +119,9 @@ def _donor(donor: Donor, events: list[Event]) -> Row:
     return row | ({"survival_time": str(survived)} if survived is not None and survived > 0 else {})
 
 
-def _clinical(donor: Donor, events: list[Event], held: Holdings) -> Iterator[tuple[str, Row]]:
+def _clinical(
+    donor: Donor, events: list[Event], samples: list[Sample], measured: Measured
+) -> Iterator[tuple[str, Row]]:
     """Every other row of a donor; what belongs to a diagnosis needs the diagnosis's own row."""
     treatments: set[str] = set()
     if donor.years is not None:
@@ -119,7 +130,7 @@ def _clinical(donor: Donor, events: list[Event], held: Holdings) -> Iterator[tup
             for name, row in _treatment(donor, event):
                 treatments.add(event.id)
                 yield name, row
-        yield from _specimens(donor, held)
+        yield from _specimens(donor, samples, measured)
     for event in events:
         yield from _follow_up(donor, event, treatments)
 
@@ -207,12 +218,11 @@ def _follow_up(donor: Donor, event: Event, treatments: set[str]) -> Iterator[tup
 # --- specimens and samples
 
 
-def _specimens(donor: Donor, held: Holdings) -> Iterator[tuple[str, Row]]:
+def _specimens(donor: Donor, own: list[Sample], measured: Measured) -> Iterator[tuple[str, Row]]:
     """Specimens with a day and a topography, and the nucleic acids that were taken from them."""
-    own = [one for one in held.sample if one.subject == donor.subject.key]
     written = {}
     for sample in own:
-        row = _specimen(donor, sample, held)
+        row = _specimen(donor, sample, measured[sample.id])
         if is_complete("specimen", row):
             written[sample.id] = sample
             yield "specimen", row
@@ -222,13 +232,13 @@ def _specimens(donor: Donor, held: Holdings) -> Iterator[tuple[str, Row]]:
             yield "sample_registration", registered
 
 
-def _specimen(donor: Donor, sample: Sample, held: Holdings) -> Row:
+def _specimen(donor: Donor, sample: Sample, measured: list[Observation]) -> Row:
     since = None if sample.taken_day is None else donor.since_diagnosis(sample.taken_day)
     row = {**donor.start, "submitter_specimen_id": sample.id, DIAGNOSIS: donor.diagnosis.id}
     row |= {"specimen_acquisition_interval": str(since)} if since is not None else {}
     row |= {"specimen_anatomic_location": where} if (where := topography(sample.site)) else {}
-    for one in held.observation:
-        if one.sample == sample.id and one.quantity.system == f"{OWN}specimen":
+    for one in measured:
+        if one.quantity.system == f"{OWN}specimen":
             row |= _stated("specimen", {one.quantity.code: _measured(one)})
     return row
 

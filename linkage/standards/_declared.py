@@ -36,6 +36,8 @@ def in_part(name: str) -> Mapping[str, str]:
     return dict(content(name)["in-part"])
 
 
+OTHERWISE = "said in other words, or not at all"
+
 IDENTITY = ("id", "key", "uid", "sha256", "subject", "study", "artefact", "run", "n", "role", "port")
 """Fields that tell a row from the others of its table; the first four alone, where there is one of them."""
 
@@ -48,8 +50,7 @@ def unsaid(
     lost    paths of the declared gaps (None: those of the data file)
     tables  the tables to compare (none: all)
 
-    The reasons stand in table ``[in-part]``. Raises KeyError for a difference that has none: a standard loses
-    nothing silently.
+    The reasons stand in table ``[in-part]``; a difference that has none there is told all the same.
     """
     lost = frozenset(gap.path for gap in gaps(name)) if lost is None else lost
     counts: Counter[str] = Counter()
@@ -65,7 +66,7 @@ def unsaid(
                 counts[f"{table}.{one.name}"] += before not in (None, {}, ()) and before != after
     reasons = content(name)["in-part"]
     told = {path: n for path, n in counts.items() if n and path not in lost and f"{path.split('.')[0]}.*" not in lost}
-    return tuple(Gap(path, reasons[path], n) for path, n in told.items())
+    return tuple(Gap(path, reasons.get(path, OTHERWISE), n) for path, n in told.items())
 
 
 def _identity(row: Any) -> tuple[Any, ...]:

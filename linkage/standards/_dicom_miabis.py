@@ -12,6 +12,7 @@ from ...core.errors import FileRejected
 from ..core import Code, Collection, Holdings, Observation, Series
 from . import Violation
 from ._declared import content
+from ._tables import grouped
 
 Row = Mapping[str, str]
 Tables = Mapping[str, Sequence[Row]]
@@ -35,7 +36,7 @@ def spec() -> Mapping[str, Any]:
 def tables_of(seen: Holdings) -> Tables:
     """The rows of every table of the image side."""
     collected = _collections(seen)
-    return {
+    rows: Mapping[str, list[Row]] = {
         "ImageCollection": list(_image_collections(seen, collected)),
         "ImageSeries": [_series(one, collected) for one in seen.image_series],
         "BodyPartExamined": [_body_part(one) for one in seen.image_series if one.body_site or one.laterality],
@@ -44,6 +45,18 @@ def tables_of(seen: Holdings) -> Tables:
         "ImageAnalysis": list(_analyses(seen)),
         "RegistrationParameters": list(_registrations(seen)),
     }
+    return {name: [_good(name, row) for row in held] for name, held in rows.items()}
+
+
+def _good(name: str, row: Row) -> Row:
+    """The row without optional values that are not of their column's kind."""
+    required = spec()["tables"][name]["required"]
+    return {column: value for column, value in row.items() if column in required or _is_of_kind(column, value)}
+
+
+def _is_of_kind(column: str, value: str) -> bool:
+    kind = spec()["kinds"].get(column, "text")
+    return kind == "text" or (len(value) <= 64 and re.fullmatch(spec()["patterns"][kind], value) is not None)
 
 
 def _stated(values: Mapping[str, object]) -> Row:
@@ -131,8 +144,9 @@ def _registrations(seen: Holdings) -> Iterator[Row]:
     """Runs that used a fixed and a moving series and generated a transform."""
     transforms = {one.sha256: one.frame_uid for one in seen.artefact if one.kind == "transform"}
     bodies = {one.sha256: one.body for one in seen.parameter_set}
-    for run in seen.run:
-        links = [one for one in seen.link if one.run == run.id]
+    linked = grouped(seen.link, lambda one: one.run)
+    for run in seen.run if transforms else ():
+        links = linked[run.id]
         used = {one.port.split("/")[0]: one.series for one in links if one.role == "used" and one.series}
         made = [one.artefact for one in links if one.role == "generated" and one.artefact in transforms]
         stated = bodies.get(run.parameters, {})
@@ -224,7 +238,7 @@ def _in_row(about: Mapping[str, Any], row: Row, where: str) -> Iterator[Violatio
         kind = spec()["kinds"].get(name, "text")
         if name not in about["columns"]:
             yield Violation("columns are those of the model", where, name[:40])
-        elif kind != "text" and (not re.fullmatch(spec()["patterns"][kind], value) or len(value) > 64):
+        elif not _is_of_kind(name, value):
             yield Violation(f"values are of the kind {kind}", f"{where} {name}", value[:40])
     if "DatasetType" in where and row.get("type") not in spec()["types"]["values"]:
         yield Violation("values come from the list", f"{where} type", row.get("type", "nothing")[:40])

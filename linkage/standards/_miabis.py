@@ -11,13 +11,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import FileRejected
-from ...core.files import write_json
+from ...core.files import canonical_json, write_json
 from . import Gap, Violation
 from ._declared import content
 from ._tables import NOTICE, read_table, write_notice, write_table
@@ -93,7 +94,7 @@ def _entity(name: str, stated: Mapping[str, Any]) -> Entity:
     for one in listed:
         about = dict(one) | ({"name": stated["names"][one["code"]]} if one["code"] in stated.get("names", ()) else {})
         if like and one["code"] != "01":
-            about |= {"least": 0, "many": True}
+            about |= {"least": 0, "many": about.get("many", False) or "list" in about}
         found = _attribute(stated["prefix"], about, spec)
         attributes[found.code] = found
         for n, part in enumerate(found.parts, 1):
@@ -121,12 +122,20 @@ def write_records(folder: Path, records: Records, code_book: Sequence[Mapping[st
     for name in table_names():
         held = records.get(name, ())
         if held or not name.startswith("event"):
-            lines = [{code: "|".join(values) for code, values in record.items()} for record in held]
+            lines = [{code: _cell(name, code, values) for code, values in record.items()} for record in held]
             write_table(folder / f"{name}.csv", entity(name).columns, lines)
     write_table(folder / "code-book.csv", CODE_BOOK, code_book)
     as_json = {name: [_for_json(name, one) for one in held] for name, held in records.items() if held}
     write_json(folder / FILE, {"schema": SCHEMA, "notice": NOTICE, "code-book": list(map(dict, code_book)), **as_json})
     write_notice(folder)
+
+
+def _cell(name: str, code: str, values: tuple[str, ...]) -> str:
+    """One value as it is, several joined by ``|``; as a JSON list where one of them holds that character."""
+    attribute = entity(name).attributes.get(code)
+    if attribute is None or not attribute.many:
+        return values[0]
+    return canonical_json(values) if any("|" in one or one.startswith("[") for one in values) else "|".join(values)
 
 
 def _for_json(name: str, record: Record) -> dict[str, Any]:
@@ -267,10 +276,18 @@ def _texts(value: Any, many: bool) -> tuple[str, ...] | None:
     """The values of a cell as text; None for what is neither text nor a number."""
     if value is None or value == "" or value == []:
         return ()
-    listed = value if isinstance(value, list) else value.split("|") if many and isinstance(value, str) else [value]
+    listed = value if isinstance(value, list) else _split(value) if many and isinstance(value, str) else [value]
     if any(isinstance(one, bool) or not isinstance(one, str | int | float) for one in listed):
         return None
     return tuple(str(one) for one in listed if one != "")
+
+
+def _split(cell: str) -> list[Any]:
+    """The values of a cell where several may stand."""
+    if cell.startswith("["):
+        with suppress(ValueError, RecursionError):
+            return list(json.loads(cell))
+    return cell.split("|")
 
 
 def canonical_value(attribute: Attribute | None, text: str) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..core import Biobank, Code, Collection, Event, Holdings, Sample, Study, Subject
+from ..core import Biobank, Code, Collection, ConsentRow, Event, Holdings, Sample, Study, Subject
 from ._declared import content
 from ._miabis import EVENT_KINDS, Record, Records, entity
+from ._tables import grouped
 
 SNOMED, ICD10, ORPHA = "http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-10", "http://www.orpha.net"
 SAMPLE_TYPE = "urn:miabis:sample-type"
@@ -61,15 +62,19 @@ def _diagnosis(code: Code) -> str | None:
 
 def records_of(seen: Holdings) -> Records:
     """The records of every table."""
+    subjects = {one.key: one for one in seen.subject}
+    consents = grouped(seen.consent, lambda one: one.subject)
+    imaged = {one.subject for one in seen.image_series}
+    treated = {one.subject for one in seen.event if one.kind != "imaging"}
     records: dict[str, list[Record]] = {
         "biobank": [_biobank(one) for one in seen.biobank],
         "collection": [_filled(_collection(one), counted(one, seen)) for one in seen.collection],
         "research-resource": [_resource(one) for one in seen.study],
-        "donor": [_donor(one, seen) for one in seen.subject],
+        "donor": [_donor(one, imaged, treated) for one in seen.subject],
         "membership": [
             _stated({DONOR: one.subject, RESOURCE: one.study, COLLECTION: one.collection}) for one in seen.enrolment
         ],
-        "sample": [_sample(one, seen) for one in seen.sample],
+        "sample": [_sample(one, subjects.get(one.subject), consents[one.subject]) for one in seen.sample],
     }
     ages = {one.key: one.age_day0_d for one in seen.subject}
     for kind in EVENT_KINDS:
@@ -145,22 +150,19 @@ def counted(one: Collection, seen: Holdings) -> Record:
     return record
 
 
-def _donor(one: Subject, seen: Holdings) -> Record:
-    kinds = [IMAGE] if any(row.subject == one.key for row in seen.image_series) else []
-    if any(row.subject == one.key and row.kind != "imaging" for row in seen.event):
-        kinds.append(CLINICAL)
+def _donor(one: Subject, imaged: set[str], treated: set[str]) -> Record:
+    kinds = [IMAGE] * (one.key in imaged) + [CLINICAL] * (one.key in treated)
     record = {DONOR: (one.key,), "MIABIS-SAMPLEDONOR-02": (SEXES[one.sex],)}
     return record | ({"MIABIS-SAMPLEDONOR-03": tuple(kinds)} if kinds else {})
 
 
-def _sample(one: Sample, seen: Holdings) -> Record:
-    owner = next((row for row in seen.subject if row.key == one.subject), None)
+def _sample(one: Sample, owner: Subject | None, consents: list[ConsentRow]) -> Record:
     record = dict(_stated({
         DONOR: one.subject, COLLECTION: one.collection, "MIABIS-SAMPLE-01": one.id,
         "MIABIS-SAMPLE-02": _sample_type(one.type, 1), "MIABIS-SAMPLE-03": _storage(one.storage),
         "MIABIS-SAMPLE-12": None if owner is None else "Human" if owner.species.code == HUMAN.code else "Animal",
     }))  # fmt: skip
-    if one.site is not None:
+    if one.site is not None and one.site.system and one.site.code:
         record |= _stated({
             "MIABIS-SAMPLE-05-01": ONTOLOGIES.get(one.site.system, one.site.system),
             "MIABIS-SAMPLE-05-02": one.site.version or NO_VERSION,
@@ -168,14 +170,14 @@ def _sample(one: Sample, seen: Holdings) -> Record:
         })  # fmt: skip
     if one.diagnosis is not None and (diagnosis := _diagnosis(one.diagnosis)):
         record["MIABIS-SAMPLE-10"] = (diagnosis,)
-    if conditions := _conditions(one.subject, seen):
+    if conditions := _conditions(consents):
         record["MIABIS-SAMPLE-11"] = conditions
     return record
 
 
-def _conditions(subject: str, seen: Holdings) -> tuple[str, ...]:
+def _conditions(consents: list[ConsentRow]) -> tuple[str, ...]:
     """Conditions of use that an active consent allows or sets."""
-    active = [row for row in seen.consent if row.subject == subject and row.status == "active"]
+    active = [row for row in consents if row.status == "active"]
     purposes, categories = (
         {item for row in active for item in getattr(row, name)} for name in ("purposes", "categories")
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ...core.errors import FileRejected
 from ...core.files import write_text
+
+Row = TypeVar("Row")
 
 NOTICE = (
     "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)).\n"
@@ -16,15 +20,27 @@ NOTICE = (
 """Stands beside every export that is a folder of tables."""
 
 
+def grouped(rows: Iterable[Row], key: Callable[[Row], str | None]) -> Mapping[str | None, list[Row]]:
+    """Rows by a key, in their order; asking for a key that none has gives no row."""
+    found: defaultdict[str | None, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[key(row)].append(row)
+    return found
+
+
 def write_notice(folder: Path) -> None:
     """Say what the reader of a folder must know."""
     write_text(folder / "NOTICE.txt", NOTICE)
 
 
 def write_table(path: Path, columns: Sequence[str], records: Iterable[Mapping[str, str]], delimiter: str = ",") -> None:
-    """One line a record, in the order of the columns; what a record lacks is empty."""
+    """One line a record, in the order of the columns; what a record lacks is empty.
+
+    CSV ends its lines with CR LF [RFC 4180], so that either of them inside a value is quoted; TSV ends them with LF.
+    """
+    ending = "\r\n" if delimiter == "," else "\n"
     with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, list(columns), restval="", delimiter=delimiter, lineterminator="\n")
+        writer = csv.DictWriter(handle, list(columns), restval="", delimiter=delimiter, lineterminator=ending)
         writer.writeheader()
         writer.writerows(records)
 

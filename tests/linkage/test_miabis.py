@@ -175,6 +175,24 @@ def test_attributes_by_code_survive_and_outrank_what_is_derived(tmp_path: Path):
     assert miabis.read(tmp_path / "out").holdings.collection[0].attributes == own
 
 
+@given(
+    text=st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), more=st.text(max_size=4, alphabet='|,"[]\r\n')
+)
+@settings(max_examples=25, deadline=None)
+def test_any_text_survives_both_files(text: str, more: str, tmp_path_factory):
+    """Separators, quotes and ends of lines inside a value change nothing, in JSON and in CSV."""
+    publications = {"MIABIS-COLLECTION-23": [text, text + more], "MIABIS-COLLECTION-02": text + more}
+    held = replace(COHORT, collection=(replace(COHORT.collection[0], description=text, attributes=publications),),
+                   subject=COHORT.subject[:1], enrolment=(), sample=(), event=(), image_series=())  # fmt: skip
+    out = tmp_path_factory.mktemp("text") / "out"
+    miabis.render(held, out)
+    assert miabis.check(out) == ()
+    both = [miabis.read(out).holdings.collection]
+    (out / "miabis.json").unlink()
+    both.append(miabis.read(out).holdings.collection)
+    assert [(one[0].description, one[0].attributes) for one in both] == [(text, publications)] * 2
+
+
 def test_what_has_no_place_by_its_value_is_counted():
     """A type that no list knows and a diagnosis of another system are told, with how many."""
     strange = replace(COHORT.sample[0], type=Code("urn:x", "1"), diagnosis=Code("urn:x", "2"), storage="a shelf")
