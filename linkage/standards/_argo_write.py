@@ -115,7 +115,8 @@ def _donor(donor: Donor, events: list[Event]) -> Row:
     if death is None:
         return row | {"vital_status": "Alive"}
     survived = donor.since_diagnosis(death.day, death.age_d)
-    row |= {"vital_status": "Deceased", "cause_of_death": str(death.attributes.get("cause_of_death", "Unknown"))}
+    row |= {"vital_status": "Deceased", "cause_of_death": "Unknown", **_stated("donor", {
+        "cause_of_death": death.attributes.get("cause_of_death")})}  # fmt: skip
     return row | ({"survival_time": str(survived)} if survived is not None and survived > 0 else {})
 
 

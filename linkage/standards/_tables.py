@@ -6,7 +6,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...core.errors import FileRejected
 from ...core.files import write_text
@@ -36,11 +36,14 @@ def write_notice(folder: Path) -> None:
 def write_table(path: Path, columns: Sequence[str], records: Iterable[Mapping[str, str]], delimiter: str = ",") -> None:
     """One line a record, in the order of the columns; what a record lacks is empty.
 
-    CSV ends its lines with CR LF [RFC 4180], so that either of them inside a value is quoted; TSV ends them with LF.
+    CSV ends its lines with CR LF [RFC 4180], so that either of them inside a value is quoted. TSV quotes nothing: a
+    value with a tab or the end of a line has no place in it and raises csv.Error.
     """
     ending = "\r\n" if delimiter == "," else "\n"
     with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, list(columns), restval="", delimiter=delimiter, lineterminator=ending)
+        writer = csv.DictWriter(
+            handle, list(columns), restval="", delimiter=delimiter, lineterminator=ending, **_quoting(delimiter)
+        )
         writer.writeheader()
         writer.writerows(records)
 
@@ -52,7 +55,8 @@ def read_table(path: Path, delimiter: str = ",") -> tuple[tuple[str, ...], tuple
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            lines = [line for line in csv.reader(handle, delimiter=delimiter, strict=True) if line]
+            reader = csv.reader(handle, delimiter=delimiter, strict=True, **_quoting(delimiter))
+            lines = [line for line in reader if line]
     except (OSError, ValueError, csv.Error) as error:
         raise no_table(path, "is no table") from error
     columns = tuple(name.strip() for name in lines[0]) if lines else ()
@@ -64,6 +68,10 @@ def read_table(path: Path, delimiter: str = ",") -> tuple[tuple[str, ...], tuple
     return columns, tuple(
         {name: value for name, value in zip(columns, line, strict=True) if value} for line in lines[1:]
     )
+
+
+def _quoting(delimiter: str) -> dict[str, Any]:
+    return {"quoting": csv.QUOTE_NONE, "quotechar": None} if delimiter == "\t" else {}
 
 
 def no_table(path: Path, found: str) -> FileRejected:

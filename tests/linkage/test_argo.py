@@ -241,6 +241,16 @@ def test_a_foreign_folder_is_read_with_what_it_adds_counted(tmp_path: Path):
     }  # fmt: skip
 
 
+def test_values_that_would_leave_their_cell_are_not_written(tmp_path: Path):
+    """A quote stays as it is; a tab or the end of a line in a drug's name leaves the drug's row out, and is counted."""
+    events = list(case().event)
+    for name, is_written in (('"five" mg', True), ("a\tb", False), ("a\nb", False)):
+        events[1] = replace(events[1], code=Code(ATC, "L01XA02", name))
+        held = written(replace(case(), event=tuple(events)), tmp_path / str(len(name) * 10 + ord(name[1])))
+        assert ("chemotherapy" in held) is is_written
+        assert not is_written or held["chemotherapy"][0]["drug_name"] == name
+
+
 def test_an_export_is_imported(tmp_path: Path, store: Store, vault: Vault):
     """The case enters a store with its events, samples and fractions."""
     argo.render(case(), tmp_path / "out")
