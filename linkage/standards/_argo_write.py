@@ -85,7 +85,7 @@ def _donors(held: Holdings, events: Mapping[str | None, list[Event]]) -> Iterato
     for subject in held.subject:
         diagnosis = min(
             filter(_is_solid_tumour, events[subject.key]),
-            key=lambda one: (_age(one.day, one.age_d, 0), one.id),
+            key=lambda one: (_age(one.day, one.age_d, subject.age_day0_d or 0), one.id),
             default=None,
         )
         if diagnosis is None or subject.species.code != HUMAN:
@@ -115,8 +115,8 @@ def _donor(donor: Donor, events: list[Event]) -> Row:
     if death is None:
         return row | {"vital_status": "Alive"}
     survived = donor.since_diagnosis(death.day, death.age_d)
-    row |= {"vital_status": "Deceased", "cause_of_death": "Unknown", **_stated("donor", {
-        "cause_of_death": death.attributes.get("cause_of_death")})}  # fmt: skip
+    cause = _stated("donor", {"cause_of_death": death.attributes.get("cause_of_death", "Unknown")})
+    row |= {"vital_status": "Deceased", **cause}
     return row | ({"survival_time": str(survived)} if survived is not None and survived > 0 else {})
 
 
@@ -141,8 +141,8 @@ def _diagnosis(donor: Donor) -> Row:
     stated = dict(one.attributes)
     side = SIDES.get(str(stated.pop("laterality", "")))
     row = {
-        **donor.start, DIAGNOSIS: one.id, "age_at_diagnosis": str(donor.years), "cancer_type_code": one.code.code,
-        "lymph_nodes_examined_status": NOT_DETERMINED, **_stated("primary_diagnosis", stated),
+        "lymph_nodes_examined_status": NOT_DETERMINED, **_stated("primary_diagnosis", stated), **donor.start,
+        DIAGNOSIS: one.id, "age_at_diagnosis": str(donor.years), "cancer_type_code": one.code.code,
     }  # fmt: skip
     return row | ({"laterality": side} if side else {})
 
