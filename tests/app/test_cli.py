@@ -47,6 +47,10 @@ CONTRACT = {
     "show": ("--store",),
     "schema": (),
     "consent": (),
+    "export": ("--as", "--out", "--validate", "--predictions"),
+    "import": ("--from", "--store"),
+    "query": ("--sql",),
+    "check": ("--rules", "--repair"),
 }
 SEED_AND_THREADS = ("phantom", "ingest", "quantify", "curves", "mesh", "cells", "forecast", "demo")
 STORE_CHANGING_OR_LONG = ("demo", "phantom", "ingest", "quantify", "mesh", "forecast")
