@@ -68,16 +68,17 @@ def is_predicted(resource: Resource) -> bool:
     return any(
         isinstance(one, dict)
         and (one.get("code") in ASSERTED_BY_DEVICES or (one.get("system"), one.get("code")) == (ASSERTION, "simulated"))
-        for one in [*_listed(labels), *_listed(tags)]
+        for one in [*listed(labels), *listed(tags)]
     )
 
 
 def is_own(resource: Resource) -> bool:
     """Whether its dates count from the anchor of this project."""
-    return ANCHORED in _listed(value_at(resource, "meta.tag"))
+    return ANCHORED in listed(value_at(resource, "meta.tag"))
 
 
-def _listed(content: Any) -> list[Any]:
+def listed(content: Any) -> list[Any]:
+    """A list, or an empty one instead of anything else."""
     return content if isinstance(content, list) else []
 
 
@@ -112,7 +113,7 @@ def _identity(resource: Resource, section: Section) -> str | None:
         return None
     path, _ = section.fields[section.key]
     if path == "~identifier":
-        stated = [one for one in _listed(resource.get("extension")) if isinstance(one, dict)]
+        stated = [one for one in listed(resource.get("extension")) if isinstance(one, dict)]
         found = next((one.get("valueString") for one in stated if one.get("url") == EXTENSION + "identifier"), None)
     else:
         found = value_at(resource, path)

@@ -18,6 +18,7 @@ from ..core import ROWS, Code, Contains, Holdings, Link, RunSubject
 from . import Gap, Read
 from ._fhir_foreign import (
     MISUNDERSTOOD,
+    OLDEST,
     age_on,
     first_days,
     is_own,
@@ -28,7 +29,7 @@ from ._fhir_foreign import (
     why_not,
 )
 from ._fhir_lens import ANCHOR, SNOMED, UCUM, Place, Resource, left_over, read, take, take_extension
-from ._fhir_sections import NESTED, SEXES, Section
+from ._fhir_sections import NESTED, SEXES, Section, words
 
 HUMAN = Code(SNOMED, "337915000", "Homo sapiens")
 """Who a Patient is, unless it says otherwise [R4 Patient, extension patient-animal]."""
@@ -248,6 +249,13 @@ def _fault(values: Mapping[str, Any], section: Section) -> str:
     missing = [name for name in sorted(section.required) if values.get(name) is None]
     if missing:
         return f"{missing[0]} is missing"
+    for name, value in values.items():
+        if value not in words().get(f"{section.table}.{name}", (value,)):
+            return f"{name} is no word of the core"
+    if section.table == "biobank" and not re.fullmatch("[A-Z]{2}", values["country"]):
+        return "country is no code of ISO 3166-1"
+    if section.table == "subject" and not 0 <= (values["age_day0_d"] or 0) <= OLDEST:
+        return "an age that the core does not keep"
     if section.table == "event" and values["day"] is None and values["age_d"] is None:
         return "neither a day nor an age"
     if section.table == "observation" and (values["value"] is None) == (values["value_code"] is None):

@@ -51,13 +51,23 @@ TABLE_OF = {"risk": "prediction"}
 @cache
 def sections() -> tuple[Section, ...]:
     """Every section of fhir.toml, an event's kinds apart; those with a mark first."""
-    content = tomllib.loads((Path(__file__).parent / "fhir.toml").read_text(encoding="utf-8"))
+    content = {name: said for name, said in _table().items() if name != "words"}
     found = []
     for name, stated in content.items():
         for kind, said in stated.items() if name == "event" else (("", stated),):
             for each in said.pop("kinds", [kind]):
                 found.append(_section(TABLE_OF.get(name, name), each, said))
     return tuple(sorted(found, key=lambda one: not one.mark))
+
+
+@cache
+def words() -> Mapping[str, tuple[str, ...]]:
+    """The values that the core permits, by ``table.attribute``."""
+    return {name: tuple(values) for name, values in _table()["words"].items()}
+
+
+def _table() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "fhir.toml").read_text(encoding="utf-8"))
 
 
 def _section(table: str, kind: str, said: Mapping[str, Any]) -> Section:

@@ -8,14 +8,14 @@ tagged as simulated, and has codes of its own; probabilities are RiskAssessments
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ...core.errors import FileRejected
+from ...core.errors import FileRejected, reason_of
 from ...core.files import write_json
 from ..core import Holdings
 from . import Gap, Read, Violation
+from ._fhir_check import violations
+from ._fhir_foreign import value_at
 from ._fhir_lens import Resource
 from ._fhir_read import Reader
 from ._fhir_write import ANCHORED, PSEUDED, resources
@@ -44,42 +44,46 @@ def render(holdings: Holdings, out: Path) -> None:
 
 def read(path: Path) -> Read:
     """The rows that a Bundle states, one's own or another's. Raises FileRejected for anything else."""
+    bundle = _bundle(path)
     try:
-        bundle = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Reader(list(_entries(bundle))).all()
-    except (OSError, ValueError, RecursionError) as error:
-        raise FileRejected(
-            f"{Path(path).name!r} is no FHIR Bundle: {error if isinstance(error, _NoBundle) else 'not readable'}",
-            f"JSON of a Bundle of FHIR R4, of type {', '.join(READABLE)}",
-            "export it as such from the system that holds it",
-        ) from error
-
-
-class _NoBundle(ValueError):
-    """Why something is no Bundle, in words."""
-
-
-def _entries(bundle: Any) -> Iterator[tuple[str, Resource]]:
-    """(full URL, resource) of each entry. Raises ValueError for something that is no Bundle."""
-    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-        raise _NoBundle("it has no resourceType Bundle")
-    if bundle.get("type") not in READABLE:
-        raise _NoBundle("its type is another")
-    entries = bundle.get("entry", [])
-    if not isinstance(entries, list):
-        raise _NoBundle("its entries are no list")
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("resource"), dict):
-            raise _NoBundle("an entry has no resource")
-        yield str(entry.get("fullUrl", "")), entry["resource"]
+        return Reader([(str(one.get("fullUrl", "")), one["resource"]) for one in bundle["entry"]]).all()
+    except RecursionError as error:
+        raise _rejected(path, "it is nested too deeply") from error
 
 
 def check(out: Path) -> tuple[Violation, ...]:
     """What breaks the rules of R4 or of this project in a Bundle. Raises FileRejected for what is none."""
-    read(out)
-    return ()
+    bundle = _bundle(out)
+    try:
+        return violations(bundle)
+    except RecursionError as error:
+        raise _rejected(out, "it is nested too deeply") from error
 
 
 def gaps() -> tuple[Gap, ...]:
     """None: R4 lets any attribute travel, in an extension where it has no element."""
     return ()
+
+
+def _bundle(path: Path) -> Resource:
+    """A Bundle whose entries hold resources. Raises FileRejected for anything else."""
+    try:
+        bundle = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _rejected(path, f"not readable ({reason_of(error)})") from error
+    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+        raise _rejected(path, "it has no resourceType Bundle")
+    if bundle.get("type") not in READABLE:
+        raise _rejected(path, "its type is another")
+    entries = bundle.setdefault("entry", [])
+    if not isinstance(entries, list) or not all(isinstance(value_at(one, "resource"), dict) for one in entries):
+        raise _rejected(path, "its entries are no list of resources")
+    return bundle
+
+
+def _rejected(path: Path, why: str) -> FileRejected:
+    return FileRejected(
+        f"{Path(path).name!r} is no FHIR Bundle: {why}",
+        f"JSON of a Bundle of FHIR R4, of type {', '.join(READABLE)}",
+        "export it as such from the system that holds it",
+    )
