@@ -171,7 +171,7 @@ def own_extensions() -> Mapping[str, str]:
     """Every extension of this project, and how its value is called."""
     found = {"share": "valueCode", "decision": "valueReference", "port": "valueString", "display": "valueString",
              "unit-version": "valueString", "end-day": "valueDate", "unit": "valueCodeableConcept",
-             "sd": "valueDecimal", "size": "valueDecimal"}  # fmt: skip
+             "sd": "valueDecimal", "type": "valueCodeableConcept", "size": "valueDecimal"}  # fmt: skip
     for section in sections():
         places = [*section.fields.values(), *(one for more in section.also.values() for one in more)]
         for path, kind in places:

@@ -8,7 +8,9 @@ tagged as simulated, and has codes of its own; probabilities are RiskAssessments
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from ...core.errors import FileRejected, reason_of
 from ...core.files import write_json
@@ -24,45 +26,57 @@ NAME, VERSION = "fhir", "4.0.1"
 FORM, SUFFIX = "file", ".json"
 PREDICTIONS = True
 
+Found = TypeVar("Found")
+
 READABLE = ("transaction", "collection", "batch", "searchset")
 """Types of Bundles whose entries are resources as they are."""
 
 
 def render(holdings: Holdings, out: Path) -> None:
     """One transaction Bundle; each entry creates or replaces its resource, so that sending it twice changes nothing."""
-    entries = [
-        {
-            "fullUrl": full_url,
-            "resource": resource,
-            "request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"},
-        }
-        for full_url, resource in resources(holdings)
-    ]
-    meta = {"security": [PSEUDED], "tag": [ANCHORED]}
-    write_json(out, {"resourceType": "Bundle", "type": "transaction", "meta": meta, "entry": entries})
+    write_json(out, bundle(resources(holdings)))
 
 
 def read(path: Path) -> Read:
     """The rows that a Bundle states, one's own or another's. Raises FileRejected for anything else."""
-    bundle = _bundle(path)
-    try:
-        return Reader([(str(one.get("fullUrl", "")), one["resource"]) for one in bundle["entry"]]).all()
-    except RecursionError as error:
-        raise _rejected(path, "it is nested too deeply") from error
+    return guarded(path, _rows)
+
+
+def _rows(found: Resource) -> Read:
+    return Reader([(str(one.get("fullUrl")), one["resource"]) for one in found["entry"]]).all()
 
 
 def check(out: Path) -> tuple[Violation, ...]:
     """What breaks the rules of R4 or of this project in a Bundle. Raises FileRejected for what is none."""
-    bundle = _bundle(out)
-    try:
-        return violations(bundle)
-    except RecursionError as error:
-        raise _rejected(out, "it is nested too deeply") from error
+    return guarded(out, violations)
 
 
 def gaps() -> tuple[Gap, ...]:
     """None: R4 lets any attribute travel, in an extension where it has no element."""
     return ()
+
+
+def bundle(entries: Iterable[tuple[str, Resource]]) -> Resource:
+    """A transaction Bundle of (full URL, resource)."""
+    listed = [
+        {
+            "fullUrl": full_url,
+            "resource": resource,
+            "request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"},
+        }
+        for full_url, resource in entries
+    ]
+    meta = {"security": [PSEUDED], "tag": [ANCHORED]}
+    return {"resourceType": "Bundle", "type": "transaction", "meta": meta, "entry": listed}
+
+
+def guarded(path: Path, use: Callable[[Resource], Found]) -> Found:
+    """What ``use`` makes of the Bundle in a file. Raises FileRejected for something that is none."""
+    found = _bundle(path)
+    try:
+        return use(found)
+    except RecursionError as error:
+        raise _rejected(path, "it is nested too deeply") from error
 
 
 def _bundle(path: Path) -> Resource:
