@@ -86,8 +86,8 @@ def _elements(content: Resource, permitted: Mapping[str, list[Any]], kind: str, 
             yield Violation("only elements of R4", f"{where}.{name}", "an unknown element")
         elif name == bare:
             yield from _element(value, permitted[name], f"{where}.{name}")
-    for name, (least, *_) in permitted.items():
-        if least and name not in content and f"_{name}" not in content:
+    for name, (least, *_, choice) in permitted.items():
+        if least and not choice and name not in content and f"_{name}" not in content:
             yield Violation("required elements are there", f"{where}.{name}", "nothing")
     yield from _choices(content, permitted, where)
     if kind == "Extension":
@@ -95,7 +95,7 @@ def _elements(content: Resource, permitted: Mapping[str, list[Any]], kind: str, 
 
 
 def _element(value: Any, stated: list[Any], where: str) -> Found:
-    _, most, kind, bound = stated
+    _, most, kind, bound, _ = stated
     if (most != "1") != isinstance(value, list) or value == []:
         yield Violation("lists where R4 has lists", where, type(value).__name__)
         return
@@ -107,17 +107,16 @@ def _element(value: Any, stated: list[Any], where: str) -> Found:
             yield from _bound(one, bound, where)
 
 
-CHOICES = ("onset", "abatement", "performed", "effective", "value", "deceased", "medication", "occurrence",
-           "occurred", "collected", "multipleBirth", "source", "asNeeded", "rate")  # fmt: skip
-"""Elements that come in one type out of several, where the project or a sender may write them."""
-
-
 def _choices(content: Resource, permitted: Mapping[str, list[Any]], where: str) -> Found:
-    for begin in CHOICES:
-        together = [name for name in permitted if re.fullmatch(f"{begin}[A-Z]\\w*", name)]
-        chosen = [name for name in together if name in content]
-        if len(together) > 1 and len(chosen) > 1:
-            yield Violation("one type of a choice", f"{where}.{begin}[x]", ", ".join(chosen))
+    """Of the types of a choice one is there, or none if none must be."""
+    choices: dict[str, list[str]] = {}
+    for name, (*_, choice) in permitted.items():
+        if choice:
+            choices.setdefault(choice, []).append(name)
+    for choice, together in choices.items():
+        chosen = [name for name in together if name in content or f"_{name}" in content]
+        if len(chosen) > 1 or (not chosen and permitted[together[0]][0]):
+            yield Violation("one type of a choice", f"{where}.{choice}[x]", ", ".join(chosen) or "nothing")
 
 
 def _primitive(value: Any, kind: str, where: str) -> Found:
@@ -170,7 +169,7 @@ def _extension(content: Resource, where: str) -> Found:
 def own_extensions() -> Mapping[str, str]:
     """Every extension of this project, and how its value is called."""
     found = {"share": "valueCode", "decision": "valueReference", "port": "valueString", "display": "valueString",
-             "unit-version": "valueString", "end-day": "valueDate", "unit": "valueCodeableConcept",
+             "unit-version": "valueString", "end-day": "valueInteger", "unit": "valueCodeableConcept",
              "sd": "valueDecimal", "type": "valueCodeableConcept", "size": "valueDecimal"}  # fmt: skip
     for section in sections():
         places = [*section.fields.values(), *(one for more in section.also.values() for one in more)]
@@ -225,17 +224,29 @@ def _own_rules(bundle: Resource) -> Found:
         if not isinstance(resource, dict):
             continue
         kind = str(resource.get("resourceType"))
-        security, tags = listed(value_at(resource, "meta.security")), listed(value_at(resource, "meta.tag"))
-        if PSEUDED not in security:
+        if PSEUDED not in listed(value_at(resource, "meta.security")):
             yield Violation("marked as pseudonymised", f"{kind}.meta.security", "no PSEUDED")
         if kind == "ImagingStudy":
             yield from _uids(resource)
-        if kind == "Observation" and str(resource.get("status")) in ("preliminary", "cancelled"):
-            code = value_at(resource, "code.coding[0].system")
-            if DEVAST not in security or SIMULATED not in tags or code != PREDICTED or "device" not in resource:
-                yield Violation("a prediction is marked as one", kind, "a preliminary Observation")
-        elif kind == "Observation" and is_predicted(resource):
-            yield Violation("a prediction is preliminary", f"{kind}.status", str(resource.get("status"))[:40])
+        if kind in ("Observation", "RiskAssessment"):
+            yield from _predicted(resource, kind)
+
+
+def _predicted(resource: Resource, kind: str) -> Found:
+    """What is not final, a risk, or asserted by a device carries every mark of a prediction, or none."""
+    code = value_at(resource, "code.coding[0].system") or value_at(resource, "prediction[0].outcome.coding[0].system")
+    preliminary = resource.get("status") in ("preliminary", "cancelled")
+    marks = (
+        preliminary,
+        DEVAST in listed(value_at(resource, "meta.security")),
+        SIMULATED in listed(value_at(resource, "meta.tag")),
+        code == PREDICTED,
+        value_at(resource, "method.coding[0].code") == "forecast",
+        "device" in resource or "performer" in resource,
+    )
+    predicted = kind == "RiskAssessment" or preliminary or is_predicted(resource) or code == PREDICTED
+    if predicted and not all(marks):
+        yield Violation("a prediction is marked as one in every way", kind, f"{sum(marks)} of {len(marks)} marks")
 
 
 UID = re.compile(r"[0-2](\.(0|[1-9]\d*))+")

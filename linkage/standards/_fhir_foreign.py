@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from datetime import date
 from typing import Any
 
@@ -42,7 +43,7 @@ def _kind_of_procedure(resource: Resource) -> str | None:
     if resource.get("resourceType") != "Procedure":
         return None
     try:
-        category = of_coding(value_at(resource, "category.coding[0]"))
+        category = of_coding(deepcopy(value_at(resource, "category.coding[0]")))
     except MISUNDERSTOOD:
         return None
     return CATEGORIES.get(category.code) if category.system == SNOMED else None

