@@ -16,7 +16,8 @@ from typing import Any
 
 from . import Violation
 from ._fhir_foreign import is_predicted, listed, value_at
-from ._fhir_lens import DICOM_UID, EXTENSION, KINDS, Resource
+from ._fhir_lens import KINDS
+from ._fhir_paths import DICOM_UID, EXTENSION, Resource
 from ._fhir_sections import sections
 from ._fhir_write import DEVAST, PREDICTED, PSEUDED, SIMULATED
 

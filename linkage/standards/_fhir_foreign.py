@@ -7,7 +7,8 @@ from copy import deepcopy
 from datetime import date
 from typing import Any
 
-from ._fhir_lens import EXTENSION, SNOMED, Place, Resource, left_over, of_coding, of_text, steps
+from ._fhir_lens import of_coding
+from ._fhir_paths import EXTENSION, SNOMED, Place, Resource, left_over, of_text, steps
 from ._fhir_sections import Section, sections
 from ._fhir_write import ANCHORED, ASSERTION
 

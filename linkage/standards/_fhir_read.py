@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
 from typing import Any
 
@@ -28,14 +28,15 @@ from ._fhir_foreign import (
     value_at,
     why_not,
 )
-from ._fhir_lens import ANCHOR, SNOMED, UCUM, Place, Resource, left_over, read, take, take_extension
-from ._fhir_sections import NESTED, SEXES, Section, words
+from ._fhir_lens import read
+from ._fhir_paths import ANCHOR, SNOMED, UCUM, Place, Resource, left_over, take, take_extension
+from ._fhir_sections import NESTED, SAID_BY_GENDER, Section, words
 
 HUMAN = Code(SNOMED, "337915000", "Homo sapiens")
 """Who a Patient is, unless it says otherwise [R4 Patient, extension patient-animal]."""
 
-GENDERS = {gender: sex for sex, gender in reversed(SEXES.items())}
-"""Sex by administrative gender, where no extension says it better; ``other`` is not known to be undifferentiated."""
+EMPTY: Mapping[str, Any] = {"text": "", "json": {}, "data": {}, "words": (), "purposes": (), "categories": ()}
+"""What an attribute was that has no trace in one's own rendering, by its kind: FHIR has no empty elements."""
 
 DECISIVE = {"unit", "value", "value_code", "day", "age_d", "horizon_day"}
 """Attributes without which, once misunderstood, the rest of a row would say something else."""
@@ -163,7 +164,8 @@ class Reader:
 
     def _leave(self, resource: Resource, section: Section, *, own: bool) -> None:
         """Count what is left of a resource once everything that is understood was taken out."""
-        for path in ("resourceType", "id", *section.derived, *(("meta", "category") if own else ())):
+        repeated = ("meta", "category", *section.derived) if own else ()
+        for path in ("resourceType", "id", *repeated):
             take(resource, path)
         for path, value in {**section.mark, **section.fixed}.items():
             if value_at(resource, path) == value or (path == "status" and section.facts):
@@ -184,7 +186,11 @@ class Reader:
             self.rows[table][identity] = row
 
     def _drop_strays(self) -> None:
-        """Rows about subjects that the bundle does not hold."""
+        """Rows about subjects, and collections of biobanks, that the bundle does not hold."""
+        banks = {one.id for one in self.rows["biobank"].values()}
+        for identity in [name for name, one in self.rows["collection"].items() if one.biobank not in banks]:
+            del self.rows["collection"][identity]
+            self.gaps["collection", "not taken: its biobank is not in the bundle"] += 1
         known = {one.key for one in self.rows["subject"].values()}
         for table, row in ROWS.items():
             if table in NESTED or "subject" not in {one.name for one in fields(row)}:
@@ -192,6 +198,29 @@ class Reader:
             for identity in [name for name, one in self.rows[table].items() if one.subject not in known]:
                 del self.rows[table][identity]
                 self.gaps[table, "not taken: its subject is not in the bundle"] += 1
+        self._loosen()
+
+    def _loosen(self) -> None:
+        """References that may be empty, and lead to rows that the bundle does not hold."""
+        for table, names in LOOSE.items():
+            for identity, one in self.rows[table].items():
+                lost = {
+                    name: None
+                    for name, target in names.items()
+                    if getattr(one, name) is not None and (getattr(one, name),) not in self.rows[target]
+                }
+                for name in lost:
+                    self.gaps[f"{table}.{name}", "leads to nothing in the bundle"] += 1
+                self.rows[table][identity] = replace(one, **lost)
+
+
+LOOSE: Mapping[str, Mapping[str, str]] = {
+    "enrolment": {"collection": "collection"},
+    "consent": {"supersedes": "consent"},
+    "sample": {"parent": "sample", "collection": "collection"},
+    "event": {"parent": "event"},
+}
+"""References of rows that an import enters, and the tables that they lead to."""
 
 
 def _by_series(resource: Resource) -> Iterator[Resource]:
@@ -227,12 +256,11 @@ def _complete(values: dict[str, Any], resource: Resource, section: Section, *, o
         values[section.key] = resource["id"] or None
     if section.table == "subject" and values["sex"] is None:
         gender = resource.get("gender")
-        values["sex"] = GENDERS.get(gender, "unknown") if isinstance(gender, str) and gender != "other" else "unknown"
-    if not own:
-        return
-    for one in fields(ROWS[section.table]):
-        if one.name in section.required and values.get(one.name) is None:
-            values[one.name] = {"str": "", "Attributes": {}, "tuple[str, ...]": ()}.get(str(one.type))
+        known = isinstance(gender, str) and gender in SAID_BY_GENDER
+        values["sex"] = take(resource, "gender") if known else "unknown"
+    for name, (_, kind) in section.fields.items() if own else ():
+        if name in section.required and name != section.key and values.get(name) is None:
+            values[name] = EMPTY.get(kind)
 
 
 def _complete_subject(values: dict[str, Any], resource: Resource, first: date | None, kind: str) -> None:
@@ -242,6 +270,8 @@ def _complete_subject(values: dict[str, Any], resource: Resource, first: date | 
     values["day0_kind"] = values["day0_kind"] or kind or "enrolment"
     if values["age_day0_d"] is None:
         values["age_day0_d"] = age_on(resource.get("birthDate"), first)
+        if values["age_day0_d"] is not None:
+            take(resource, "birthDate")
 
 
 def _fault(values: Mapping[str, Any], section: Section) -> str:

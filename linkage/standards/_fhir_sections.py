@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import ROWS, Holdings, Series
-from ._fhir_lens import Place
+from ._fhir_paths import Place
 
 
 @dataclass(frozen=True)

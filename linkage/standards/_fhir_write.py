@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..core import ROWS, Event, Holdings
-from ._fhir_lens import ANCHOR, EXTENSION, Place, Resource, age, put, put_extension, url, uuid, write
+from ._fhir_lens import age, write
+from ._fhir_paths import ANCHOR, EXTENSION, Place, Resource, put, put_extension, url, uuid
 from ._fhir_sections import NESTED, SAID_BY_GENDER, SEXES, Section, place_of, section_of
 
 PSEUDED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "PSEUDED"}

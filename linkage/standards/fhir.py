@@ -18,7 +18,7 @@ from ..core import Holdings
 from . import Gap, Read, Violation
 from ._fhir_check import violations
 from ._fhir_foreign import value_at
-from ._fhir_lens import Resource
+from ._fhir_paths import Resource
 from ._fhir_read import Reader
 from ._fhir_write import ANCHORED, PSEUDED, resources
 

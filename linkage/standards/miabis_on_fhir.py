@@ -8,61 +8,36 @@ takes the additions away again, and takes from another's bundle what they say.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from copy import deepcopy
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ...core.files import write_json
 from ..core import Code, Collection, Holdings, Sample
 from . import Gap, Read, Violation, fhir
-from ._fhir_foreign import MISUNDERSTOOD, is_own, listed, value_at
-from ._fhir_lens import (
+from ._fhir_lens import day
+from ._fhir_paths import (
     DAYS_IN_YEAR,
     EXTENSION,
     SNOMED,
-    Place,
     Resource,
-    day,
-    own_kind,
-    put,
     put_extension,
-    take,
-    take_extension,
     url,
     uuid,
 )
 from ._fhir_read import Reader
 from ._fhir_sections import SEXES
 from ._fhir_write import ANCHORED, PSEUDED, resources
+from ._miabis_guide import ICD10, against_profiles, guide, profile, system
+from ._miabis_undo import plain
 
 NAME, VERSION = "miabis-on-fhir", "1.3.0"
 FORM, SUFFIX = "file", ".json"
 PREDICTIONS = False
 
-ICD10 = "http://hl7.org/fhir/sid/icd-10"
 DIAGNOSIS_OF_SAMPLE = {"coding": [{"system": "http://loinc.org", "code": "52797-8"}]}
 """Code of the guide's example of miabis-observation."""
-
-
-@cache
-def guide() -> Mapping[str, Any]:
-    """miabis_on_fhir.toml."""
-    return tomllib.loads((Path(__file__).parent / "miabis_on_fhir.toml").read_text(encoding="utf-8"))
-
-
-def profile(name: str) -> str:
-    """The URL of a profile or an extension."""
-    return f"{guide()['base']}/StructureDefinition/{name}"
-
-
-def system(name: str) -> str:
-    """The URL of a code system."""
-    return f"{guide()['base']}/CodeSystem/{name}"
 
 
 def render(holdings: Holdings, out: Path) -> None:
@@ -72,12 +47,12 @@ def render(holdings: Holdings, out: Path) -> None:
 
 def read(path: Path) -> Read:
     """Biobanks, collections, donors, samples and diagnoses. Raises FileRejected for something that is no Bundle."""
-    return fhir.guarded(path, lambda bundle: Reader(list(_plain(bundle["entry"]))).all())
+    return fhir.guarded(path, lambda bundle: Reader(list(plain(bundle["entry"]))).all())
 
 
 def check(out: Path) -> tuple[Violation, ...]:
     """What breaks R4 or the profiles. Raises FileRejected for what is no Bundle."""
-    profiles = fhir.guarded(out, lambda bundle: tuple(_against_profiles(bundle["entry"])))
+    profiles = fhir.guarded(out, lambda bundle: tuple(against_profiles(bundle["entry"])))
     return (*fhir.check(out), *profiles)
 
 
@@ -291,171 +266,3 @@ def _add_contact(organization: Resource, attributes: Mapping[str, Any], kind: st
     if isinstance(contact, Mapping) and {"given", "family", "email"} <= contact.keys():
         name = {"given": [str(contact["given"])], "family": str(contact["family"])}
         organization["contact"] = [{"name": name, "telecom": [{"system": "email", "value": str(contact["email"])}]}]
-
-
-def _plain(entries: list[Resource]) -> Iterator[tuple[str, Resource]]:
-    """The entries as the FHIR reader takes them: additions taken away, and what only they say put where it looks."""
-    copies = deepcopy(entries)
-    around = _Around(copies)
-    for entry in copies:
-        resource = entry["resource"]
-        name = _profile_of(resource)
-        if name in ("miabis-observation", "miabis-collection-organization") or id(resource) in around.persons:
-            continue
-        with suppress(*MISUNDERSTOOD):
-            _UNDO.get(name, _nothing)(resource, around)
-        if is_own(resource):
-            _drop_added(resource)
-        take(resource, "meta.profile")
-        yield str(entry.get("fullUrl", "")), resource
-
-
-class _Around:
-    """What other resources of a bundle say about one."""
-
-    def __init__(self, entries: list[Resource]) -> None:
-        self.by_reference: dict[str, Resource] = {}
-        self.diagnosis: dict[str, Any] = {}
-        for entry in entries:
-            resource = entry["resource"]
-            self.by_reference[f"{resource.get('resourceType')}/{resource.get('id')}"] = resource
-            self.by_reference[str(entry.get("fullUrl"))] = resource
-            if _profile_of(resource) == "miabis-observation":
-                of = str(value_at(resource, "specimen.reference"))
-                self.diagnosis[of] = value_at(resource, "valueCodeableConcept")
-        biobanks = [one["resource"] for one in entries if _profile_of(one["resource"]) == "miabis-biobank"]
-        self.persons = {id(self.of(one, "partOf")) for one in biobanks} - {id(None)}
-
-    def of(self, resource: Resource, name: str) -> Resource | None:
-        """The resource that an element refers to, if the bundle holds it."""
-        return self.by_reference.get(str(value_at(resource, f"{name}.reference")))
-
-
-def _profile_of(resource: Resource) -> str:
-    """The profile of the guide that a resource follows; empty for none."""
-    stated = [one for one in listed(value_at(resource, "meta.profile")) if isinstance(one, str)]
-    named = [one.removeprefix(profile("")) for one in stated if one.startswith(profile(""))]
-    return named[0] if named else ""
-
-
-def _nothing(resource: Resource, around: _Around) -> None:
-    """Nothing to undo."""
-
-
-def _undo_sample(resource: Resource, around: _Around) -> None:
-    """One's own type stands beside; another's collection, storage and diagnosis become what the reader looks for."""
-    if is_own(resource):
-        resource["type"] = take_extension(resource, "~type", "valueCodeableConcept") or resource["type"]
-        take(resource, "processing")
-        return
-    for kept_at in listed(take(resource, "processing[0].extension")):
-        if kept_at.get("url") == profile("miabis-sample-storage-temperature-extension"):
-            put_extension(resource, "~storage", "valueString", value_at(kept_at, "valueCodeableConcept.coding[0].code"))
-    collection = _extension_of(resource, "miabis-sample-collection-extension", "valueIdentifier.value")
-    if collection is not None:
-        put_extension(resource, "~collection", "valueReference", Place().reference("collection", collection))
-    for name in (f"Specimen/{resource.get('id')}", url("sample", str(value_at(resource, "identifier[0].value")))):
-        if name in around.diagnosis:
-            put_extension(resource, "~diagnosis", "valueCodeableConcept", around.diagnosis[name])
-
-
-def _undo_collection(resource: Resource, around: _Around) -> None:
-    """Its biobank stands behind the organisation that manages it, and so does its description."""
-    organization = around.of(resource, "managingEntity") or {}
-    resource["managingEntity"] = organization.get("partOf")
-    if is_own(resource):
-        for name in ("characteristic", "active"):
-            take(resource, name)
-        return
-    put(resource, "code", own_kind("sample"))
-    description = _extension_of(organization, "miabis-organization-description-extension", "valueString")
-    put_extension(resource, "~description", "valueString", description or resource["name"])
-
-
-def _undo_biobank(resource: Resource, around: _Around) -> None:
-    """Its juristic person is the organisation that it is part of."""
-    person = around.of(resource, "partOf") or {}
-    take(resource, "partOf")
-    if is_own(resource):
-        take(resource, "contact")
-        return
-    put(resource, "type", [{"coding": [{"system": "urn:oncoscale:table", "code": "biobank"}]}])
-    put_extension(resource, "~juristic-person", "valueString", person.get("name"))
-
-
-_UNDO: Mapping[str, Callable[[Resource, _Around], None]] = {
-    "miabis-sample": _undo_sample,
-    "miabis-collection": _undo_collection,
-    "miabis-biobank": _undo_biobank,
-}
-
-
-def _extension_of(resource: Resource, name: str, path: str) -> Any:
-    """Take the value of an extension of the guide out of a resource."""
-    for one in listed(resource.get("extension")):
-        if value_at(one, "url") == profile(name):
-            resource["extension"].remove(one)
-            return value_at(one, path)
-    return None
-
-
-def _drop_added(resource: Resource) -> None:
-    """What the rendering added is said again by one's own rows."""
-    kept = [one for one in listed(resource.get("extension")) if not str(value_at(one, "url")).startswith(profile(""))]
-    if "extension" in resource:
-        resource["extension"] = kept
-
-
-def _against_profiles(entries: list[Resource]) -> Iterator[Violation]:
-    """What the profiles ask for and a resource lacks; codes that the guide does not know."""
-    for entry in entries:
-        resource, name = entry["resource"], _profile_of(entry["resource"])
-        rule = guide()["profiles"].get(name)
-        if rule is None:
-            continue
-        if rule["resource"] != resource.get("resourceType"):
-            yield Violation(f"{name} is a {rule['resource']}", name, "another resource")
-        for path in rule["required"]:
-            if value_at(resource, path) is None:
-                yield Violation(f"{name}: required elements are there", path, "nothing")
-        yield from _extensions(resource, name)
-        if name == "miabis-collection":
-            yield from _of_group(resource)
-        yield from _codes(resource, name)
-
-
-def _extensions(resource: Resource, name: str) -> Iterator[Violation]:
-    inside = [one for part in listed(resource.get("processing")) for one in listed(value_at(part, "extension"))]
-    for one in [*listed(resource.get("extension")), *inside]:
-        address = str(value_at(one, "url"))
-        if not address.startswith(profile("")):
-            continue
-        code_system = guide()["extensions"].get(address.removeprefix(profile("")))
-        if code_system is None:
-            yield Violation("extensions of the guide", name, "one that it does not have")
-        elif code_system:
-            code = value_at(one, "valueCode") or value_at(one, "valueCodeableConcept.coding[0].code")
-            if code not in guide()["codes"][code_system]:
-                yield Violation(f"codes of {code_system}", name, str(code)[:40])
-
-
-def _of_group(resource: Resource) -> Iterator[Violation]:
-    """At least one sex and one material."""
-    stated = [value_at(one, "code.coding[0].code") for one in listed(resource.get("characteristic"))]
-    for wanted in ("Sex", "MaterialType"):
-        if wanted not in stated:
-            yield Violation(f"a collection has a {wanted}", "Group.characteristic", "none")
-
-
-def _codes(resource: Resource, name: str) -> Iterator[Violation]:
-    """A sample's type by the guide, a diagnosis by ICD only (closed slicing)."""
-    if name == "miabis-sample":
-        said = listed(value_at(resource, "type.coding"))
-        wanted = system("miabis-detailed-samply-type-cs")
-        codes = [value_at(one, "code") for one in said if value_at(one, "system") == wanted]
-        if not any(code in guide()["codes"]["miabis-detailed-samply-type-cs"] for code in codes):
-            yield Violation("codes of miabis-detailed-samply-type-cs", "Specimen.type", "none")
-    path = {"miabis-observation": "valueCodeableConcept.coding", "miabis-condition": "code.coding"}.get(name)
-    for one in listed(value_at(resource, path)) if path else []:
-        if value_at(one, "system") not in (ICD10, "http://hl7.org/fhir/sid/icd-9"):
-            yield Violation("a diagnosis is a code of ICD", name, "another system")

@@ -26,7 +26,7 @@ from oncoscale.linkage.core import (
 from oncoscale.linkage.reference import ICD10, SNOMED, UCUM, reference_cohort
 from oncoscale.linkage.standards import standard
 from oncoscale.linkage.standards._fhir_check import own_extensions
-from oncoscale.linkage.standards._fhir_lens import address
+from oncoscale.linkage.standards._fhir_paths import address
 
 from .fhir_definitions import NotFetched, core_package
 
