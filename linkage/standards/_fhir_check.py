@@ -59,6 +59,17 @@ def definitions() -> tuple[Mapping[str, Mapping[str, list[Any]]], Mapping[str, f
     return content["types"], {name: frozenset(codes) for name, codes in content["codes"].items()}
 
 
+@cache
+def _names() -> frozenset[str]:
+    content = json.loads((Path(__file__).parent / "fhir-r4.json").read_text(encoding="utf-8"))
+    return frozenset([*content["resources"], *(name for one in content["types"].values() for name in one)])
+
+
+def shown(path: str) -> str:
+    """A path with ``?`` for each name that R4 does not know: it may be a value."""
+    return ".".join(part if part.removeprefix("_") in _names() else "?" for part in path.split("."))
+
+
 def violations(bundle: Resource) -> tuple[Violation, ...]:
     """Everything that is wrong with a Bundle."""
     return (*_of_type(bundle, "Bundle", "Bundle"), *_references(bundle), *_own_rules(bundle))
@@ -84,7 +95,7 @@ def _elements(content: Resource, permitted: Mapping[str, list[Any]], kind: str, 
         if name == "resourceType":
             continue
         if bare not in permitted:
-            yield Violation("only elements of R4", f"{where}.{name}", "an unknown element")
+            yield Violation("only elements of R4", f"{where}.{shown(name)}", "an unknown element")
         elif name == bare:
             yield from _element(value, permitted[name], f"{where}.{name}")
     for name, (least, *_, choice) in permitted.items():
@@ -131,7 +142,7 @@ def _primitive(value: Any, kind: str, where: str) -> Found:
     elif kind in TEXTS:
         good = isinstance(value, str) and re.fullmatch(TEXTS[kind], value) is not None
     else:
-        yield Violation("only types that the project writes", where, kind or "nothing")
+        yield Violation("only types that the project writes", where, shown(kind) if kind else "nothing")
         return
     if not good:
         yield Violation(f"a {kind} is one", where, type(value).__name__)
@@ -145,13 +156,13 @@ def _bound(value: Any, value_set: str, where: str) -> Found:
     inside = value.get("coding", [value]) if isinstance(value, dict) else [{"code": value}]
     said = [str(one.get("code")) for one in inside if isinstance(one, dict)] if isinstance(inside, list) else []
     if said and not codes.intersection(said):
-        yield Violation(f"codes of {value_set}", where, said[0][:40])
+        yield Violation(f"codes of {value_set}", where, "another code")
 
 
 def _target(value: Any, targets: list[str], where: str) -> Found:
     kind = value.get("type") if isinstance(value, dict) else None
     if isinstance(kind, str) and kind not in targets:
-        yield Violation(f"a reference to {' or '.join(targets)}", where, kind[:40])
+        yield Violation(f"a reference to {' or '.join(targets)}", where, shown(kind))
 
 
 def _extension(content: Resource, where: str) -> Found:
@@ -163,7 +174,7 @@ def _extension(content: Resource, where: str) -> Found:
     if isinstance(url, str) and url.startswith(EXTENSION):
         expected = own_extensions().get(url.removeprefix(EXTENSION))
         if expected is None or values != [expected]:
-            yield Violation("extensions of this project are in fhir.toml", where, url[:60])
+            yield Violation("extensions of this project are in fhir.toml", where, "another, or another value")
 
 
 @cache
@@ -187,7 +198,7 @@ def _references(bundle: Resource) -> Found:
     urls = Counter(str(one["fullUrl"]) for one in entries if "fullUrl" in one)
     kinds = {str(one.get("fullUrl")): value_at(one, "resource.resourceType") for one in entries}
     for url in (url for url, times in urls.items() if times > 1):
-        yield Violation("an entry is there once", "Bundle.entry.fullUrl", url[:60])
+        yield Violation("an entry is there once", "Bundle.entry.fullUrl", f"{urls[url]} times")
     series = {
         (str(one.get("fullUrl")), f"urn:oid:{part.get('uid')}")
         for one in entries
@@ -201,7 +212,7 @@ def _references(bundle: Resource) -> Found:
             if named.startswith("urn:uuid:") and named not in kinds:
                 yield Violation("references lead to an entry", where, "none has this URL")
             elif named in kinds and reference.get("type") not in (None, kinds[named]):
-                yield Violation("references lead to an entry of their type", where, str(kinds[named]))
+                yield Violation("references lead to an entry of their type", where, shown(str(kinds[named])))
             uid = str(value_at(reference, "identifier.value"))
             if value_at(reference, "identifier.system") == DICOM_UID and named in kinds and (named, uid) not in series:
                 yield Violation("a series belongs to the study that is named", where, "another study")

@@ -160,9 +160,8 @@ def left_over(content: Any, path: str = "") -> Iterator[str]:
     """The elements of what is left of a resource, as paths without places in lists and without values."""
     if isinstance(content, dict):
         for name, value in content.items():
-            shown = name if re.fullmatch(r"_?[A-Za-z][A-Za-z0-9]{0,63}", str(name)) else "?"
             deeper = path.count(".") < 2
-            yield from left_over(value, f"{path}.{shown}" if deeper else path)
+            yield from left_over(value, f"{path}.{str(name).replace('.', '?')}" if deeper else path)
     elif isinstance(content, list):
         for value in content:
             yield from left_over(value, path)

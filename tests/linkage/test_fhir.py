@@ -21,7 +21,8 @@ from oncoscale.linkage.store import Store
 from oncoscale.linkage.vault import Vault
 
 from .fhir_cases import example_bundle, fewest, unusual, written
-from .fhir_definitions import SHIPPED, NotFetched, core_package, shipped
+from .fhir_definitions import PLACES, SHIPPED, NotFetched, core_package, shipped
+from .fhir_definitions import places as table_of_places
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_documented_fields_find_exactly_the_predictions(example: dict[str, Any])
 FOREIGN = [
     {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1990-03-01",
      "identifier": [{"system": "http://hospital.example", "value": "HOSP-77"}], "name": [{"family": "Miller"}],
-     "telecom": [{"value": "555-1234"}], "extension": [{"url": "http://x.example/e", "valueString": "secret"}]},
+     "Miller": 1, "telecom": [{"value": "555-1234"}], "extension": [{"url": "http://x.example/", "valueCode": "secret"}]},
     {"resourceType": "Condition", "id": "c1", "subject": {"reference": "Patient/p1"}, "onsetDateTime": "2020-03-01",
      "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "C50.9"}], "text": "her tumour"}},
     {"resourceType": "Condition", "id": "c2", "subject": {"reference": "Patient/p1"}, "onsetDateTime": "2020-03-02",
@@ -129,6 +130,7 @@ def test_of_anothers_bundle_only_facts_are_taken(tmp_path: Path):
     assert len(held.observation) == 1
     said = {(gap.path, gap.reason.split(":")[0]) for gap in found.gaps}
     assert {("Patient.name.family", "not understood"), ("Patient.telecom.value", "not understood"),
+            ("Patient.?", "not understood"),
             ("Condition.code.text", "not understood"), ("Condition", "not taken"), ("Observation", "not taken"),
             ("Encounter", "no such thing in the core"), ("Procedure", "not taken")} <= said  # fmt: skip
     assert not any(word in str(found.gaps) for word in ("Miller", "555", "secret", "tumour", "HOSP"))
@@ -199,3 +201,8 @@ def test_the_element_table_is_that_of_r4():
     except NotFetched as error:
         pytest.skip(f"not run: no definitions of FHIR R4 ({error})")
     assert SHIPPED.read_text(encoding="utf-8") == shipped(folder)
+
+
+def test_the_documented_places_are_those_of_the_code():
+    """The table of the documentation is made from fhir.toml (python tests/linkage/fhir_definitions.py)."""
+    assert PLACES.read_text(encoding="utf-8") == table_of_places()
