@@ -252,6 +252,8 @@ def _complete(values: dict[str, Any], resource: Resource, section: Section, *, o
         values["kind"] = section.kind
         if values["day"] is not None:
             values["age_d"] = None
+    if section.kind == "treatment" and not own and not values["attributes"]:
+        values["attributes"] = _dose(resource)
     if section.key and values.get(section.key) is None and isinstance(resource.get("id"), str):
         values[section.key] = resource["id"] or None
     if section.table == "subject" and values["sex"] is None:
@@ -261,6 +263,19 @@ def _complete(values: dict[str, Any], resource: Resource, section: Section, *, o
     for name, (_, kind) in section.fields.items() if own else ():
         if name in section.required and name != section.key and values.get(name) is None:
             values[name] = EMPTY.get(kind)
+
+
+def _dose(resource: Resource) -> dict[str, Any] | None:
+    """What was given, as attributes; only a number with a unit of UCUM."""
+    dose = value_at(resource, "dosage.dose")
+    value, unit = value_at(dose, "value"), value_at(dose, "code")
+    if value_at(dose, "system") != UCUM or not isinstance(value, int | float) or not isinstance(unit, str):
+        return None
+    if isinstance(value, bool) or "comparator" in dose:
+        return None
+    for name in ("value", "unit", "system", "code"):
+        take(dose, name)
+    return {"dose": value, "dose_unit": unit}
 
 
 def _complete_subject(values: dict[str, Any], resource: Resource, first: date | None, kind: str) -> None:

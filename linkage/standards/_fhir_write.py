@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ..core import ROWS, Event, Holdings
 from ._fhir_lens import age, write
-from ._fhir_paths import ANCHOR, EXTENSION, Place, Resource, put, put_extension, url, uuid
+from ._fhir_paths import ANCHOR, EXTENSION, UCUM, Place, Resource, put, put_extension, url, uuid
 from ._fhir_sections import NESTED, SAID_BY_GENDER, SEXES, Section, place_of, section_of
 
 PSEUDED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "PSEUDED"}
@@ -148,12 +148,15 @@ def _more_of_decision(resource: Resource, row: Any, place: Place, around: _Aroun
 
 
 def _more_of_event(resource: Resource, row: Event, place: Place, around: _Around) -> None:
-    """Age or time, where the day alone does not say what FHIR wants."""
+    """Age, time and dose, where the attributes alone do not say what FHIR wants."""
     if resource["resourceType"] == "Condition":
         resource["clinicalStatus"] = {"coding": [{"system": CLINICAL, "code": "inactive" if row.end_day else "active"}]}
         subject = around.subjects.get(row.subject)
         if row.day is not None and subject and subject.age_day0_d is not None and subject.age_day0_d + row.day >= 0:
             resource["onsetAge"] = age(subject.age_day0_d + row.day)
+    dose, unit = row.attributes.get("dose"), row.attributes.get("dose_unit")
+    if row.kind == "treatment" and isinstance(dose, int | float) and isinstance(unit, str):
+        resource["dosage"] = {"dose": {"value": dose, "unit": unit, "system": UCUM, "code": unit}}
     if resource["resourceType"] == "MedicationAdministration" and row.day is None:
         absent = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "masked"}
         resource["effectivePeriod"] = {"extension": [absent]}
@@ -236,7 +239,7 @@ def _more_of_prediction(resource: Resource, row: Any, place: Place, around: _Aro
     if resource["resourceType"] == "Observation":
         resource |= {"code": code, "device": device}
         return
-    ahead = {"value": row.horizon_day, "unit": "d", "system": "http://unitsofmeasure.org", "code": "d"}
+    ahead = {"value": row.horizon_day, "unit": "d", "system": UCUM, "code": "d"}
     resource["performer"] = device
     resource["prediction"][0] |= {"outcome": code, "whenRange": {"low": ahead, "high": ahead}}
 
