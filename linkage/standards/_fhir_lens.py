@@ -41,8 +41,9 @@ class Kind:
     value_as: str
 
 
-def of_integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+def of_integer(value: Any, most: int = 2**31) -> int:
+    """A whole number that FHIR's integer can be. Raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -most <= value < most:
         raise ValueError("no whole number")
     return value
 
@@ -70,6 +71,7 @@ def of_coding(content: Any) -> Code:
     display, version = repeated or content.get("display", ""), content.get("version", "")
     if not isinstance(display, str) or not isinstance(version, str):
         raise ValueError("no coding")
+    (display + version).encode()
     return Code(of_text(content.get("system")), of_text(content.get("code")), display, version)
 
 
@@ -98,6 +100,7 @@ def of_json(value: Any) -> Any:
     content = json.loads(of_text(value))
     if not isinstance(content, dict):
         raise ValueError("no attributes")
+    canonical_json(content).encode()
     return content
 
 
@@ -180,7 +183,7 @@ KINDS: Mapping[str, Kind] = {
     "code": Kind(lambda value, _: value, lambda value, _: of_text(value), "valueCode"),
     "integer": Kind(lambda value, _: value, lambda value, _: of_integer(value), "valueInteger"),
     "number": Kind(lambda value, _: value, lambda value, _: of_number(value), "valueDecimal"),
-    "size": Kind(lambda value, _: value, lambda value, _: of_integer(value), "valueDecimal"),
+    "size": Kind(lambda value, _: value, lambda value, _: of_integer(value, 2**63), "valueDecimal"),
     "json": Kind(lambda value, _: canonical_json(dict(value)), lambda value, _: of_json(value), "valueString"),
     "words": Kind(lambda value, _: canonical_json(list(value)), lambda value, _: of_words(value), "valueString"),
     "concept": Kind(lambda value, _: concept(value), lambda value, _: of_concept(value), "valueCodeableConcept"),
@@ -288,7 +291,8 @@ def _take_unit(resource: Resource, path: str) -> Code | None:
     if system is None and code is None and words is None:
         return None
     version = take_extension(resource, f"{path}.~unit-version", "valueString")
-    return Code(of_text(system), of_text(code), words if isinstance(words, str) else "", version or "")
+    shown = of_text(words) if isinstance(words, str) and words else ""
+    return Code(of_text(system), of_text(code), shown, of_text(version) if version else "")
 
 
 def _put_part(resource: Resource, element: str, name: str, value: float) -> None:

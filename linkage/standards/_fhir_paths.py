@@ -173,6 +173,7 @@ def of_text(value: Any) -> str:
     """A text that is one. Raises ValueError for anything else."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("no text")
+    value.encode()
     return value
 
 

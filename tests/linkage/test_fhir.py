@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -171,6 +172,25 @@ def test_a_mangled_bundle_is_read_or_refused_in_words(data: st.DataObject, examp
         chosen = standard(name)
         for use in (chosen.read, chosen.check):
             assert outcome(use, path) in ("used", "refused")
+
+
+def test_what_is_read_of_a_mangled_bundle_can_be_entered(
+    example: dict[str, Any], store: Store, vault: Vault, tmp_path: Path
+):
+    """Rows that a reader makes of damaged resources satisfy the store's keys and checks, whoever sent them."""
+    entered = 0
+    for seed in range(20):
+        luck, content = Random(seed), copy.deepcopy(fewest(example))
+        for entry in content["entry"] if seed % 2 else ():
+            entry["resource"].pop("meta")  # as another's
+        for _ in range(8):
+            here, name = luck.choice(places(content["entry"]))
+            here[name] = copy.deepcopy(luck.choice(WRONG))
+        path = written(content, tmp_path / "a.json")
+        if outcome(fhir.read, path) == "used":
+            done = import_file(store, path, standard_name="fhir", vault=vault)
+            entered += sum(done.entered.values())
+    assert entered > 10
 
 
 def outcome(use: Callable[[Path], object], path: Path) -> str:
