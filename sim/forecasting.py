@@ -60,7 +60,8 @@ class Prepared:
         cells = self.plan.advance
         living = sum(change.alter(self.fields, self.plan)[1].advance is cells for change in self.changed)
         at_once = threads or len(os.sched_getaffinity(0))
-        return workload_of(self.start, self.plan, self.plan.settings.members + living, at_once)
+        cells_live_in = engine(self.plan.settings.engine)
+        return workload_of(self.start, self.plan, self.plan.settings.members + living, at_once, cells_live_in)
 
 
 def prepare(

@@ -7,7 +7,7 @@ the same cells, for any number of threads, any order of colonies, alone or toget
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...core import registry
 from ...core.errors import ConfigurationRejected
@@ -16,6 +16,9 @@ from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
 from ..modes import Mode, Switches
 from ..parameters import ParameterSet
+
+if TYPE_CHECKING:
+    from ._plan import Plan
 
 Progress = Callable[[int, int], None]
 """Called with colony-hours done and colony-hours in all."""
@@ -69,6 +72,14 @@ class Engine(Protocol):
 
         Raises ConfigurationRejected for surroundings or parameters outside their range, CellFault when a cell's
         position is no longer finite.
+        """
+
+    def plan(
+        self, counts: Sequence[int], voxels: Sequence[int], cells: CellType | str = "neuroblastoma"
+    ) -> Plan | None:
+        """How colonies of so many cells and voxels would be shared out over batches in a memory of the engine's own.
+
+        None: they live in the host's memory, one on each of its threads.
         """
 
 

@@ -20,6 +20,31 @@ MOST_CELLS = 2**31 - 1
 
 
 @dataclass(frozen=True)
+class Size:
+    """What of a colony takes memory, before it lives or while it does.
+
+    cells, voxels  how many
+    record         bytes of one cell
+    """
+
+    cells: int
+    voxels: int
+    record: int
+
+    @property
+    def bytes(self) -> int:
+        """That it takes at its most, grown as far as it is given room for.
+
+        Its cells; and either what relaxation takes, or a second array of cells with a word for the fate of each and one
+        for those before it, and what summing them up takes.
+        """
+        cells = GROWTH * self.cells
+        renewal = cells * (self.record + 3 * 8)
+        relaxation = bytes_of_relaxation(cells, FIRST_WIDTH)
+        return cells * self.record + max(relaxation, renewal) + GROWTH * VOXEL_BYTES * self.voxels
+
+
+@dataclass(frozen=True)
 class Plan:
     """Batches of colonies that live on the machine one batch after the other.
 
@@ -34,6 +59,16 @@ class Plan:
     largest: int
     free: int
 
+    @property
+    def at_once(self) -> int:
+        """Colonies of the longest batch."""
+        return max(len(batch) for batch in self.batches)
+
+    def content(self) -> dict[str, int]:
+        """Plain values."""
+        return {"cells": self.cells, "batches": len(self.batches), "largest_bytes": self.largest,
+                "free_bytes": self.free}  # fmt: skip
+
     def __str__(self) -> str:
         colonies = sum(len(batch) for batch in self.batches)
         return (
@@ -43,41 +78,30 @@ class Plan:
         )
 
 
-def plan_of(colonies: Sequence[LivingColony], free: int) -> Plan:
+def plan_of(sizes: Sequence[Size], free: int) -> Plan:
     """Colonies in their order, as many at a time as there is room for; one that has too little room lives alone."""
-    wanted = [bytes_of(colony) for colony in colonies]
     batches: list[list[int]] = []
-    held, cells = 0, 0
-    for place, colony in enumerate(colonies):
-        fits = held + wanted[place] <= free and cells + GROWTH * len(colony.cells) <= MOST_CELLS
+    held, cells, largest = 0, 0, 0
+    for place, size in enumerate(sizes):
+        fits = held + size.bytes <= free and cells + GROWTH * size.cells <= MOST_CELLS
         if not batches or not fits:
             batches.append([])
             held, cells = 0, 0
         batches[-1].append(place)
-        held, cells = held + wanted[place], cells + GROWTH * len(colony.cells)
-    largest = max(sum(wanted[place] for place in batch) for batch in batches)
-    return Plan(tuple(map(tuple, batches)), sum(len(colony.cells) for colony in colonies), largest, free)
+        held, cells = held + size.bytes, cells + GROWTH * size.cells
+        largest = max(largest, held)
+    return Plan(tuple(map(tuple, batches)), sum(size.cells for size in sizes), largest, free)
+
+
+def size_of(colony: LivingColony) -> Size:
+    """Of a colony whose cells are placed."""
+    return Size(len(colony.cells), colony.matrix.size, colony.cell_type.state.record.itemsize)
 
 
 def halves(colonies: Sequence[LivingColony]) -> tuple[Sequence[LivingColony], Sequence[LivingColony]]:
     """The first and the second half of a batch."""
     middle = len(colonies) // 2
     return colonies[:middle], colonies[middle:]
-
-
-def bytes_of(colony: LivingColony) -> int:
-    """Bytes that a colony takes at its most, grown as far as it is given room for.
-
-    Its cells; and either what relaxation takes, or a second array of cells with a word for the fate of each and one for
-    those before it, and what summing them up takes.
-    """
-    record, cells = colony.cell_type.state.record.itemsize, GROWTH * len(colony.cells)
-    renewal = cells * (record + 3 * 8)
-    return (
-        cells * record
-        + max(bytes_of_relaxation(cells, FIRST_WIDTH), renewal)
-        + GROWTH * VOXEL_BYTES * colony.matrix.size
-    )
 
 
 def _in_words(count: int) -> str:

@@ -238,6 +238,9 @@ class CpuEngine:
                            progress=progress, threads=threads or available_threads(),
                            watch=watch, checkpoints=checkpoints)  # fmt: skip
 
+    def plan(self, counts: Sequence[int], voxels: Sequence[int], cells: CellType | str = "neuroblastoma") -> None:
+        """See ``Engine.plan``: colonies live in the host's memory."""
+
     def relax(self, colony: LivingColony, parts: Parts = ALONE) -> int:
         """Jacobi steps until the colony has settled; lists are made anew when a cell may have crossed their skin."""
         cells, p = colony.cells, colony.numbers.view(np.recarray)[0]

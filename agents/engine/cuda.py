@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import CellFault, ConfigurationRejected
 from ...core.gpu import LEAST_RELEASE, driver
-from ..cell_type import CellType
+from ..cell_type import CellType, cell_type
 from ..colony import Colony, ColonyOutcome
 from ..living import LivingColony, live_through
 from ..modes import Mode, Switches
@@ -33,7 +33,7 @@ from ._advance import Run, available_threads
 from ._batch import Batch
 from ._bodies import COLONY_BODIES, Bodies, bodies_of
 from ._machine import Array, HostMachine, Kernels, Machine, MachineFull
-from ._plan import Plan, halves, plan_of
+from ._plan import Plan, Size, halves, plan_of, size_of
 
 config: Any = import_module("numba").config
 cuda: Any = import_module("numba.cuda")
@@ -333,13 +333,15 @@ class CudaEngine:
                   checkpoints=checkpoints)  # fmt: skip
         with ThreadPoolExecutor(run.threads) as pool:
             living = list(pool.map(run.settled, colonies))
-            for batch in self.plan(living).batches:
+            for batch in plan_of([size_of(colony) for colony in living], self.machine.free()).batches:
                 self._live([living[place] for place in batch], run, pool)
         return tuple(run.kind.outcome(colony) for colony in living)
 
-    def plan(self, colonies: Sequence[LivingColony]) -> Plan:
-        """How these colonies would be shared out over batches, in the memory that is free now."""
-        return plan_of(colonies, self.machine.free())
+    def plan(self, counts: Sequence[int], voxels: Sequence[int], cells: CellType | str = "neuroblastoma") -> Plan:
+        """How such colonies would be shared out over batches, in the memory that is free now."""
+        kind = cell_type(cells) if isinstance(cells, str) else cells
+        sizes = [Size(*counted, kind.state.record.itemsize) for counted in zip(counts, voxels, strict=True)]
+        return plan_of(sizes, self.machine.free())
 
     def _live(self, colonies: Sequence[LivingColony], run: Run, pool: ThreadPoolExecutor) -> None:
         """All hours that are left to these colonies; by halves, if they do not fit."""

@@ -47,6 +47,9 @@ class PythonEngine:
                            progress=progress, threads=1, watch=watch,
                            checkpoints=checkpoints)  # fmt: skip
 
+    def plan(self, counts: Sequence[int], voxels: Sequence[int], cells: CellType | str = "neuroblastoma") -> None:
+        """See ``Engine.plan``: colonies live in the host's memory."""
+
     def relax(self, colony: LivingColony, parts: Parts = ALONE) -> int:
         """Jacobi steps until the colony has settled: all cells feel, then all move."""
         if len(colony.cells) == 0:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ def cells(
     documents = [_with_seed(one, seed) for one in (given if several else [given])]
     elements = [read_element(one, f"element {place}", chosen, version) for place, one in enumerate(documents)]
     if dry_run:
-        return _would_run(elements, chosen, outputs, several=several)
+        return _would_run(elements, chosen, outputs, Processor(engine, threads), several=several)
     tell, remark = progress or (lambda what, done: None), say or (lambda words: None)
     hours = {element.colony.name: element.hours for element in elements}
     done = Counter[str]()
@@ -168,6 +169,30 @@ def _cells_result(outputs: CellOutputs, counts: Sequence[int], *, several: bool)
     return Result(content, "\n".join(words))
 
 
+@dataclass(frozen=True)
+class Processor:
+    """Where cells would live: the engine asked for, and threads (None: as many as there are)."""
+
+    engine: str
+    threads: int | None
+
+    def plan(self, counts: Sequence[int], voxels: Sequence[int]) -> tuple[dict[str, Any], str]:
+        """Engine and batches for colonies of so many cells and voxels, as plain values and in words.
+
+        Raises ConfigurationRejected for an engine that cannot run here.
+        """
+        from ..agents.engine import engine
+        from ..agents.engine._advance import available_threads
+
+        chosen = engine(self.engine)
+        if (plan := chosen.plan(counts, voxels)) is not None:
+            return {"engine": chosen.name, **plan.content()}, f"Engine {chosen.name}: {plan}."
+        at_once = min(self.threads or available_threads(), len(counts))
+        batches = -(-len(counts) // at_once)
+        content = {"engine": chosen.name, "cells": sum(counts), "batches": batches}
+        return content, f"Engine {chosen.name}: {len(counts)} colonies, {at_once} side by side in {batches} batch(es)."
+
+
 MEMORY_AT_REST = 250_000_000
 """Bytes of the program without cells."""
 
@@ -175,7 +200,9 @@ BYTES_PER_SNAPSHOT = 60
 """Of a cell in a trajectory."""
 
 
-def _would_run(elements: Sequence[Element], chosen: Switches, outputs: CellOutputs, *, several: bool) -> Result:
+def _would_run(
+    elements: Sequence[Element], chosen: Switches, outputs: CellOutputs, processor: Processor, *, several: bool
+) -> Result:
     """How large the run would be; nothing is computed."""
     from ..agents.primage import BYTES_PER_CELL, BYTES_PER_VOXEL
     from ..agents.start import Founding, counts_of, traits_of
@@ -188,8 +215,9 @@ def _would_run(elements: Sequence[Element], chosen: Switches, outputs: CellOutpu
         neuroblasts, schwann, _ = counts_of(founding, traits_of(founding).schwann_fraction)
         counts.append(neuroblasts + schwann)
         looks.append(element.hours // (outputs.every or element.hours) + 2)
-    voxels = sum(element.colony.surroundings.volume for element in elements) * 1e9 / VOXEL_VOLUME
-    memory = int(MEMORY_AT_REST + BYTES_PER_CELL * sum(counts) + BYTES_PER_VOXEL * voxels)
+    voxels = [ceil(element.colony.surroundings.volume * 1e9 / VOXEL_VOLUME) for element in elements]
+    memory = int(MEMORY_AT_REST + BYTES_PER_CELL * sum(counts) + BYTES_PER_VOXEL * sum(voxels))
+    plan, plan_in_words = processor.plan(counts, voxels)
     disk = BYTES_PER_SNAPSHOT * sum(n * cells for n, cells in zip(looks, counts)) if outputs.trajectory else 0
     files = [file.name for file in outputs.files(len(elements), several=several)]
     content = {
@@ -199,6 +227,7 @@ def _would_run(elements: Sequence[Element], chosen: Switches, outputs: CellOutpu
         "hours": [element.hours for element in elements],
         "mode": chosen.mode,
         "memory_bytes": memory,
+        "plan": plan,
         "trajectory_bytes": disk,
         "would_write": files,
         "checkpoint": None if outputs.checkpoint is None else outputs.checkpoint.name,
@@ -207,6 +236,7 @@ def _would_run(elements: Sequence[Element], chosen: Switches, outputs: CellOutpu
         f"Would run {len(elements)} element(s) of {sum(counts)} cells at the start, {chosen.mode}, "
         f"for {sum(element.hours for element in elements)} colony-hours.",
         f"Memory: about {memory / 1e9:.2f} GB, in proportion more as colonies grow.",
+        plan_in_words,
         "Would write " + ", ".join(files) + (f" (cells: about {disk / 1e9:.2f} GB)" if disk else "") + ".",
     ]
     words += [] if outputs.checkpoint is None else [f"Would keep the colonies in {outputs.checkpoint.name}."]

@@ -20,7 +20,7 @@ from oncoscale.agents.colony import Colony, ColonyOutcome, DrugWindow, Surroundi
 from oncoscale.agents.engine import _relaxation, cuda, engine
 from oncoscale.agents.engine._batch import Batch, inheritance
 from oncoscale.agents.engine._machine import block_table
-from oncoscale.agents.engine._plan import bytes_of, plan_of
+from oncoscale.agents.engine._plan import plan_of, size_of
 from oncoscale.agents.engine.cpu import CpuEngine
 from oncoscale.agents.engine.cuda import CudaEngine
 from oncoscale.agents.living import LivingColony
@@ -210,8 +210,9 @@ def test_little_memory_is_shared_out_over_batches(compiled_machine: Any, referen
     """A plan for room that holds a third of the colonies has several batches; they give the same bits."""
     living = [CELLS.settled(given, seed=5, switches=switches(), parameters=parameter_set(values=BUSY))
               for given in several()]  # fmt: skip
-    free = sum(bytes_of(colony) for colony in living) // 3
-    plan = plan_of(living, free)
+    sizes = [size_of(colony) for colony in living]
+    free = sum(size.bytes for size in sizes) // 3
+    plan = plan_of(sizes, free)
     assert sorted(place for batch in plan.batches for place in batch) == list(range(6))
     assert len(plan.batches) >= 3
     assert str(plan).startswith(f"6 colonies of {sum(len(one.cells) for one in living)} cells in {len(plan.batches)} ")
@@ -222,8 +223,8 @@ def test_little_memory_is_shared_out_over_batches(compiled_machine: Any, referen
 
 def test_the_plan_covers_what_is_taken(compiled_machine: Any) -> None:
     """What a batch takes at its most is no more than planned, and more than a fifth of it: cells may double."""
-    living = [settled(volume=volume) for volume in (0.01, 0.02)]
-    machine, planned = compiled_machine(), plan_of(living, 2**40).largest
+    sizes = [size_of(settled(volume=volume)) for volume in (0.01, 0.02)]
+    machine, planned = compiled_machine(), plan_of(sizes, 2**40).largest
     CudaEngine(machine).advance(
         [Colony(str(volume), replace(MIXED, volume=volume)) for volume in (0.01, 0.02)], hours=2, seed=1, threads=1
     )

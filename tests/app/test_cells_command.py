@@ -183,6 +183,17 @@ def test_dry_run_says_how_large_and_writes_nothing(tmp_path):
     assert done["elements"] == 2
 
 
+def test_dry_run_tells_the_plan_of_the_engine(tmp_path):
+    """Three colonies on two threads of the host take turns; on a GPU's memory they share batches of so many bytes."""
+    given = written(tmp_path, [element(), element(0.001), element(0.003)])
+    would = cells(given, "--out", tmp_path / "out.json", "--engine", "cpu", "--threads", 2, "--dry-run")
+    assert would["plan"] == {"engine": "cpu", "cells": sum(would["cells_at_start"]), "batches": 2}
+    would = cells(given, "--out", tmp_path / "out.json", "--engine", "cuda", "--dry-run")
+    assert would["plan"]["engine"].startswith("cuda")
+    assert (would["plan"]["cells"], would["plan"]["batches"]) == (sum(would["cells_at_start"]), 1)
+    assert 500 * would["plan"]["cells"] < would["plan"]["largest_bytes"] < would["plan"]["free_bytes"]
+
+
 def test_any_switch_alone(tmp_path):
     """A switch beside the mode is recorded, and does what the mode's other value does."""
     given = written(tmp_path, element(hours=3))

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from oncoscale.agents.engine._plan import Size
+from oncoscale.agents.engine._plan import plan_of as device_plan
 from oncoscale.core.errors import ConfigurationRejected
 from oncoscale.sim import workload
 from oncoscale.sim.forecast import Forecast
@@ -60,6 +62,23 @@ def test_more_cells_need_more_room(small_state):
     assert little.disk < all_of_them.disk
     assert all_of_them.sampling.is_whole
     assert all_of_them.sampling.colonies == len(small_state.tumour)
+
+
+def test_an_engine_with_a_memory_of_its_own_has_its_own_batches(small_state):
+    """Twelve colonies in room for five: three batches, told with their bytes beside what the host needs."""
+
+    class Device:
+        """Room for five colonies of a hundred cells."""
+
+        def plan(self, counts, voxels):
+            sizes = [Size(*one, record=224) for one in zip(counts, voxels, strict=True)]
+            return device_plan(sizes, 5 * max(size.bytes for size in sizes))
+
+    work = workload_of(small_state, plan_of(12), 1, 2, Device())
+    assert (work.batches, work.device.at_once, work.at_once) == (3, 5, 5)
+    assert work.content()["device"]["cells"] == work.sampling.cells
+    assert f"On the device: {work.device}." in work.words()
+    assert workload_of(small_state, plan_of(12), 1, 2).content()["device"] is None
 
 
 def test_what_does_not_fit_is_refused_before_it_runs(small_state, monkeypatch):
