@@ -56,7 +56,7 @@ def _errors(axes: Axes, record: Mapping[str, Any], name: str, label: str) -> Non
     if floor:
         axes.axhspan(floor["least"], floor["most"], color="0.88", lw=0, label="all elements, another seed")
         axes.axhline(floor["mean"], color="0.6", lw=1)
-    axes.set(xscale="log", ylim=(0, None), xlabel="elements", title=f"{label} ({cells} cells a colony)")
+    axes.set(xscale="log", ylim=(0, None), xlabel="elements", title=f"{label} ({cells} cells)")
     axes.set_xticks(record["parameters"]["counts"], record["parameters"]["counts"], minor=False)
     axes.set_xticks([], minor=True)
     axes.title.set_fontsize(10)
@@ -73,7 +73,7 @@ def _split(axes: Axes, record: Mapping[str, Any]) -> None:
             labels.append(f"{row['count']}\n{cells}")
     axes.set_xticks(range(len(labels)), labels, fontsize=7)
     axes.set(xlabel="elements, cells a colony", ylim=(0, None))
-    axes.set_title("parts of the error of volume, % (r.m.s., k-medoids)", fontsize=10)
+    axes.set_title("volume, k-medoids: parts of the error, %", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -84,7 +84,10 @@ def _size(axes: Axes, record: Mapping[str, Any]) -> None:
     _interval(axes, [row["cells"] for row in rows], [_exp(row["ln_ml"]) for row in rows], "20 by k-medoids", "#4c78a8")
     everyone = [(row["cells"], row["days"][-1]["volume_ml"]) for row in record["all_elements"]]
     _interval(axes, [1.05 * cells for cells, _ in everyone], [one for _, one in everyone], "all elements", "0.3")
+    sizes = sorted({row["cells"] for row in rows} | {cells for cells, _ in everyone})
     axes.set(xscale="log", xlabel="cells a colony")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+    axes.set_xticks([], minor=True)
     axes.set_title(f"tumour on day {last:g}, mL", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
 

@@ -87,7 +87,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared. ``larger``: cells a colony of forecasts from the usual choice alone."""
+    """What is compared.
+
+    counts, methods  elements chosen, and by which modules of ``sim/selections``
+    cells            a colony, with all elements and with every choice
+    larger           cells a colony of forecasts from the usual choice alone, for the first ``larger_seeds``
+    seeds, draws     of the cells, and of each choice
+    keep             where finished forecasts are kept (None: nowhere)
+    """
 
     start: TissueState
     plan: Plan
@@ -97,6 +104,7 @@ class Study:
     larger: Sequence[int] = ()
     seeds: int = 4
     draws: int = 3
+    larger_seeds: int = 4
     keep: Path | None = None
     tell: Callable[[str], None] = field(default=lambda words: None)
 
@@ -115,7 +123,7 @@ class Study:
         found: list[list[Case]] = []
         for seed in range(1, self.seeds + 1):
             found += [[Case(cells, seed), *self.chosen(cells, seed)] for cells in self.cells]
-            found += [[Case(cells, seed, *USUAL)] for cells in self.larger]
+            found += [[Case(cells, seed, *USUAL)] for cells in self.larger if seed <= self.larger_seeds]
         return found
 
 
@@ -285,7 +293,7 @@ def record_of(study: Study, found: Sequence[tuple[Case, list[Ending], dict[str, 
 def _parameters(study: Study) -> dict[str, Any]:
     listed = {name: list(getattr(study, name)) for name in ("counts", "methods", "cells", "larger")}
     treatment = study.plan.treatment.name if study.plan.treatment else None
-    numbers = {"seeds": study.seeds, "draws": study.draws, "level": LEVEL}
+    numbers = {name: getattr(study, name) for name in ("seeds", "draws", "larger_seeds")} | {"level": LEVEL}
     return {"days": list(study.plan.ends), **listed, **numbers, "treatment": treatment}
 
 
@@ -330,10 +338,11 @@ def size_rows(study: Study, endings: Mapping[Case, Sequence[Ending]]) -> list[di
     rows = []
     for place, day in enumerate(study.plan.ends):
         for cells in (*study.cells, *study.larger):
-            ends = [endings[Case(cells, seed, *USUAL)][place] for seed in range(1, study.seeds + 1)]
+            seeds = study.seeds if cells in study.cells else min(study.seeds, study.larger_seeds)
+            ends = [endings[Case(cells, seed, *USUAL)][place] for seed in range(1, seeds + 1)]
             logs = [end.log_volume - np.log(1000.0) for end in ends]
             spread = float(np.std(logs, ddof=1)) if len(logs) > 1 else None
-            rows.append({"day": day, "cells": cells, "ln_ml": mean_and_interval(logs), "sd": spread})
+            rows.append({"day": day, "cells": cells, "seeds": seeds, "ln_ml": mean_and_interval(logs), "sd": spread})
     return rows
 
 
@@ -404,6 +413,7 @@ def main() -> int:
     parser.add_argument("--cells", type=int, nargs="+", default=(100, 300), help="cells a colony, all elements")
     parser.add_argument("--larger", type=int, nargs="*", default=(1000, 3000), help="cells a colony, 20 elements alone")
     parser.add_argument("--seeds", type=int, default=4, help="of the cells")
+    parser.add_argument("--larger-seeds", type=int, help="of the cells of larger colonies; default: --seeds")
     parser.add_argument("--draws", type=int, default=3, help="of each choice")
     parser.add_argument("--treatment", type=Path, help="a treatment file")
     parser.add_argument("--keep", type=Path, help="folder in which finished forecasts are kept")
@@ -419,7 +429,7 @@ def main() -> int:
     start, plan = reference_patient(given.size, given.days, given.treatment)
     methods = [name.replace("_", "-") for name in registry.names(SELECTIONS)]
     study = Study(start, plan, given.counts, methods, given.cells, given.larger, given.seeds, given.draws,
-                  given.keep, tell)  # fmt: skip
+                  given.larger_seeds or given.seeds, given.keep, tell)  # fmt: skip
     record = record_of(study, list(results(study)))
     return hand_over(record, given.out, lambda path: draw(path, record))
 

@@ -240,6 +240,9 @@ def _table(records: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[s
         lines.append(
             f"{made['suite']:<14}{made['name']:<24}{made['status']:<10}{made.get('reason') or ', '.join(told)}"
         )
+    absent = sum(made["status"] == "not run" for made in records)
+    if absent:
+        lines.append(f"{absent} of {len(records)} records are absent: what was not run is not measured, and not passed.")
     for row in comparisons:
         verdict = "FALLEN" if row["fallen"] else "holds"
         other = "" if row["same_parameters"] else ", other parameters"

@@ -135,6 +135,7 @@ def test_a_table_for_people():
     assert "ratio 4, ratio_small 2" in words
     assert "failed: mass" in words
     assert "1 of 2 checks passed" in words
+    assert "records are absent: what was not run is not measured" in words
 
 
 @pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])

@@ -67,7 +67,7 @@ def tiny(study, small_state, tmp_path_factory):
         springs_of(TUMOUR.materials["host"]), (14.0,), 1, Breathing(),
     )  # fmt: skip
     keep = tmp_path_factory.mktemp("particularisation")
-    return study.Study(small_state, plan, (6,), ("k-medoids",), (100,), (), 2, 1, keep)
+    return study.Study(small_state, plan, (6,), ("k-medoids",), (100,), (), 2, 1, 2, keep)
 
 
 @pytest.fixture(scope="module")
