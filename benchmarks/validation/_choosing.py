@@ -1,6 +1,7 @@
 """What choosing elements does to a forecast, in numbers: how far two tumours are apart, and where it comes from.
 
-Pure functions of ``particularisation.py``. All distances are zero between a tumour and itself, and the same both ways.
+Pure functions of ``particularisation.py``. All distances are zero between a tumour and itself, and the same both ways;
+the surface's but for the spacing of its samples.
 """
 
 from __future__ import annotations
@@ -73,10 +74,9 @@ def distances(one: Ending, other: Ending) -> dict[str, float]:
     """MEASURES between two tumours on one mesh."""
     volumes = (one.volumes + other.volumes) / 2.0
     elsewhere = 50.0 * np.abs(one.shares - other.shares).sum(axis=1)
-    there, back = (surfaces_apart(*pair, "tumour")["mean"] for pair in ((one.mesh, other.mesh), (other.mesh, one.mesh)))
     return {
         "volume": 100.0 * abs(one.log_volume - other.log_volume),
-        "surface": (there + back) / 2.0,
+        "surface": surfaces_apart(one.mesh, other.mesh, "tumour")["mean"],
         "oxygen": float(np.sqrt(np.average((one.oxygen - other.oxygen) ** 2, weights=volumes))),
         "composition": float(50.0 * np.abs(one.whole - other.whole).sum()),
         "composition_local": float(np.average(elsewhere, weights=volumes)),

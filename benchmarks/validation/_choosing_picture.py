@@ -31,6 +31,11 @@ def picture(record: Mapping[str, Any]) -> Figure:
     _leave_one_out(axes[1, 2], record)
     _coverage(axes[1, 3], record)
     axes[0, 0].legend(frameon=False, fontsize=8)
+    whole = record["all_elements"][-1]
+    elements, fraction = whole["sampling"]["elements"], whole["sampling"]["sampled_fraction"]
+    figure.suptitle(
+        f"Choosing against all {elements} elements; colonies of {whole['cells']} cells: {fraction:.1e} of the tumour's"
+    )
     figure.tight_layout()
     return figure
 

@@ -10,7 +10,8 @@ the seed (all elements, other luck) and the size of the colony (all elements, me
 colonies run). Beside it stands what the forecast itself says of its error: the leave-one-out estimate.
 
 Larger colonies than all elements can afford are given to one choice of 20 elements (``--larger``). Sizes of 1e4 to 1e6
-cells a colony need a GPU and are not run here. With ``--keep`` every finished forecast is kept and not made again.
+cells a colony need a GPU and are not run here. With ``--keep`` every finished forecast is kept and not made again; when
+it is stopped (Ctrl-C), the record is of what was finished.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,8 +93,8 @@ class Study:
 
     counts, methods  elements chosen, and by which modules of ``sim/selections``
     cells            a colony, with all elements and with every choice
-    larger           cells a colony of forecasts from the usual choice alone, for the first ``larger_seeds``
-    seeds, draws     of the cells, and of each choice
+    larger           cells a colony of forecasts from the usual choice alone
+    seeds, draws     of the cells, and of each choice; ``larger_seeds``: of all but the smallest colonies
     keep             where finished forecasts are kept (None: nowhere)
     """
 
@@ -119,11 +121,12 @@ class Study:
 
     @property
     def parties(self) -> list[list[Case]]:
-        """Forecasts that share their colonies, all elements first."""
-        found: list[list[Case]] = []
-        for seed in range(1, self.seeds + 1):
-            found += [[Case(cells, seed), *self.chosen(cells, seed)] for cells in self.cells]
-            found += [[Case(cells, seed, *USUAL)] for cells in self.larger if seed <= self.larger_seeds]
+        """Forecasts that share their colonies, all elements first; the smallest colonies before all others."""
+        small, rest = self.cells[0], self.cells[1:]
+        found = [[Case(small, seed), *self.chosen(small, seed)] for seed in range(1, self.seeds + 1)]
+        for seed in range(1, self.larger_seeds + 1):
+            found += [[Case(cells, seed), *self.chosen(cells, seed)] for cells in rest]
+            found += [[Case(cells, seed, *USUAL)] for cells in self.larger]
         return found
 
 
@@ -154,11 +157,15 @@ class Remembering:
         return answer if asked is not None and colony == asked else None
 
 
-def results(study: Study) -> Iterator[tuple[Case, list[Ending], dict[str, Any]]]:
-    """Every forecast of a study: its tumour at the end of each macro step, and what of the tumour it simulated."""
+Found = dict[Case, tuple[list[Ending], dict[str, Any]]]
+"""The tumour at the end of each macro step of a forecast, and what of the tumour it simulated."""
+
+
+def results(study: Study) -> Iterator[Found]:
+    """The forecasts of a study, those together that share their colonies."""
     done, every = 0, sum(len(party) for party in study.parties)
     for party in study.parties:
-        cells = Remembering(study.plan.advance, party[0].seed)
+        cells, found = Remembering(study.plan.advance, party[0].seed), Found()
         kept = {case: _kept(study, case) for case in party}
         if None in kept.values():
             kept[party[0]] = None  # the colonies of those that are lacking come from it
@@ -171,7 +178,8 @@ def results(study: Study) -> Iterator[tuple[Case, list[Ending], dict[str, Any]]]
             done += 1
             study.tell(f"{done} of {every}: {case.name}")
             states, missed, sampling = made
-            yield case, [Ending.of(state, one) for state, one in zip(states, missed, strict=True)], sampling
+            found[case] = [Ending.of(state, one) for state, one in zip(states, missed, strict=True)], sampling
+        yield found
         if study.keep is not None:
             shutil.rmtree(_colonies(study, party[0]), ignore_errors=True)
 
@@ -251,10 +259,10 @@ def _kept(study: Study, case: Case) -> Made | None:
 # ---- what is found ---------------------------------------------------------------------------------------------------
 
 
-def record_of(study: Study, found: Sequence[tuple[Case, list[Ending], dict[str, Any]]]) -> dict[str, Any]:
-    """The JSON record."""
-    endings = {case: ends for case, ends, _ in found}
-    samplings = {case: sampling for case, _, sampling in found}
+def record_of(study: Study, found: Found) -> dict[str, Any]:
+    """The JSON record of the forecasts that were made."""
+    endings = {case: ends for case, (ends, _) in found.items()}
+    sizes = [cells for cells in study.cells if seeds_of(endings, cells)]
     rows = [row for place in range(len(study.plan.ends)) for row in case_rows(study, endings, place)]
     usual = [row for row in rows if (row["method"], row["count"]) == USUAL]
     told = leave_one_out(rows)
@@ -267,15 +275,15 @@ def record_of(study: Study, found: Sequence[tuple[Case, list[Ending], dict[str, 
         "unit": MEASURES,
         "passed": all(check["passed"] for check in checks),
         "checks": checks,
-        "parameters": _parameters(study),
+        "parameters": _parameters(study, sizes),
         "tumour": {
             "volume_ml": study.start.volume,
             "elements": len(study.start.tumour),
             "oxygen_mmhg": np.percentile(study.start.oxygen[study.start.tumour], [0, 10, 50, 90, 100]).tolist(),
         },
         "all_elements": [
-            {"cells": cells, "sampling": samplings[Case(cells, 1)], "days": whole_rows(study, endings, cells)}
-            for cells in study.cells
+            {"cells": cells, "sampling": found[Case(cells, 1)][1], "days": whole_rows(study, endings, cells)}
+            for cells in sizes
         ],
         "choice": _summaries(rows),
         "size": size_rows(study, endings),
@@ -285,16 +293,28 @@ def record_of(study: Study, found: Sequence[tuple[Case, list[Ending], dict[str, 
             "by_count": {str(one): leave_one_out([row for row in rows if row["count"] == one]) for one in study.counts},
         },
         "cases": [{name: row[name] for name in KEYS} for row in rows],
-        "not_run": [UNTOUCHED, f"all elements with more than {max(study.cells)} cells a colony"],
+        "not_run": not_run(study, endings, sizes),
         "versions": {name: version(name) for name in ("oncoscale", "numpy", "numba")},
     }
 
 
-def _parameters(study: Study) -> dict[str, Any]:
-    listed = {name: list(getattr(study, name)) for name in ("counts", "methods", "cells", "larger")}
+def _parameters(study: Study, sizes: Sequence[int]) -> dict[str, Any]:
+    listed = {name: list(getattr(study, name)) for name in ("counts", "methods", "larger")} | {"cells": list(sizes)}
     treatment = study.plan.treatment.name if study.plan.treatment else None
     numbers = {name: getattr(study, name) for name in ("seeds", "draws", "larger_seeds")} | {"level": LEVEL}
     return {"days": list(study.plan.ends), **listed, **numbers, "treatment": treatment}
+
+
+def seeds_of(endings: Mapping[Case, Sequence[Ending]], cells: int) -> list[int]:
+    """Seeds of the forecasts from all elements with colonies of this size."""
+    return sorted(case.seed for case in endings if case.count is None and case.cells == cells)
+
+
+def not_run(study: Study, endings: Mapping[Case, Sequence[Ending]], sizes: Sequence[int]) -> list[str]:
+    """What nobody should take for measured, in words."""
+    absent = sum(case not in endings for party in study.parties for case in party)
+    stopped = [f"{absent} forecasts that were asked for: the study was stopped"] if absent else []
+    return [UNTOUCHED, f"all elements with more than {max(sizes)} cells a colony", *stopped]
 
 
 KEYS = ("cells", "seed", "method", "count", "draw", "day", "ln_volume", "missed")
@@ -302,13 +322,14 @@ KEYS = ("cells", "seed", "method", "count", "draw", "day", "ln_volume", "missed"
 
 def case_rows(study: Study, endings: Mapping[Case, Sequence[Ending]], place: int) -> list[dict[str, Any]]:
     """Every forecast from chosen elements against all elements of its size and seed, at the end of one macro step."""
-    seeds = range(1, study.seeds + 1)
+    seeds = {cells: found for cells in study.cells if (found := seeds_of(endings, cells))}
     means = {
-        cells: float(np.mean([endings[Case(cells, seed)][place].log_volume for seed in seeds])) for cells in study.cells
+        cells: float(np.mean([endings[Case(cells, seed)][place].log_volume for seed in seeds[cells]]))
+        for cells in seeds
     }
-    best, rows = means[max(study.cells)], []
-    for cells in study.cells:
-        for seed in seeds:
+    best, rows = means[max(means)], []
+    for cells in seeds:
+        for seed in seeds[cells]:
             whole = endings[Case(cells, seed)][place]
             for case in study.chosen(cells, seed):
                 ending = endings[case][place]
@@ -325,7 +346,7 @@ def whole_rows(study: Study, endings: Mapping[Case, Sequence[Ending]], cells: in
     """All elements at one size: volume over seeds, and what the seed alone does."""
     rows = []
     for place, day in enumerate(study.plan.ends):
-        wholes = [endings[Case(cells, seed)][place] for seed in range(1, study.seeds + 1)]
+        wholes = [endings[Case(cells, seed)][place] for seed in seeds_of(endings, cells)]
         volumes = [float(whole.volumes.sum() / 1000.0) for whole in wholes]
         rows.append({"day": day, "volume_ml": mean_and_interval(volumes), "floor": floor_of(wholes)})
     return rows
@@ -338,11 +359,12 @@ def size_rows(study: Study, endings: Mapping[Case, Sequence[Ending]]) -> list[di
     rows = []
     for place, day in enumerate(study.plan.ends):
         for cells in (*study.cells, *study.larger):
-            seeds = study.seeds if cells in study.cells else min(study.seeds, study.larger_seeds)
-            ends = [endings[Case(cells, seed, *USUAL)][place] for seed in range(1, seeds + 1)]
-            logs = [end.log_volume - np.log(1000.0) for end in ends]
+            cases = [case for case in endings if case == Case(cells, case.seed, *USUAL)]
+            logs = [endings[case][place].log_volume - np.log(1000.0) for case in cases]
             spread = float(np.std(logs, ddof=1)) if len(logs) > 1 else None
-            rows.append({"day": day, "cells": cells, "seeds": seeds, "ln_ml": mean_and_interval(logs), "sd": spread})
+            if cases:
+                told = {"seeds": len(cases), "ln_ml": mean_and_interval(logs), "sd": spread}
+                rows.append({"day": day, "cells": cells, **told})
     return rows
 
 
@@ -412,8 +434,8 @@ def main() -> int:
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="elements chosen")
     parser.add_argument("--cells", type=int, nargs="+", default=(100, 300), help="cells a colony, all elements")
     parser.add_argument("--larger", type=int, nargs="*", default=(1000, 3000), help="cells a colony, 20 elements alone")
-    parser.add_argument("--seeds", type=int, default=4, help="of the cells")
-    parser.add_argument("--larger-seeds", type=int, help="of the cells of larger colonies; default: --seeds")
+    parser.add_argument("--seeds", type=int, default=4, help="of the cells, smallest colonies")
+    parser.add_argument("--larger-seeds", type=int, default=2, help="of the cells, all larger colonies")
     parser.add_argument("--draws", type=int, default=3, help="of each choice")
     parser.add_argument("--treatment", type=Path, help="a treatment file")
     parser.add_argument("--keep", type=Path, help="folder in which finished forecasts are kept")
@@ -429,8 +451,17 @@ def main() -> int:
     start, plan = reference_patient(given.size, given.days, given.treatment)
     methods = [name.replace("_", "-") for name in registry.names(SELECTIONS)]
     study = Study(start, plan, given.counts, methods, given.cells, given.larger, given.seeds, given.draws,
-                  given.larger_seeds or given.seeds, given.keep, tell)  # fmt: skip
-    record = record_of(study, list(results(study)))
+                  given.larger_seeds, given.keep, tell)  # fmt: skip
+    found = Found()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for party in results(study):
+            found |= party
+    except KeyboardInterrupt:
+        tell("stopped: the record is of what was finished")
+    if not found:
+        sys.exit("nothing was finished: no record")
+    record = record_of(study, found)
     return hand_over(record, given.out, lambda path: draw(path, record))
 
 
