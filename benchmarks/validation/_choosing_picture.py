@@ -31,7 +31,7 @@ def picture(record: Mapping[str, Any]) -> Figure:
     _leave_one_out(axes[1, 2], record)
     _coverage(axes[1, 3], record)
     axes[0, 0].legend(frameon=False, fontsize=8)
-    whole = record["all_elements"][-1]
+    whole = record["all_elements"][0]
     elements, fraction = whole["sampling"]["elements"], whole["sampling"]["sampled_fraction"]
     figure.suptitle(
         f"Choosing against all {elements} elements; colonies of {whole['cells']} cells: {fraction:.1e} of the tumour's"
@@ -47,8 +47,8 @@ def _last(record: Mapping[str, Any], cells: int) -> list[Mapping[str, Any]]:
 
 
 def _errors(axes: Axes, record: Mapping[str, Any], name: str, label: str) -> None:
-    """Mean error and interval of each method, largest colonies; the band is what another seed does to all elements."""
-    cells = record["parameters"]["cells"][-1]
+    """Mean error and interval of each method, smallest colonies (most seeds); band: what another seed does to all."""
+    cells = record["parameters"]["cells"][0]
     for place, method in enumerate(record["parameters"]["methods"]):
         rows = [row for row in _last(record, cells) if row["method"] == method]
         counts = np.array([row["count"] for row in rows]) * 1.04 ** (place - 1)

@@ -11,7 +11,8 @@ colonies run). Beside it stands what the forecast itself says of its error: the 
 
 Larger colonies than all elements can afford are given to one choice of 20 elements (``--larger``). Sizes of 1e4 to 1e6
 cells a colony need a GPU and are not run here. With ``--keep`` every finished forecast is kept and not made again; when
-it is stopped (Ctrl-C), the record is of what was finished.
+it is stopped (Ctrl-C), the record is of what was finished. Colonies that another state of the code kept half way are
+refused by name: remove their folder.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from oncoscale.agents.checkpoint import FolderCheckpoints, read_sealed, write_se
 from oncoscale.agents.colony import Colony, ColonyOutcome
 from oncoscale.app.bench import hand_over
 from oncoscale.core import registry
-from oncoscale.core.errors import FileRejected
+from oncoscale.core.errors import FileRejected, OncoscaleError
 from oncoscale.core.files import canonical_json
 from oncoscale.imaging.dicom_read import read_study
 from oncoscale.imaging.phantom import write_phantom
@@ -457,6 +458,8 @@ def main() -> int:
     try:
         for party in results(study):
             found |= party
+    except OncoscaleError as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         tell("stopped: the record is of what was finished")
     if not found:

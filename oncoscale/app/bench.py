@@ -242,7 +242,9 @@ def _table(records: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[s
         )
     absent = sum(made["status"] == "not run" for made in records)
     if absent:
-        lines.append(f"{absent} of {len(records)} records are absent: what was not run is not measured, and not passed.")
+        lines.append(
+            f"{absent} of {len(records)} records are absent: what was not run is not measured, and not passed."
+        )
     for row in comparisons:
         verdict = "FALLEN" if row["fallen"] else "holds"
         other = "" if row["same_parameters"] else ", other parameters"

@@ -190,7 +190,10 @@ class Processor:
         at_once = min(self.threads or available_threads(), len(counts))
         batches = -(-len(counts) // at_once)
         content = {"engine": chosen.name, "cells": sum(counts), "batches": batches}
-        return content, f"Engine {chosen.name}: {len(counts)} colonies, {at_once} side by side in {batches} batch(es)."
+        return (
+            content,
+            f"Engine {chosen.name}: {len(counts)} element(s), {at_once} side by side in {batches} batch(es).",
+        )
 
 
 MEMORY_AT_REST = 250_000_000
