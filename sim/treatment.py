@@ -74,6 +74,8 @@ class Treatment:
 
     def windows_at(self, delivery: float) -> tuple[DrugWindow, ...]:
         """The windows of an element whose delivery, relative to the tumour's median, is ``delivery``."""
+        if not self.windows:
+            return ()
         effect = registry.load(TREATMENTS, self.kind).effect_at
         return tuple(
             DrugWindow(

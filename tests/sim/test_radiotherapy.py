@@ -30,6 +30,7 @@ def test_the_standard_of_pontine_glioma_takes_six_weeks():
     assert days(standard)[:6] == [0.5, 1.5, 2.5, 3.5, 4.5, 7.5]
     assert days(standard)[-1] == 39.5
     assert all(one.beta == pytest.approx(one.alpha / 10.0) for one in standard.fractions)
+    assert standard.windows_at(1.0) == ()
 
 
 def test_a_pause_shifts_what_is_due_and_drops_nothing():
