@@ -120,6 +120,27 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def compact(self, *, wait_s: float = 10.0) -> None:
+        """Leave no byte of what was deleted: rewrite the database, then empty its write-ahead log.
+
+        In this order, because rewriting goes through the log. Raises StoreRejected while others read the store.
+        """
+        with _named_errors(self.path), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                for table in tables.metadata.sorted_tables:
+                    connection.exec_driver_sql(f'VACUUM FULL "{table.name}"')
+                return
+            connection.exec_driver_sql("VACUUM")
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * wait_s)}")
+            busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        if not busy:
+            return
+        raise StoreRejected(
+            f"the store {self.path.name!r} is being read by another command",
+            "nobody reading, for the log of changes to be emptied",
+            "wait for it to end and run the same command again",
+        )
+
     def study_folder(self, study: str) -> Path:
         """Where the files of one visit are."""
         return self.path / "studies" / study
@@ -191,6 +212,19 @@ def code_id(connection: Connection, system: str, code: str, display: str, versio
         return int(found)
     added = connection.execute(insert(tables.code).values(system=system, version=version, code=code, display=display))
     return int(cast(Any, added.inserted_primary_key)[0])
+
+
+def user_of(connection: Connection) -> str:
+    """Who writes: the user of the operating system, or of the database where that knows users."""
+    if connection.dialect.name == "postgresql":
+        return f"database user {connection.exec_driver_sql('SELECT current_user').scalar_one()}"
+    return f"uid {os.getuid()}"
+
+
+def alone(connection: Connection) -> None:
+    """Until the transaction ends, nobody else adds to the audit. SQLite has one writer anyway (BEGIN IMMEDIATE)."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
 
 
 def attributes_of_project(connection: Connection) -> Mapping[str, Any]:

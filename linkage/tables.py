@@ -7,7 +7,9 @@ Every foreign key restricts deletion, so a table that an erasure forgets makes i
 from __future__ import annotations
 
 from sqlalchemy import (
+    DOUBLE_PRECISION,
     REAL,
+    BigInteger,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -19,8 +21,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
+
+WHOLE: TypeEngine[int] = Integer().with_variant(BigInteger, "postgresql")
+NUMBER: TypeEngine[float] = REAL().with_variant(DOUBLE_PRECISION, "postgresql")
+"""64 bits on either database; PostgreSQL's own INTEGER and REAL have 32."""
 
 
 def _text(
@@ -43,12 +50,15 @@ def _text(
     return column, *checks
 
 
-def _whole(name: str, *more: ForeignKey, null: bool = False, key: bool = False) -> tuple[Column[int]]:
-    return (Column(name, Integer, *more, nullable=null, primary_key=key),)
+def _whole(
+    name: str, *more: ForeignKey, null: bool = False, key: bool = False, counted: bool = True
+) -> tuple[Column[int]]:
+    """A column of whole numbers; a key that is not ``counted`` is always given."""
+    return (Column(name, WHOLE, *more, nullable=null, primary_key=key, autoincrement=key and counted),)
 
 
-def _real(name: str) -> tuple[Column[float]]:
-    return (Column(name, REAL, nullable=True),)
+def _real(name: str, *, null: bool = True) -> tuple[Column[float]]:
+    return (Column(name, NUMBER, nullable=null),)
 
 
 def _to(target: str) -> ForeignKey:
@@ -113,7 +123,8 @@ subject = _table(
     _text("sex", among="female,male,undifferentiated,unknown,not-applicable"),
     _whole("age_day0_d", null=True),
     _text("day0_kind", among="diagnosis,first-imaging,enrolment"),
-    CheckConstraint("key GLOB 'P-[A-Z2-7]*' AND length(key) = 18"),
+    CheckConstraint(f"key GLOB 'P-{'[A-Z2-7]' * 16}'").ddl_if("sqlite"),
+    CheckConstraint("key ~ '^P-[A-Z2-7]{16}$'").ddl_if("postgresql"),
     CheckConstraint("age_day0_d BETWEEN 0 AND 32872"),
 )
 
@@ -311,7 +322,7 @@ prediction = _table(
     _text("subject", _to("subject.key")),
     _whole("quantity", _to("code.id")),
     _whole("horizon_day"),
-    Column("value", REAL, nullable=False),
+    _real("value", null=False),
     _real("low"),
     _real("high"),
     _real("level"),
@@ -368,9 +379,28 @@ export_subject = _table(
 tombstone = _table("tombstone", _text("mac", key=True), _text("at"), _text("reason"))
 """That somebody was erased: the keyed hash of a subject key that exists no more."""
 
+flag = _table(
+    "flag",
+    _text("artefact", _to("artefact.sha256")),
+    _text("reason"),
+    _text("at"),
+    PrimaryKeyConstraint("artefact", "reason", "at"),
+)
+"""What must be known before an artefact is used again: that somebody who is in it was erased."""
+
+granted = _table(
+    "granted",
+    _text("who"),
+    _text("role", among="viewer,analyst,curator,data-protection-officer,admin"),
+    _text("site", default=""),
+    _text("at"),
+    PrimaryKeyConstraint("who", "role", "site"),
+)
+"""Which roles a user of the system, or of the database, may act in; ``site`` is empty for every site."""
+
 audit = _table(
     "audit",
-    _whole("seq", key=True),
+    _whole("seq", key=True, counted=False),
     _text("at"),
     _text("who"),
     _text("role"),

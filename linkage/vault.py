@@ -1,9 +1,10 @@
 """The vault: the project key and the list of who is who, apart from the store and encrypted.
 
-The vault is a folder of two files, readable by their owner alone: ``project.key`` (32 random bytes, made on
-first use) and ``subjects.vault`` (AES-GCM: subject key to site and local identifier). Whoever has both can
-name the subjects; whoever has only the store cannot. Only ingest, follow-up and re-identification open it;
-a forecast never does. Keep a copy of the key in a safe place: without it no follow-up can be linked.
+The vault is a folder of files that their owner alone can read: ``project.key`` (32 random bytes, made on first use) and
+``subjects.vault`` (AES-GCM: subject key to site and local identifier). Whoever has both can name the subjects; whoever
+has only the store cannot. Ingest, import, re-identification, erasure and the signing of the audit (``audit.key``,
+``heads.jsonl``) open it; a forecast never does. Keep a copy of the key in a safe place: without it no follow-up can be
+linked. The copy still names whom an erasure took out of the vault.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..core.errors import ConfigurationRejected
@@ -62,10 +64,7 @@ class Vault:
         _refuse_place(folder.absolute(), store)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = folder / "project.key"
-            if not path.exists():
-                _make_key(path)
-            return cls(folder, _read_key(path))
+            return cls(folder, _key_in(folder / "project.key"))
         except OSError as error:
             raise _unusable(error) from error
 
@@ -115,6 +114,62 @@ class Vault:
                     self._write(subjects | new)
         except OSError as error:
             raise _unusable(error) from error
+
+    def forget(self, subject: SubjectKey) -> bool:
+        """Take a subject out of the list; False if it is not in it. The same person would get the same key again."""
+        if self.folder is None:
+            return False
+        try:
+            with self._locked():
+                subjects = self._subjects()
+                if subject not in subjects:
+                    return False
+                self._write({key: entry for key, entry in subjects.items() if key != subject})
+        except OSError as error:
+            raise _unusable(error) from error
+        return True
+
+    def holds(self, subject: SubjectKey) -> bool:
+        """Whether the list names the subject."""
+        return subject in self._subjects()
+
+    @property
+    def public_key(self) -> str:
+        """Checks the signatures of this vault (Ed25519): hexadecimal digits; tell it to whoever keeps signed heads."""
+        return self._signer().public_key().public_bytes_raw().hex()
+
+    def signed(self, message: bytes) -> bytes:
+        """The vault's signature of a message, with a key that serves nothing else."""
+        return self._signer().sign(message)
+
+    def keep_head(self, line: str) -> None:
+        """Add a signed head of an audit to those that the vault keeps."""
+        folder = self._own_folder()
+        try:
+            with self._locked(), open(folder / "heads.jsonl", "a", encoding="utf-8") as handle:
+                handle.write(line + "\n")
+                handle.flush()
+                os.fsync(handle.fileno())
+        except OSError as error:
+            raise _unusable(error) from error
+
+    def heads(self) -> tuple[str, ...]:
+        """The signed heads that the vault keeps, oldest first."""
+        path = self._own_folder() / "heads.jsonl"
+        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+
+    def _signer(self) -> Ed25519PrivateKey:
+        try:
+            return Ed25519PrivateKey.from_private_bytes(_key_in(self._own_folder() / "audit.key"))
+        except OSError as error:
+            raise _unusable(error) from error
+
+    def _own_folder(self) -> Path:
+        if self.folder is None:
+            raise ConfigurationRejected(
+                "the reference patient's vault keeps nothing", "a vault of your own", "set ONCOSCALE_VAULT to a folder"
+            )
+        return self.folder
 
     def reidentify(self, subject: SubjectKey) -> tuple[str, str]:
         """(site, local identifier) of a subject. Raises ConfigurationRejected if the vault does not hold it."""
@@ -190,9 +245,16 @@ def _refuse_place(folder: Path, store: Path | None) -> None:
     )
 
 
+def _key_in(path: Path) -> bytes:
+    """The key that a file holds, made on first use."""
+    if not path.exists():
+        _make_key(path)
+    return _read_key(path)
+
+
 def _make_key(path: Path) -> None:
     """A new random key, whole or absent; if another process was first, its key stays."""
-    beside = path.with_name(f".project.key.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as handle:
@@ -213,15 +275,15 @@ def _read_key(path: Path) -> bytes:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode not in (0o600, 0o400):
         raise ConfigurationRejected(
-            f"the project key has mode {mode:04o}",
+            f"the vault's {path.name} has mode {mode:04o}",
             "mode 0600: readable by its owner alone",
-            "run: chmod 600 on the vault's project.key, and think about who has read it",
+            f"run: chmod 600 on the vault's {path.name}, and think about who has read it",
         )
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ConfigurationRejected(
-            f"the project key has {len(key)} bytes",
+            f"the vault's {path.name} has {len(key)} bytes",
             f"{KEY_BYTES} bytes",
-            "restore project.key from your copy; a new key would split every subject in two",
+            "restore it from your copy; a new project key would split every subject in two",
         )
     return key
