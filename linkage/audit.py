@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,14 +21,12 @@ from sqlalchemy import Connection, insert, select
 
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..core.files import canonical_json
-from . import tables
+from . import acting, tables
 from .store import Store, alone, now, user_of
 from .vault import Vault
 
 GENESIS = "0" * 64
 SIGNED = ("store", "seq", "hash", "at")
-
-_acting: ContextVar[str] = ContextVar("acting", default="unstated")
 
 Fault = Literal["", "edited", "missing", "moved", "cut", "rebuilt"]
 
@@ -82,21 +78,6 @@ class Examined:
     signed: int | None = None
 
 
-@contextmanager
-def acting_as(role: str) -> Iterator[None]:
-    """What is recorded inside the block was done in this role."""
-    before = _acting.set(role)
-    try:
-        yield
-    finally:
-        _acting.reset(before)
-
-
-def act_as(role: str) -> None:
-    """From now on this process acts in a role."""
-    _acting.set(role)
-
-
 def record_action(
     store: Store,
     connection: Connection,
@@ -122,7 +103,7 @@ def record_action(
         "seq": seq,
         "at": now(),
         "who": user_of(connection),
-        "role": role or _acting.get(),
+        "role": role or acting.role(),
         "action": action,
         "object": veiled(store, about),
         "detail_sha256": sha256(canonical_json(dict(detail or {})).encode()).hexdigest(),

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, literal_column, select
+from sqlalchemy import Connection, insert, select
 
 from ..core.errors import ConfigurationRejected, ConsentDenied
 from ..core.files import canonical_json, content_hash
@@ -314,8 +314,13 @@ def require(
 
 
 def still_permitted(store: Store, decision: Decision) -> bool:
-    """True while the consent that a permit rests on still holds: ask again between steps of a long run."""
+    """True while the consent that a permit rests on still holds: ask again between steps of a long run.
+
+    Raises ConsentDenied if the subject was erased since: no row may name it any more, not even that of a stop.
+    """
     with store.reading() as connection:
+        if not connection.execute(select(tables.subject.c.key).where(tables.subject.c.key == decision.subject)).first():
+            raise ConsentDenied("the subject was erased", "a subject that the store holds", "remove what the run wrote")
         return not _reason_to_deny(
             connection, _newest(connection, decision.subject), decision.purpose, decision.categories
         )
@@ -349,11 +354,18 @@ def require_subject(connection: Connection, subject: SubjectKey) -> None:
 
 
 def _rows(connection: Connection, subject: SubjectKey) -> list[Mapping[str, Any]]:
+    """Every consent of a subject in the project, the one that decides last."""
     own = (tables.consent.c.subject == subject, tables.consent.c.study == PROJECT)
-    return [
-        dict(row)
-        for row in connection.execute(select(tables.consent).where(*own).order_by(literal_column("rowid"))).mappings()
-    ]
+    rows = {row["id"]: dict(row) for row in connection.execute(select(tables.consent).where(*own)).mappings()}
+
+    def order(row: Mapping[str, Any]) -> tuple[str, int, str]:
+        """When it was recorded, never before what it supersedes; then how much it supersedes."""
+        latest, steps, above = row["recorded_at"], 0, row
+        while (above := rows.get(above["supersedes"] or "", {})) and steps <= len(rows):
+            latest, steps = max(latest, above["recorded_at"]), steps + 1
+        return latest, steps, row["id"]
+
+    return sorted(rows.values(), key=order)
 
 
 def consent_on_record(store: Store, subject: SubjectKey) -> Consent | None:

@@ -20,7 +20,7 @@ import secrets
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -140,6 +140,9 @@ class Store:
             "nobody reading, for the log of changes to be emptied",
             "wait for it to end and run the same command again",
         )
+
+    def allow(self, connection: Connection, who: str, roles: Iterable[str]) -> None:
+        """Give a user of the database what these roles need, and nothing else. SQLite knows no users."""
 
     def study_folder(self, study: str) -> Path:
         """Where the files of one visit are."""

@@ -26,13 +26,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, ConsentDenied
 from ..core.files import canonical_json, written_whole
+from . import acting
 from .subject import SubjectKey, date_shift, digest, imaging_study_id, mapped_uid, subject_key
 
 KEY_BYTES, NONCE_BYTES = 32, 12
 HEADER = b"oncoscale-vault-1\n"
 REFERENCE_KEY = bytes(range(32))
+WITH_VAULT = ("curator", "data-protection-officer")
+"""Roles that may have the vault opened."""
 
 
 def default_folder() -> Path:
@@ -60,6 +63,7 @@ class Vault:
         Raises ConfigurationRejected for a key that others may read, that lies in a store or a project, or that
         is not 32 bytes.
         """
+        _refuse_role()
         folder = Path(folder) if folder is not None else default_folder()
         _refuse_place(folder.absolute(), store)
         try:
@@ -216,6 +220,15 @@ class Vault:
         with written_whole(self.folder / "subjects.vault") as beside:
             os.close(os.open(beside, os.O_CREAT | os.O_WRONLY, 0o600))
             beside.write_bytes(sealed)
+
+
+def _refuse_role() -> None:
+    if acting.role() not in (acting.UNSTATED, *WITH_VAULT):
+        raise ConsentDenied(
+            f"the vault is not for the role {acting.role()}",
+            "one of the roles " + " and ".join(WITH_VAULT),
+            "ask somebody who has it",
+        )
 
 
 def _unusable(error: OSError) -> ConfigurationRejected:

@@ -16,15 +16,15 @@ from ..core.errors import ConfigurationRejected
 from .cli_archive import archive_app
 from .cli_chain import CHAIN, chain_app
 from .cli_consent import consent_app
+from .cli_guard import guard
 from .cli_harmonise import harmonise_app
 from .cli_linkage import linkage_app
+from .cli_law import LAW, add_law
 from .cli_look import look_app
 from .cli_quality import quality_app
 from .cli_reference import reference_app
 from .cli_start import start_app
 from .console import print_error
-
-LAW = "What the law asks for"
 
 app = typer.Typer(
     name="oncoscale",
@@ -39,6 +39,8 @@ for commands in (start_app, chain_app, look_app, linkage_app, quality_app, refer
 app.add_typer(consent_app, name="consent", rich_help_panel=LAW)
 app.add_typer(harmonise_app, name="harmonise", rich_help_panel=CHAIN)
 app.add_typer(archive_app, name="archive", rich_help_panel=CHAIN)
+add_law(app)
+guard(app)
 
 
 def main() -> None:
@@ -70,5 +72,9 @@ def oncoscale(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
+    role: Annotated[
+        str,
+        typer.Option("--role", envvar="ONCOSCALE_ROLE", help="Role to act in on a store; default: any granted to you."),
+    ] = "",
 ) -> None:
     """From a patient's images to a recorded forecast of a solid tumour. Research use only, not a medical device."""

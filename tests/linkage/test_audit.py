@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from oncoscale.core.errors import ConfigurationRejected, FileRejected
 from oncoscale.linkage import audit, tables
+from oncoscale.linkage.acting import acting_as
 from oncoscale.linkage.audit import Examined, SignedHead, examine, heads_of, read_heads, sign
 from oncoscale.linkage.store import Store
 from oncoscale.linkage.vault import Vault
@@ -130,7 +131,7 @@ def test_an_empty_audit_is_not_signed(store: Store, vault: Vault):
 
 def test_who_acts_and_in_which_role_is_written(store: Store):
     """A role that the process acts in is the role of its entries, unless an entry states its own."""
-    with audit.acting_as("analyst"):
+    with acting_as("analyst"):
         act(store, 1)
         with store.writing() as connection:
             audit.record_action(store, connection, "show", "x")
