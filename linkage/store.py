@@ -354,6 +354,8 @@ def _engine(database: Path, *, mode: str) -> Engine:
         connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=20.0, check_same_thread=False)
         for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL", f"query_only={int(mode == 'ro')}"):
             connection.execute(f"PRAGMA {pragma}")
+        if mode == "ro":
+            connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # a question may not write another database
         return connection
 
     return create_engine(

@@ -44,7 +44,7 @@ def test_a_cohort_below_k_shows_nothing():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_withheld_count_follows_from_what_is_shown(seed: int):
-    """For every withheld cell, tables with different counts in it agree with everything shown (all tables are tried)."""
+    """For every withheld cell, tables with different counts in it agree with everything shown (all are tried)."""
     luck = Random(seed)
     counts = {(a, b): luck.choice((0, 1, 2, 3, 6)) for a in "xy" for b in "pq"} | {("x", "p"): 2}
     shown = counted([cell for cell, n in counts.items() for _ in range(n)], 4)
