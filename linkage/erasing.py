@@ -299,6 +299,7 @@ def _files_of(connection: Connection, store: Store, subject: SubjectKey, rows: R
     used_by_others = select(tables.artefact.c.uri).where(~rows["artefact"])
     own = select(tables.artefact.c.uri).where(rows["artefact"], tables.artefact.c.uri.not_in(used_by_others))
     named |= set(connection.execute(own).scalars())
+    named |= {path.name for path in store.path.glob("oncoscale.sqlite.version-*")}  # copies that a migration kept
     top, chosen = store.path.resolve(), set[str]()
     for name in sorted(named - {""}):
         inside = (top / name).resolve().is_relative_to(top) and (top / name).resolve() != top

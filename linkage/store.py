@@ -179,15 +179,20 @@ class Store:
 
     def _check_version(self) -> None:
         with _named_errors(self.path), self.engine.connect() as connection:
-            found = connection.exec_driver_sql("PRAGMA user_version").scalar()
-            application = connection.exec_driver_sql("PRAGMA application_id").scalar()
-        if application != APPLICATION_ID:
+            found, ours = version_of(connection), is_ours(connection)
+        if not ours:
             raise StoreRejected(
                 f"{self.path.name!r} holds a database that is not a store",
                 "a store of this program",
                 "name another folder",
             )
-        if found != SCHEMA_VERSION:
+        if found < SCHEMA_VERSION:
+            raise StoreRejected(
+                f"{self.path.name!r} has schema version {found}",
+                f"schema version {SCHEMA_VERSION}",
+                "bring it to this version with: oncoscale migrate STORE (add --dry-run to try it on a copy)",
+            )
+        if found > SCHEMA_VERSION:
             raise StoreRejected(
                 f"{self.path.name!r} has schema version {found}",
                 f"schema version {SCHEMA_VERSION}",
@@ -200,6 +205,29 @@ class Store:
             owner = folder.name.split("-")[1]
             if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def of_any_version(path: Path | str) -> Store:
+    """A store as it is, whatever its version: for migrations alone. Raises StoreRejected for what is no store."""
+    path = Path(path)
+    if not (path / "oncoscale.sqlite").is_file():
+        raise _missing(path)
+    _refuse_read_only(path)
+    store = Store(path, _engine(path / "oncoscale.sqlite", mode="rw"))
+    with _named_errors(path), store.engine.connect() as connection:
+        if not is_ours(connection):
+            raise StoreRejected(f"{path.name!r} holds a database that is not a store", "a store of this program", "")
+    return store
+
+
+def version_of(connection: Connection) -> int:
+    """The version of a store's schema."""
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def is_ours(connection: Connection) -> bool:
+    """Whether the database is a store's."""
+    return bool(connection.exec_driver_sql("PRAGMA application_id").scalar_one() == APPLICATION_ID)
 
 
 def now() -> str:
