@@ -22,7 +22,7 @@ from sqlalchemy import Connection, insert, select
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..core.files import canonical_json
 from . import acting, tables
-from .store import Store, alone, now, user_of
+from .store import Store, now, user_of
 from .vault import Vault
 
 GENESIS = "0" * 64
@@ -94,7 +94,6 @@ def record_action(
     detail  what was done; only its hash is written
     role    in which it was done; default: the role that this process acts in
     """
-    alone(connection)
     last = connection.execute(
         select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1)
     ).first()

@@ -6,6 +6,8 @@
     STORE/studies/T-…/         one visit: de-identified files, study.json, what de-identification did
     STORE/runs/<run>/<n>/      the results of one attempt, with its record.json
 
+Or the database is one of PostgreSQL's (``postgresql://USER@HOST/DATABASE?files=STORE``, see postgres.py).
+
 SQLite in WAL mode, STRICT tables, foreign keys on, deleted content overwritten, every commit flushed. WAL does
 not work on network file systems. SQLite knows no users: whoever can read the folder can read it all, so the
 folder's permissions are the access control.
@@ -33,11 +35,13 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from ..core.errors import StorageFault, StoreRejected
 from ..core.files import canonical_json
-from . import tables
+from . import postgres, tables
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4F4E434F
 """Marks the database file as a store ("ONCO")."""
+
+BEGIN_TO_READ = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 
 PROJECT = "project"
 """The one research study that a store serves so far."""
@@ -60,6 +64,8 @@ class Store:
         Raises StoreRejected when it is missing, read-only (unless asked for), or of another version, and
         StorageFault when the disk is full.
         """
+        if postgres.is_address(path):
+            return _open_database(path, create=create, read_only=read_only)
         path = Path(path)
         database = path / "oncoscale.sqlite"
         if not database.is_file():
@@ -78,7 +84,7 @@ class Store:
         """A transaction that commits whole or not at all; one writer at a time."""
         self._make_if_absent()
         with _named_errors(self.path), self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _begin(connection)
             try:
                 yield connection
             except BaseException:
@@ -92,7 +98,7 @@ class Store:
         """A consistent view of the store that cannot write."""
         engine = self.engine if self._exists else _empty_store()
         with _named_errors(self.path), engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql(BEGIN_TO_READ[connection.dialect.name])
             try:
                 yield connection
             finally:
@@ -127,9 +133,7 @@ class Store:
         """
         with _named_errors(self.path), self.engine.connect() as connection:
             if connection.dialect.name == "postgresql":
-                for table in tables.metadata.sorted_tables:
-                    connection.exec_driver_sql(f'VACUUM FULL "{table.name}"')
-                return
+                return postgres.compact(connection)
             connection.exec_driver_sql("VACUUM")
             connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * wait_s)}")
             busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
@@ -143,6 +147,8 @@ class Store:
 
     def allow(self, connection: Connection, who: str, roles: Iterable[str]) -> None:
         """Give a user of the database what these roles need, and nothing else. SQLite knows no users."""
+        if connection.dialect.name == "postgresql":
+            postgres.allow(connection, who, roles)
 
     def study_folder(self, study: str) -> Path:
         """Where the files of one visit are."""
@@ -159,7 +165,7 @@ class Store:
 
     @property
     def _exists(self) -> bool:
-        return (self.path / "oncoscale.sqlite").is_file()
+        return self.engine.dialect.name == "postgresql" or (self.path / "oncoscale.sqlite").is_file()
 
     def _make_if_absent(self) -> bool:
         """Make the store if it is not there; True if it was made."""
@@ -209,6 +215,8 @@ class Store:
 
 def of_any_version(path: Path | str) -> Store:
     """A store as it is, whatever its version: for migrations alone. Raises StoreRejected for what is no store."""
+    if postgres.is_address(path):
+        return Store.open(path)  # there has been one version so far
     path = Path(path)
     if not (path / "oncoscale.sqlite").is_file():
         raise _missing(path)
@@ -222,12 +230,48 @@ def of_any_version(path: Path | str) -> Store:
 
 def version_of(connection: Connection) -> int:
     """The version of a store's schema."""
-    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    asked = "SELECT version FROM schema_version" if _is_postgres(connection) else "PRAGMA user_version"
+    return int(connection.exec_driver_sql(asked).scalar_one())
 
 
 def is_ours(connection: Connection) -> bool:
     """Whether the database is a store's."""
+    if _is_postgres(connection):
+        return connection.exec_driver_sql("SELECT to_regclass('schema_version')").scalar_one() is not None
     return bool(connection.exec_driver_sql("PRAGMA application_id").scalar_one() == APPLICATION_ID)
+
+
+def _is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _begin(connection: Connection) -> None:
+    """Begin to write; there is one writer at a time."""
+    if _is_postgres(connection):
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _open_database(place: Path | str, *, create: bool, read_only: bool) -> Store:
+    """A store on PostgreSQL; with ``create`` an empty database becomes one at once."""
+    url, folder = postgres.address(place)
+    store = Store(folder, postgres.engine(url, read_only=read_only))
+    with _named_errors(folder), store.engine.connect() as connection:
+        there = is_ours(connection)
+    if not there and not create:
+        raise _missing(folder)
+    if not there:
+        _make_files(folder)
+        with store.writing() as connection:
+            connection.exec_driver_sql(postgres.JSON_VALID)
+            _fill(connection)
+            for statement in postgres.statements(SCHEMA_VERSION, APPLICATION_ID):
+                connection.exec_driver_sql(statement)
+            postgres.grant_owner(connection, now())
+    store._check_version()
+    return store
 
 
 def now() -> str:
@@ -250,12 +294,6 @@ def user_of(connection: Connection) -> str:
     if connection.dialect.name == "postgresql":
         return f"database user {connection.exec_driver_sql('SELECT current_user').scalar_one()}"
     return f"uid {os.getuid()}"
-
-
-def alone(connection: Connection) -> None:
-    """Until the transaction ends, nobody else adds to the audit. SQLite has one writer anyway (BEGIN IMMEDIATE)."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
 
 
 def attributes_of_project(connection: Connection) -> Mapping[str, Any]:
@@ -315,10 +353,7 @@ def _make(path: Path) -> None:
     database = path / "oncoscale.sqlite"
     beside = path / f".new-{os.getpid()}.sqlite"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in ("studies", "runs"):
-            (path / folder).mkdir(exist_ok=True)
-        _write_secret(path / "audit.key")
+        _make_files(path)
         with _named_errors(path):
             _create_schema(_engine(beside, mode="rwc"))
         os.replace(beside, database)
@@ -327,6 +362,13 @@ def _make(path: Path) -> None:
     finally:
         for left in path.glob(f"{beside.name}*"):
             left.unlink(missing_ok=True)
+
+
+def _make_files(path: Path) -> None:
+    """The folder of a store, without its database."""
+    for folder in ("studies", "runs"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    _write_secret(path / "audit.key")
 
 
 def _write_secret(path: Path) -> None:
@@ -347,27 +389,32 @@ def _create_schema(engine: Engine) -> None:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        tables.metadata.create_all(connection)
+        _fill(connection)
         for trigger in tables.TRIGGERS:
             connection.exec_driver_sql(trigger)
-        research = code_id(
-            connection, "http://terminology.hl7.org/CodeSystem/v3-ActReason", "HRESCH", "healthcare research"
-        )
-        connection.execute(
-            insert(tables.study).values(
-                id=PROJECT,
-                title="project",
-                purpose=research,
-                legal_basis="consent",
-                retention_until="9999-12-31",
-                small_cell_k=5,
-                key_epoch=1,
-                attributes=canonical_json({}),
-            )
-        )
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _fill(connection: Connection) -> None:
+    """The tables, and the one study."""
+    tables.metadata.create_all(connection)
+    research = code_id(
+        connection, "http://terminology.hl7.org/CodeSystem/v3-ActReason", "HRESCH", "healthcare research"
+    )
+    connection.execute(
+        insert(tables.study).values(
+            id=PROJECT,
+            title="project",
+            purpose=research,
+            legal_basis="consent",
+            retention_until="9999-12-31",
+            small_cell_k=5,
+            key_epoch=1,
+            attributes=canonical_json({}),
+        )
+    )
 
 
 def _engine(database: Path, *, mode: str) -> Engine:
@@ -393,12 +440,14 @@ def _engine(database: Path, *, mode: str) -> Engine:
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """SQLite's failures as ours."""
+    """The database's failures as ours."""
     try:
         yield
     except (OperationalError, DatabaseError) as error:
         text = str(error.orig).lower()
-        if "readonly" in text or "unable to open" in text:
+        if (refused := postgres.refusal(text)) is not None:
+            raise refused from error
+        if "read-only transaction" in text or "readonly" in text or "unable to open" in text:
             raise _read_only(path) from error
         if "full" in text or "disk i/o" in text:
             raise storage_error(OSError(errno.ENOSPC, ""), path) from error

@@ -6,6 +6,8 @@ Every foreign key restricts deletion, so a table that an erasure forgets makes i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import (
     DOUBLE_PRECISION,
     REAL,
@@ -422,36 +424,54 @@ Index("observation_of", observation.c.subject)
 Index("sample_of", sample.c.subject)
 Index("mapping_of", mapping.c.core_table, mapping.c.core_id)
 
-TRIGGERS = (
-    """CREATE TRIGGER attempt_needs_permission BEFORE INSERT ON attempt
-       WHEN EXISTS (SELECT 1 FROM run_subject s JOIN decision d ON d.id = s.decision WHERE s.run = NEW.run
-                    AND (d.outcome <> 'permit' OR d.operation <> 'run' OR d.subject <> s.subject))
-       BEGIN SELECT RAISE(ABORT, 'attempt without a permit'); END""",
-    """CREATE TRIGGER use_needs_permission BEFORE INSERT ON link
-       WHEN NEW.role = 'used' AND EXISTS (
+
+@dataclass(frozen=True)
+class Rule:
+    """What the database itself refuses, whoever writes: a change of a table while ``when`` holds."""
+
+    name: str
+    on: str
+    table: str
+    when: str
+    message: str
+
+
+RULES = (
+    Rule("attempt_needs_permission", "INSERT", "attempt", """EXISTS (
+           SELECT 1 FROM run_subject s JOIN decision d ON d.id = s.decision WHERE s.run = NEW.run
+           AND (d.outcome <> 'permit' OR d.operation <> 'run' OR d.subject <> s.subject))""",
+         "attempt without a permit"),
+    Rule("use_needs_permission", "INSERT", "link", """NEW.role = 'used' AND EXISTS (
            SELECT subject FROM image_series WHERE uid = NEW.series
            UNION SELECT subject FROM contains WHERE artefact = NEW.artefact
            UNION SELECT subject FROM sample WHERE id = NEW.sample
-           EXCEPT SELECT subject FROM run_subject WHERE run = NEW.run)
-       BEGIN SELECT RAISE(ABORT, 'input of a subject without a permit'); END""",
-    """CREATE TRIGGER prediction_of_a_forecast BEFORE INSERT ON prediction
-       WHEN (SELECT kind FROM run WHERE id = NEW.run) NOT IN ('forecast', 'calibration')
-       BEGIN SELECT RAISE(ABORT, 'a prediction needs a forecast or a calibration'); END""",
-    """CREATE TRIGGER observation_of_an_analysis BEFORE INSERT ON observation
-       WHEN NEW.run IS NOT NULL AND (SELECT kind FROM run WHERE id = NEW.run) <> 'analysis'
-       BEGIN SELECT RAISE(ABORT, 'an observation needs an analysis'); END""",
-    """CREATE TRIGGER observation_of_what_was_seen BEFORE INSERT ON observation
-       WHEN EXISTS (SELECT 1 FROM link l JOIN artefact a ON a.sha256 = l.artefact
-                    WHERE l.run = NEW.run AND l.role = 'used' AND a.asserted = 'simulated')
-       BEGIN SELECT RAISE(ABORT, 'an observation cannot rest on a simulation'); END""",
-    """CREATE TRIGGER seen_stays_apart_from_simulated BEFORE INSERT ON link
-       WHEN NEW.role = 'used' AND (SELECT asserted FROM artefact WHERE sha256 = NEW.artefact) = 'simulated'
-            AND EXISTS (SELECT 1 FROM observation WHERE run = NEW.run)
-       BEGIN SELECT RAISE(ABORT, 'an observation cannot rest on a simulation'); END""",
-    "CREATE TRIGGER decision_is_final BEFORE UPDATE ON decision BEGIN SELECT RAISE(ABORT, 'decisions are final'); END",
-    "CREATE TRIGGER consent_is_final BEFORE UPDATE ON consent BEGIN SELECT RAISE(ABORT, 'consents are final'); END",
-    "CREATE TRIGGER audit_is_final BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is final'); END",
-    "CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is final'); END",
-)
+           EXCEPT SELECT subject FROM run_subject WHERE run = NEW.run)""",
+         "input of a subject without a permit"),
+    Rule("prediction_of_a_forecast", "INSERT", "prediction",
+         "(SELECT kind FROM run WHERE id = NEW.run) NOT IN ('forecast', 'calibration')",
+         "a prediction needs a forecast or a calibration"),
+    Rule("observation_of_an_analysis", "INSERT", "observation",
+         "NEW.run IS NOT NULL AND (SELECT kind FROM run WHERE id = NEW.run) <> 'analysis'",
+         "an observation needs an analysis"),
+    Rule("observation_of_what_was_seen", "INSERT", "observation", """EXISTS (
+           SELECT 1 FROM link l JOIN artefact a ON a.sha256 = l.artefact
+           WHERE l.run = NEW.run AND l.role = 'used' AND a.asserted = 'simulated')""",
+         "an observation cannot rest on a simulation"),
+    Rule("seen_stays_apart_from_simulated", "INSERT", "link", """NEW.role = 'used'
+           AND (SELECT asserted FROM artefact WHERE sha256 = NEW.artefact) = 'simulated'
+           AND EXISTS (SELECT 1 FROM observation WHERE run = NEW.run)""",
+         "an observation cannot rest on a simulation"),
+    Rule("decision_is_final", "UPDATE", "decision", "TRUE", "decisions are final"),
+    Rule("consent_is_final", "UPDATE", "consent", "TRUE", "consents are final"),
+    Rule("audit_is_final", "UPDATE", "audit", "TRUE", "the audit is final"),
+    Rule("audit_stays", "DELETE", "audit", "TRUE", "the audit is final"),
+)  # fmt: skip
 """No attempt and no use of a subject's images without a permit; predictions only of forecasts; observations only of
 analyses of what was seen; final records."""
+
+TRIGGERS = tuple(
+    f"CREATE TRIGGER {rule.name} BEFORE {rule.on} ON {rule.table} WHEN {rule.when}"
+    f" BEGIN SELECT RAISE(ABORT, '{rule.message}'); END"
+    for rule in RULES
+)
+"""The rules, as SQLite has them."""

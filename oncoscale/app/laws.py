@@ -37,7 +37,8 @@ def erase(store: Path, subject: str | None, *, expired: bool, reason: str, dry_r
             "one of the two",
             "name a subject, or say --expired",
         )
-    opened, vault = Store.open(store, read_only=dry_run), Vault.open(store=store)
+    opened = Store.open(store, read_only=dry_run)
+    vault = Vault.open(store=opened.path)
     done = (
         erase_expired(opened, vault=vault, dry_run=dry_run)
         if subject is None
@@ -65,7 +66,8 @@ def access(store: Path, subject: str, *, out: Path | None) -> Result:
     from ..linkage.subject import SubjectKey
     from ..linkage.vault import Vault
 
-    report = access_report(Store.open(store), SubjectKey(subject), vault=Vault.open(store=store))
+    opened = Store.open(store)
+    report = access_report(opened, SubjectKey(subject), vault=Vault.open(store=opened.path))
     if out is not None:
         write_json(out, report)
     words = [f"{subject}: purpose {report['purpose']}, by {report['legal_basis']}, until {report['retention_until']}"]
@@ -83,7 +85,8 @@ def reidentify(store: Path, subject: str, reason: str) -> Result:
     from ..linkage.subject import SubjectKey
     from ..linkage.vault import Vault
 
-    site, local = name(Store.open(store), SubjectKey(subject), reason, vault=Vault.open(store=store))
+    opened = Store.open(store)
+    site, local = name(opened, SubjectKey(subject), reason, vault=Vault.open(store=opened.path))
     return Result({"subject": subject, "site": site, "local_id": local}, f"{subject} is {local} of {site}")
 
 
@@ -94,7 +97,7 @@ def audit_verify(store: Path, *, head: Path | None, key: str) -> Result:
     from ..linkage.vault import Vault, default_folder
 
     opened = Store.open(store, read_only=True)
-    vault = Vault.open(store=store) if (default_folder() / "audit.key").exists() else None
+    vault = Vault.open(store=opened.path) if (default_folder() / "audit.key").exists() else None
     known = vault.public_key if vault and not key else key
     heads = read_heads(head, known) if head else heads_of(vault) if vault else ()
     found = examine(opened, heads)
@@ -115,7 +118,8 @@ def audit_sign(store: Path, *, out: Path | None) -> Result:
     from ..linkage.store import Store
     from ..linkage.vault import Vault
 
-    made = asdict(sign(Store.open(store, read_only=True), Vault.open(store=store)))
+    opened = Store.open(store, read_only=True)
+    made = asdict(sign(opened, Vault.open(store=opened.path)))
     if out is not None:
         with open(out, "a", encoding="utf-8") as handle:
             handle.write(canonical_json(made) + "\n")
