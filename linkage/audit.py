@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..core.files import canonical_json
@@ -220,7 +220,7 @@ the fault in words; that there is a fault, and where, does not depend on it."""
 
 
 def _count(connection: Connection) -> int:
-    return len(connection.execute(select(tables.audit.c.seq)).all())
+    return int(connection.execute(select(func.count()).select_from(tables.audit)).scalar_one())
 
 
 def _entry_hash(entry: Mapping[str, Any]) -> str:

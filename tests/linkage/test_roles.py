@@ -11,10 +11,11 @@ import typer
 from oncoscale.app.cli import app
 from oncoscale.app.cli_guard import GuardedCommand
 from oncoscale.core.errors import ConfigurationRejected, ConsentDenied
-from oncoscale.linkage import audit
+from oncoscale.linkage import audit, erasing, postgres, tables
 from oncoscale.linkage.acting import UNSTATED, acting_as
 from oncoscale.linkage.roles import ROLES, grant, grants, matrix, revoke, role_for, user
 from oncoscale.linkage.store import Store
+from oncoscale.linkage.subject import SubjectKey
 from oncoscale.linkage.vault import WITH_VAULT, Vault
 
 READING, VAULT_COMMANDS = "show", ("ingest", "import", "reidentify", "erase", "audit sign", "audit verify")
@@ -101,3 +102,16 @@ def test_the_vault_opens_for_two_roles_only(role: str):
         else:
             with pytest.raises(ConsentDenied, match="vault is not for"):
                 Vault.open()
+
+
+def test_no_table_that_names_a_subject_is_forgotten_on_postgresql():
+    """Each has a policy by row; privileges name tables that there are; who erases may delete all that erasure needs."""
+    named = {table.name for table in tables.metadata.sorted_tables if "subject" in table.columns}
+    assert named <= postgres.SEEN.keys()
+    known = {*tables.metadata.tables, "schema_version", "*"}
+    assert {one for kinds in postgres.privileges().values() for on in kinds.values() for one in on} <= known
+    assert postgres.privileges().keys() == set(ROLES)
+    needed = erasing._rows_of(SubjectKey("P-AAAAAAAAAAAAAAAA")).keys()
+    assert needed <= set(postgres.privileges()["data-protection-officer"]["DELETE"])
+    changes = [kinds.get(what, ()) for kinds in postgres.privileges().values() for what in ("UPDATE", "DELETE")]
+    assert not any("audit" in on for on in changes)
