@@ -67,7 +67,6 @@ def export(
     predictions: bool | None = None,
     faces_handled: bool = False,
     options: Mapping[str, str] | None = None,
-    role: str = "analyst",
 ) -> Exported:
     """Export a run, a subject or a cohort.
 
@@ -106,7 +105,7 @@ def export(
             gaps, violations, digest = lost(holdings, chosen), chosen.check(beside), hash_of(beside)
             _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
             about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
-            record_action(store, connection, "export", name, about, role=role)
+            record_action(store, connection, "export", name, about)
             os.replace(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True) if beside.is_dir() else beside.unlink(missing_ok=True)

@@ -125,7 +125,7 @@ def _asked(store: Store, text: str, of: str, purpose: str, language: str) -> tup
             select(tables.study.c.retention_until).where(tables.study.c.id == PROJECT)
         ).scalar_one()
         seen = seen if now()[:10] <= ends else []
-        record_action(store, connection, "query", of, detail | {"subjects": len(seen)}, role="analyst")
+        record_action(store, connection, "query", of, detail | {"subjects": len(seen)})
     return seen, len(keys) - len(seen)
 
 

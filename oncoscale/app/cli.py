@@ -18,8 +18,8 @@ from .cli_chain import CHAIN, chain_app
 from .cli_consent import consent_app
 from .cli_guard import guard
 from .cli_harmonise import harmonise_app
-from .cli_linkage import linkage_app
 from .cli_law import LAW, add_law
+from .cli_linkage import linkage_app
 from .cli_look import look_app
 from .cli_quality import quality_app
 from .cli_reference import reference_app

@@ -39,7 +39,8 @@ def test_every_command_is_in_the_guide_or_the_readme(command):
 
 def test_examples_in_docstrings_are_true():
     """Every example of a docstring gives what it says."""
-    names = [module.name for module in pkgutil.walk_packages(oncoscale.__path__, "oncoscale.")]
+    every = (module.name for module in pkgutil.walk_packages(oncoscale.__path__, "oncoscale."))
+    names = [name for name in every if not name.endswith("migrations.env")]  # alembic alone can run it
     results = {name: doctest.testmod(import_module(name)) for name in names}
     assert sum(result.attempted for result in results.values()) > 5
     assert {name: result for name, result in results.items() if result.failed} == {}
