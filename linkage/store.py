@@ -37,7 +37,7 @@ from ..core.errors import StorageFault, StoreRejected
 from ..core.files import canonical_json
 from . import postgres, tables
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x4F4E434F
 """Marks the database file as a store ("ONCO")."""
 

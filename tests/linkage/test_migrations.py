@@ -98,6 +98,20 @@ def test_a_migrated_store_is_what_a_new_one_is(old: Path, store: Store):
     assert migrate(old) == Migrated(SCHEMA_VERSION, SCHEMA_VERSION, ())
 
 
+def test_a_store_of_version_2_is_brought_on_too(old: Path, store: Store):
+    """Version 2 as it was made then, empty: the same schema in the end."""
+    database = old / "oncoscale.sqlite"
+    database.unlink()
+    with sqlite3.connect(database) as made:
+        made.execute("PRAGMA journal_mode=WAL")
+        statements = (Path(__file__).parent / "version_2.sql").read_text()
+        made.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=2; {statements};")
+    made.close()
+    assert migrate(old) == Migrated(2, SCHEMA_VERSION, tuple(steps_from(2)), "oncoscale.sqlite.version-2")
+    assert schema(database) == schema(store.path / "oncoscale.sqlite")
+    assert audit.examine(Store.open(old)) == audit.Examined(1)
+
+
 def test_every_row_is_kept(old: Path):
     """What was held is held: rows, chain of the audit, consent, forecast; new columns are empty."""
     before = contents(old / "oncoscale.sqlite")

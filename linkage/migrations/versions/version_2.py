@@ -1,13 +1,14 @@
-"""Biobanks, collections, samples, observations, exports, gaps, tombstones, flags and roles; keys that are pseudonyms to
-the letter; links to samples.
+"""Biobanks, collections, samples, observations, exports, gaps and tombstones; links to samples.
 
-Three tables are rebuilt, as SQLite cannot change their checks: made anew, filled, put in place of the old one.
+Tables are rebuilt where a check or a column changes, as SQLite cannot change them: made anew, filled, put in place.
 """
 
 import tomllib
 from pathlib import Path
 
 from alembic import op
+
+from oncoscale.linkage.migrations.rebuilding import rebuild, without_triggers
 
 revision = "2"
 down_revision = "1"
@@ -16,18 +17,10 @@ down_revision = "1"
 def upgrade() -> None:
     """Rules first go and last come back, because they speak of tables that are rebuilt."""
     statements = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    for (name,) in op.get_bind().exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
-        op.execute(f"DROP TRIGGER {name}")
+    without_triggers(op)
     for statement in statements["new"]:
         op.execute(statement)
     for one in statements["changed"]:
-        _rebuild(one["table"], ", ".join(f'"{column}"' for column in one["kept"]), one["made"])
+        rebuild(op, one["table"], one["kept"], one["made"])
     for statement in (*statements["indexes"], *statements["triggers"]):
         op.execute(statement)
-
-
-def _rebuild(table: str, columns: str, made: str) -> None:
-    op.execute(made.replace(f"CREATE TABLE {table} ", f"CREATE TABLE new_{table} ", 1))
-    op.execute(f"INSERT INTO new_{table} ({columns}) SELECT {columns} FROM {table}")
-    op.execute(f"DROP TABLE {table}")
-    op.execute(f"ALTER TABLE new_{table} RENAME TO {table}")
