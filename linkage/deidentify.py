@@ -67,6 +67,7 @@ OPTIONS = (
     ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
     ("113108", "Retain Patient Characteristics Option"),
 )
+FACES_OPTION = ("113102", "Clean Recognizable Visual Features Option")
 DEVICE_OPTION = ("113109", "Retain Device Identity Option")
 SAFE_PRIVATE_OPTION = ("113111", "Retain Safe Private Option")
 REFUSED_MODALITIES = {"US", "SC", "OT", "XC", "ES", "DOC"}
@@ -135,6 +136,8 @@ class Pseudonyms:
     mapped_uid: Callable[[str], str] = field(repr=False)
     device_identity: bool = False
     """Retain Device Identity (113109): what names a scanner stays where its values pass the checks of the list."""
+    faces_removed: bool = False
+    """The images were defaced before (113102; see linkage.deface)."""
     seen: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """Elements met before and what became of them: the images of a series share most of theirs."""
 
@@ -380,8 +383,11 @@ def _mark(clean: Dataset, pseudonyms: Pseudonyms, *, private: bool) -> None:
     clean.DeidentificationMethod = earlier + [method] if method not in earlier else earlier
     codes = list(clean.get("DeidentificationMethodCodeSequence", []))
     known = {str(code.get("CodeValue", "")) for code in codes}
-    asserted = [*OPTIONS, *[DEVICE_OPTION] * pseudonyms.device_identity, *[SAFE_PRIVATE_OPTION] * private]
-    for value, meaning in asserted:
+    if pseudonyms.faces_removed:
+        clean.RecognizableVisualFeatures = "NO"
+    used = [(FACES_OPTION, pseudonyms.faces_removed), (DEVICE_OPTION, pseudonyms.device_identity)]
+    used.append((SAFE_PRIVATE_OPTION, private))
+    for value, meaning in (*OPTIONS, *(option for option, is_used in used if is_used)):
         if value not in known:
             codes.append(_code(value, meaning))
     clean.DeidentificationMethodCodeSequence = Sequence(codes)

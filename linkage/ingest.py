@@ -33,6 +33,8 @@ from ..imaging.study import Finding, ImagingStudy, LabelImage, ParametricMap, Se
 from . import tables
 from .audit import record_action
 from .consent import Consent, add_consent, add_decision, consent_on_record, decide, denied, objection
+from .deface import Face, faces_of, shows_a_head, without_faces
+from .deface import deface as remove_face
 from .deidentify import Pseudonyms, Report, deidentified, encoded, shifted
 from .deidentify_nifti import neutral_nifti
 from .sources import SourceFile, date_of, is_derived, of_visit, refuse_several_visits, source_files
@@ -56,7 +58,6 @@ SPECIES = {
 SEX = {"M": "male", "F": "female", "": "unknown"}
 OLDEST_AGE_D = 32872
 DAYS_IN = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
-HEAD = {"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK", "NECK", "BRAINSTEM"}
 ROLES = {"SEG": "segmented", "RTSTRUCT": "segmented", "REG": "registered"}
 ACQUISITION = (
     "Manufacturer",
@@ -126,6 +127,7 @@ def ingest(
     visit             which visit, where the folder holds several (see read_study); the others stay outside
     day               days after day 0 (of a subject that came by its images: the first visit), where the files have no
                       date, or the subject is known already and counts from something else
+    deface            take the face out of images of a head (see linkage.deface)
     read              reads the folder: read_study, or in a child process read_study_guarded
     vault             default: the user's (see linkage.vault)
     dry_run           do everything except keeping the result
@@ -134,12 +136,6 @@ def ingest(
     consent that does not permit it, StoreRejected, StorageFault. Nothing half written is left in any case.
     """
     folder = Path(folder)
-    if deface:
-        raise ConfigurationRejected(
-            "defacing is not available in this version",
-            "an ingest without --deface",
-            "deface head images before ingest, or keep them from being exported",
-        )
     if not subject_local_id.strip():
         raise ConfigurationRejected(
             "the subject's local identifier is empty",
@@ -162,9 +158,10 @@ def ingest(
         site,
         statements,
         taken,
-        _digest(vault, taken, statements),
+        _digest(vault, taken, statements, defaced=deface),
         vault.imaging_study_id(_identities(vault, taken)),
         day,
+        _faces_to_remove(original, taken) if deface else None,
     )
     _require_key_of_store(store, vault)
     _require_consent(store, subject, consent, dry_run=dry_run)
@@ -177,7 +174,7 @@ def ingest(
         imaging = read_study(
             home / "images", **Statements.from_json(statements.for_json()).options(), progress=_part(progress, 0.8, 1.0)
         )
-        _refuse_changed(original, imaging)
+        _refuse_changed(without_faces(original, work.faces or {}), without_faces(imaging, _as_stored(work)))
         result = _result(work, sources, staged, imaging, consent)
         _write(home / "study.json", _json(_account(work, result, staged)))
         _write(home / "deidentification.json", _json(_report(report, sources)))
@@ -201,6 +198,13 @@ class _Work:
     source: str
     study: str
     stated_day: int | None
+    faces: Mapping[str, Face] | None
+    """What is taken out of images of a head, by frame of reference; None if it was not asked for."""
+
+    @property
+    def defaced(self) -> bool:
+        """True if the stored images are images of a head without its face."""
+        return bool(self.faces)
 
     @property
     def headers(self) -> list[FileDataset]:
@@ -233,10 +237,23 @@ def _identities(vault: Vault, files: Sequence[SourceFile]) -> list[str]:
     return [content_hash(source.path) for source in files]
 
 
-def _digest(vault: Vault, files: Sequence[SourceFile], statements: Statements) -> str:
-    """Keyed hash of the files' contents and the statements: equal only for the same ingest."""
+def _digest(vault: Vault, files: Sequence[SourceFile], statements: Statements, *, defaced: bool) -> str:
+    """Keyed hash of the files' contents and what was asked for: equal only for the same ingest."""
     contents = sorted(content_hash(source.path) for source in files)
-    return vault.keyed_hash(canonical_json([contents, statements.for_json()]))
+    return vault.keyed_hash(canonical_json([contents, statements.for_json(), *["deface"] * defaced]))
+
+
+def _faces_to_remove(study: ImagingStudy, files: Sequence[SourceFile]) -> Mapping[str, Face]:
+    """The face in each frame of reference; none if the files name another part of the body."""
+    headers = [source.header for source in files if source.header is not None]
+    if study.body_part and not shows_a_head(headers):
+        return {}
+    return faces_of(study)
+
+
+def _as_stored(work: _Work) -> dict[str, Face]:
+    """The faces by the frames of reference of the stored images."""
+    return {frame and work.vault.mapped_uid(frame): face for frame, face in (work.faces or {}).items()}
 
 
 def _require_key_of_store(store: Store, vault: Vault) -> None:
@@ -333,7 +350,8 @@ def _again(store: Store, work: _Work, held: Mapping[str, Any], consent: Consent 
 
 
 def _deidentify_all(work: _Work, home: Path, progress: Progress | None) -> tuple[list[_Staged], Report]:
-    pseudonyms = Pseudonyms(work.subject, work.vault.date_shift(work.subject), work.vault.mapped_uid)
+    shift = work.vault.date_shift(work.subject)
+    pseudonyms = Pseudonyms(work.subject, shift, work.vault.mapped_uid, faces_removed=work.defaced)
     report: Report = Counter()
     staged = []
     for done, source in enumerate(work.files, start=1):
@@ -361,6 +379,12 @@ def _deidentify(
     where = f"file {source.number}"
     if source.kind == "nifti":
         labels = read_nifti_file(source.path, where, work.statements.times_s).labels
+        if work.faces and not labels:
+            raise StudyRejected(
+                f"{where} is an image in NIfTI, which is not defaced",
+                "DICOM images of a head",
+                "deface it before ingest and export it with --faces-handled, or leave --deface out",
+            )
         names = labels[0].names if labels else {}
         return source.place, neutral_nifti(read_bytes(source.path, where), names, where), None
     dataset = read_dicom(source.path, where, pixels=True)
@@ -368,6 +392,8 @@ def _deidentify(
         raise StudyRejected(
             f"{where} changed while it was read", "files that stay as they are during ingest", "run the command again"
         )
+    if work.faces and (voxels := remove_face(dataset, work.faces, where)):
+        report["PixelData", "voxels of the face turned into air"] += voxels
     clean = deidentified(dataset, pseudonyms, report)
     if source.twin:
         clean.SeriesInstanceUID = work.vault.mapped_uid(f"{dataset.SeriesInstanceUID} {source.twin}")
@@ -477,8 +503,7 @@ def _result(
                 "will be refused until a consent is recorded (oncoscale consent record)",
             )
         )
-    if imaging.body_part.upper() in HEAD:
-        findings.append(Finding("doubted", "images", "images of a head, not defaced: a face may be recognised in them"))
+    findings += _about_faces(work)
     rows = tuple(
         _series_row(uid, [one for one in staged if one.series == uid], imaging)
         for uid in dict.fromkeys(one.series for one in staged)
@@ -486,6 +511,14 @@ def _result(
     return Ingested(
         work.subject, work.study, day, True, state, rows, (*findings, *imaging.findings), replace(imaging, day=day)
     )
+
+
+def _about_faces(work: _Work) -> list[Finding]:
+    if work.defaced:
+        return [Finding("chosen", "images", "faces were taken out of the images; ears and the back of the head stay")]
+    if shows_a_head(work.headers):
+        return [Finding("doubted", "images", "images of a head, not defaced: a face may be recognised in them")]
+    return [Finding("found", "images", "no images of a head: no face to take out")] if work.faces is not None else []
 
 
 def _kept_back(sources: Sequence[SourceFile]) -> list[Finding]:
@@ -693,11 +726,11 @@ def _enter_visit(work: _Work, connection: Connection, home: Path, staged: Sequen
     connection.execute(delete(tables.image_series).where(tables.image_series.c.event == work.study))
     connection.execute(delete(tables.event).where(tables.event.c.id == work.study))
     moved = _shifted_date(work)
-    head = result.imaging.body_part.upper() in HEAD
     attributes = {
         "source": work.source,
         "contents": _contents(work),
-        "head": head,
+        "head": work.defaced or shows_a_head(work.headers),
+        "defaced": work.defaced,
         "ingested_at": now(),
         "shifted_date": moved.isoformat() if moved else None,
     }

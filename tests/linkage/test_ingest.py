@@ -255,10 +255,13 @@ def test_a_subject_needs_an_identifier(store: Store, make_visit: MakeVisit, loca
         ingest(make_visit(), store, local_id)
 
 
-def test_defacing_is_refused_rather_than_pretended(store: Store, make_visit: MakeVisit):
-    """What is not built is said, not skipped."""
-    with pytest.raises(ConfigurationRejected, match="defacing"):
-        ingest(make_visit(), store, "HOSP-0001", deface=True)
+def test_an_abdomen_has_no_face_to_remove(store: Store, make_visit: MakeVisit):
+    """Asked to deface images of another part of the body, ingest says that there was nothing to do."""
+    done = ingest(make_visit(), store, "HOSP-0001", deface=True)
+    assert any("no face to take out" in finding.text for finding in done.findings)
+    assert np.array_equal(
+        done.imaging.series[0].values, ingest(make_visit(), store, "HOSP-0001").imaging.series[0].values
+    )
 
 
 @pytest.mark.parametrize("fails_at", [0, 5, 10, 11])
