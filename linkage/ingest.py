@@ -35,7 +35,7 @@ from .audit import record_action
 from .consent import Consent, add_consent, add_decision, consent_on_record, decide, denied, objection
 from .deface import Face, faces_of, shows_a_head, without_faces
 from .deface import deface as remove_face
-from .deidentify import Pseudonyms, Report, deidentified, encoded, shifted
+from .deidentify import Pseudonyms, Report, deidentified, edition, encoded, shifted
 from .deidentify_nifti import neutral_nifti
 from .sources import SourceFile, date_of, is_derived, of_visit, refuse_several_visits, source_files
 from .store import PROJECT, Store, attributes_of_project, code_id, now
@@ -114,6 +114,7 @@ def ingest(
     visit: str | None = None,
     day: int | None = None,
     deface: bool = False,
+    device_identity: bool = False,
     read: Callable[..., ImagingStudy] = read_study,
     vault: Vault | None = None,
     dry_run: bool = False,
@@ -128,6 +129,7 @@ def ingest(
     day               days after day 0 (of a subject that came by its images: the first visit), where the files have no
                       date, or the subject is known already and counts from something else
     deface            take the face out of images of a head (see linkage.deface)
+    device_identity   keep what names the scanner (Retain Device Identity Option; see linkage.deidentify)
     read              reads the folder: read_study, or in a child process read_study_guarded
     vault             default: the user's (see linkage.vault)
     dry_run           do everything except keeping the result
@@ -158,10 +160,11 @@ def ingest(
         site,
         statements,
         taken,
-        _digest(vault, taken, statements, defaced=deface),
+        _digest(vault, taken, statements, ["deface"] * deface + ["device-identity"] * device_identity),
         vault.imaging_study_id(_identities(vault, taken)),
         day,
         _faces_to_remove(original, taken) if deface else None,
+        device_identity,
     )
     _require_key_of_store(store, vault)
     _require_consent(store, subject, consent, dry_run=dry_run)
@@ -177,7 +180,7 @@ def ingest(
         _refuse_changed(without_faces(original, work.faces or {}), without_faces(imaging, _as_stored(work)))
         result = _result(work, sources, staged, imaging, consent)
         _write(home / "study.json", _json(_account(work, result, staged)))
-        _write(home / "deidentification.json", _json(_report(report, sources)))
+        _write(home / "deidentification.json", _json(_report(report, sources, staged)))
         _flush(home)
         if not dry_run:
             vault.remember(subject, site, subject_local_id.strip())
@@ -200,6 +203,7 @@ class _Work:
     stated_day: int | None
     faces: Mapping[str, Face] | None
     """What is taken out of images of a head, by frame of reference; None if it was not asked for."""
+    device_identity: bool
 
     @property
     def defaced(self) -> bool:
@@ -237,10 +241,10 @@ def _identities(vault: Vault, files: Sequence[SourceFile]) -> list[str]:
     return [content_hash(source.path) for source in files]
 
 
-def _digest(vault: Vault, files: Sequence[SourceFile], statements: Statements, *, defaced: bool) -> str:
+def _digest(vault: Vault, files: Sequence[SourceFile], statements: Statements, asked: Sequence[str]) -> str:
     """Keyed hash of the files' contents and what was asked for: equal only for the same ingest."""
     contents = sorted(content_hash(source.path) for source in files)
-    return vault.keyed_hash(canonical_json([contents, statements.for_json(), *["deface"] * defaced]))
+    return vault.keyed_hash(canonical_json([contents, statements.for_json(), *asked]))
 
 
 def _faces_to_remove(study: ImagingStudy, files: Sequence[SourceFile]) -> Mapping[str, Face]:
@@ -351,7 +355,13 @@ def _again(store: Store, work: _Work, held: Mapping[str, Any], consent: Consent 
 
 def _deidentify_all(work: _Work, home: Path, progress: Progress | None) -> tuple[list[_Staged], Report]:
     shift = work.vault.date_shift(work.subject)
-    pseudonyms = Pseudonyms(work.subject, shift, work.vault.mapped_uid, faces_removed=work.defaced)
+    pseudonyms = Pseudonyms(
+        work.subject,
+        shift,
+        work.vault.mapped_uid,
+        device_identity=work.device_identity,
+        faces_removed=work.defaced,
+    )
     report: Report = Counter()
     staged = []
     for done, source in enumerate(work.files, start=1):
@@ -643,12 +653,19 @@ def _account(work: _Work, result: Ingested, staged: Sequence[_Staged]) -> dict[s
     }
 
 
-def _report(report: Report, sources: Sequence[SourceFile]) -> dict[str, Any]:
-    """deidentification.json: how often each attribute was changed, and what was kept back; never a value."""
+def _report(report: Report, sources: Sequence[SourceFile], staged: Sequence[_Staged]) -> dict[str, Any]:
+    """deidentification.json: by which rules, how often each attribute was changed, what was kept back; no value."""
     done: dict[str, dict[str, int]] = {}
     for (attribute, what), count in sorted(report.items()):
         done.setdefault(attribute, {})[what] = count
-    return {"attributes": done, "kept_back": dict(Counter(source.reason for source in sources if source.reason))}
+    header = next((one.header for one in staged if one.header is not None), None)
+    codes = header.DeidentificationMethodCodeSequence if header is not None else ()
+    return {
+        "table": f"DICOM PS3.15 E.1-1, {edition()}",
+        "options": {str(code.CodeValue): str(code.CodeMeaning) for code in codes},
+        "attributes": done,
+        "kept_back": dict(Counter(source.reason for source in sources if source.reason)),
+    }
 
 
 def _keep(

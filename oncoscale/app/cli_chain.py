@@ -79,6 +79,9 @@ def ingest(
     times: Times = None,
     visit: FolderVisit = None,
     deface: Annotated[bool, typer.Option("--deface", help="Remove the face from images of a head.")] = False,
+    device_identity: Annotated[
+        bool, typer.Option("--device-identity", help="Keep what names the scanner, such as its serial number.")
+    ] = False,
     dry_run: DryRun = False,
     seed: NoSeed = None,
     threads: Threads = None,
@@ -103,6 +106,7 @@ def ingest(
                 visit=visit,
                 day=day,
                 deface=deface,
+                device_identity=device_identity,
                 dry_run=dry_run,
                 progress=session.progress,
             )

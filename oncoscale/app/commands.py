@@ -92,6 +92,7 @@ def ingest(
     visit: str | None = None,
     day: int | None = None,
     deface: bool = False,
+    device_identity: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Result:
@@ -120,6 +121,7 @@ def ingest(
             same_subject=same_subject,
             day=day,
             deface=deface,
+            device_identity=device_identity,
             vault=vault,
             dry_run=dry_run,
             progress=progress,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from sqlalchemy import select
 
 from oncoscale.core.errors import ConfigurationRejected, StudyRejected
@@ -25,7 +27,8 @@ from oncoscale.imaging.dicom_write import (
 from oncoscale.imaging.nifti import write_nifti
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.linkage import tables
-from oncoscale.linkage.deface import Face, find_face, shows_a_head
+from oncoscale.linkage.deface import Face, deface, find_face, shows_a_head
+from oncoscale.linkage.deidentify import encoded
 from oncoscale.linkage.exporting import export
 from oncoscale.linkage.ingest import ingest, load_study
 from oncoscale.linkage.standards import ro_crate
@@ -177,6 +180,25 @@ def test_a_head_that_is_cut_off_is_refused(keep: tuple[slice, slice, slice], rea
     found = find_face(cut, Grid((cut.shape[0], cut.shape[1], cut.shape[2]), affine))
     assert isinstance(found, str)
     assert reason in found
+
+
+@pytest.mark.parametrize(("modality", "intercept", "air"), [("MR", 0, 0), ("CT", -1024, 24), ("CT", 0, 0)])
+def test_air_is_written_as_each_modality_stores_it(tmp_path: Path, modality: str, intercept: int, air: int):
+    """-1000 HU in CT as far as the stored type can say it, 0 elsewhere; a compressed image becomes a plain one."""
+    folder = write_head(tmp_path / "head")
+    image = dcmread(next((folder / "t1").iterdir()))
+    image.Modality, image.RescaleIntercept, image.RescaleSlope = modality, str(intercept), "1"
+    before = image.pixel_array.copy()
+    image.compress(RLELossless)
+    brow = np.array(image.ImagePositionPatient, dtype=float) + np.array([0.0, 120.0, 1000.0])
+    face = Face(brow, np.array([0.0, 0.0, -1.0]), 0.0)  # everything before a coronal plane
+    taken = deface(image, {"1.2.3.4.9": face}, "the file")
+    after = image.pixel_array
+    assert image.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert 0 < taken < before.size
+    assert np.count_nonzero(after == air) >= taken
+    assert np.count_nonzero(after != before) <= taken
+    assert dcmread(BytesIO(encoded(image))).pixel_array.tolist() == after.tolist()
 
 
 def test_what_cannot_be_defaced_is_refused(store: Store, tmp_path: Path):
