@@ -4,9 +4,9 @@ No atlas and no registration: the outer surface of the head gives the vertex, th
 what lies below an oblique plane through the brow and in front of an upright plane behind it becomes air. The idea of
 a plane that shears the face off is that of Schimke and Hale 2011 (Quickshear defacing for neuroimages, USENIX
 HealthSec); there the plane rests on a brain mask, here on proportions of the head, which are marked ASSUMED. What it
-does not do: ears and the back of the head stay, a head tilted strongly against the scanner is not turned upright, and
-surfaces or segmentations of the skin are not looked for. A head whose vertex, brow or front is not in the image is
-refused.
+does not do: ears and the back of the head stay, a tilted head is not turned upright, and
+surfaces or segmentations of the skin are not looked for. A head that is tilted, or
+whose vertex, brow or front is not in the image, is refused.
 """
 
 from __future__ import annotations
@@ -64,6 +64,22 @@ BRIGHTNESS = Parameter(
     meaning="where tissue begins between the medians of air and of tissue",
     source="ASSUMED: low enough for bone's marrow and skin, above the noise of air",
     range=(0.1, 0.5),
+    assumed=True,
+)
+FOREHEAD = Parameter(
+    12.0,
+    "mm",
+    meaning="most that the forehead may recede in the 39 mm above the brow",
+    source="ASSUMED: an upright head's recedes 6 mm, one tilted back by 10 degrees 15 mm or more (two heads)",
+    range=(9.0, 15.0),
+    assumed=True,
+)
+NOSE = Parameter(
+    6.0,
+    "mm",
+    meaning="least by which the nose stands out before the brow, 12 to 33 mm below it",
+    source="ASSUMED: an upright head's stands out 12 mm or more; less is a head tilted forward, or none",
+    range=(3.0, 10.0),
     assumed=True,
 )
 STEP = Parameter(
@@ -165,6 +181,8 @@ def find_face(volume: NDArray[np.float32], grid: Grid) -> Face | str:
     front = int(np.flatnonzero(band)[0])
     if front == 0 or not seen[round(middle), front - 1, level]:
         return "the front of the head is not in the image"
+    if _is_tilted(head[round(middle - reach) : round(middle + reach) + 1], front, level):
+        return "the head is tilted, or no nose stands out below the brow"
     normal = np.array([0.0, -SLOPE.value, -1.0])  # forward (minus y) and down (minus z)
     reach = REACH.value * longest[top - level] * STEP.value
     return Face(upright.world(np.array([middle, front, level])), normal / np.linalg.norm(normal), float(reach))
@@ -184,6 +202,22 @@ def head_mask(values: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[n
     for axis in range(3):
         closed = np.stack([ndimage.binary_fill_holes(one) for one in np.moveaxis(closed, axis, 0)], axis=axis)
     return np.asarray(closed & seen)
+
+
+def _is_tilted(band: NDArray[Any], front: int, level: int) -> bool:
+    """True unless the forehead rises steeply from the brow and the nose stands out below it.
+
+    band  (x, y, z) the head near its middle plane
+    """
+
+    def recession(low_mm: float, high_mm: float) -> list[float]:
+        """mm from the brow to the back, at levels so far above it."""
+        steps = range(round(low_mm / STEP.value), round(high_mm / STEP.value) + 1)
+        rows = [np.any(band[..., level + k], axis=0) for k in steps if 0 <= level + k < band.shape[2]]
+        return [(int(np.flatnonzero(row)[0]) - front) * STEP.value for row in rows if row.any()]
+
+    forehead, nose = recession(9.0, 39.0), recession(-33.0, -12.0)
+    return max(forehead, default=0.0) > FOREHEAD.value or min(nose, default=0.0) > -NOSE.value
 
 
 def _extent(row: NDArray[Any]) -> int:

@@ -120,6 +120,14 @@ def test_the_face_is_found_from_the_surface_alone(turn_deg: float):
     assert 0.03 < covered[of["head"]].mean() < 0.2
 
 
+@pytest.mark.parametrize("tilt_deg", [-15.0, 15.0])
+def test_a_tilted_head_is_refused(tilt_deg: float):
+    """Chin up, the face would stay; chin down, the brain would be cut: a head that is not upright is not defaced."""
+    face = find_face(picture(oblique(0.0)).astype(np.float32), oblique(tilt_deg))
+    assert isinstance(face, str)
+    assert "tilted" in face
+
+
 def test_a_defaced_visit_has_no_face_and_the_same_brain(store: Store, tmp_path: Path):
     """In the stored images the face is air; every voxel outside it is the same, and it is written down."""
     folder = write_head(tmp_path / "head")
