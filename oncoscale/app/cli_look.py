@@ -100,11 +100,15 @@ def show(
     subject: Annotated[
         str | None, typer.Argument(metavar="SUBJECT", help="Pseudonym; without it, every subject.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.html|.json", help="The same as a page with a picture, or JSON."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """What the store holds of a subject: visits, consent, runs and predictions."""
+    """What the store holds of a subject: visits, consent, runs, predictions, and all of it as a timeline in days."""
     with Session(json, quiet) as session:
-        from .results import show as tell
+        from .showing import show as tell
 
-        session.finish(tell(store, subject))
+        session.finish(tell(store, subject, out=out))
