@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from shutil import rmtree
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -106,8 +106,11 @@ class Told:
         return bool(self.lines) and self.lines[-1].startswith("begin")
 
 
-def killed_writer(path: Path, scratch: Path, start: int, after_s: float) -> Told:
-    """A process that writes into the store, killed so long after its first word."""
+def killed_writer(path: Path, scratch: Path, start: int, luck: Random) -> Told:
+    """A process that writes into the store, killed some words and part of a step after it began.
+
+    Waiting is measured in the writer's own words and steps, so that a slow machine is hit in the same places.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -119,11 +122,13 @@ def killed_writer(path: Path, scratch: Path, start: int, after_s: float) -> Told
         os._exit(1)
     os.close(writing)
     with os.fdopen(reading, "rb") as words:
-        first = words.readline()
-        sleep(after_s)
+        heard, began = [words.readline()], monotonic()
+        heard += [words.readline() for _ in range(luck.randrange(4))]
+        step = (monotonic() - began) / (len(heard) - 1) if len(heard) > 1 else 0.05
+        sleep(luck.uniform(0.0, 2.0 * step))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        lines = (first + words.read()).decode().splitlines()
+        lines = (b"".join(heard) + words.read()).decode().splitlines()
     assert not [line for line in lines if line.startswith("fault")], lines
     return Told(tuple(lines))
 
@@ -199,8 +204,7 @@ def test_killed_at_random_while_writing(block: int, tmp_path: Path):
     middle = 0
     for kill in range(min(BLOCK, KILLS - block * BLOCK)):
         start = 1000 * kill if f"subject {KEY}" in acknowledged else 0
-        patience = 1.0 if start else 1.0 + kill  # a slow machine needs longer to make the store
-        told = killed_writer(path, scratch, start, patience * luck.uniform(0.0, 0.12))
+        told = killed_writer(path, scratch, start, luck)
         acknowledged += told.acknowledged
         middle += told.in_the_middle
         if (path / "oncoscale.sqlite").is_file():
