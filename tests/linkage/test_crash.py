@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -27,8 +27,9 @@ from oncoscale.linkage.consent import Consent, record_consent, require
 from oncoscale.linkage.core import Holdings
 from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.quality_files import orphans, remove_orphans, run_files
-from oncoscale.linkage.record import Content, Prediction, Record, record_run, record_stop, this_software
+from oncoscale.linkage.record import Content, Prediction, Record, outputs_of, record_run, record_stop, this_software
 from oncoscale.linkage.reference import reference_cohort
+from oncoscale.linkage.shards import Member, Shard, take_in_shards
 from oncoscale.linkage.store import Store
 from oncoscale.linkage.subject import SubjectKey
 
@@ -45,7 +46,7 @@ Say = Callable[[str], None]
 
 
 def write_for_ever(path: Path, scratch: Path, say: Say, start: int) -> None:
-    """Runs, stops, consents and whole subjects, one after the other; each is acknowledged when its call is back."""
+    """Runs, members of shards, stops, consents, whole subjects; each is acknowledged when its call is back."""
     store = Store.open(path, create=True)
     if start == 0:
         say("begin cohort 0")
@@ -56,12 +57,25 @@ def write_for_ever(path: Path, scratch: Path, say: Say, start: int) -> None:
         say(STEPS[n % len(STEPS)](store, scratch / f"out-{n}", n))
 
 
-def one_run(store: Store, folder: Path, n: int) -> str:
+def results(folder: Path, n: int) -> None:
     (folder / "maps").mkdir(parents=True)
     (folder / "forecast.json").write_text(f'{{"n": {n}}}')
     (folder / "maps" / "maps.json").write_text("{}" * 2000)
+
+
+def one_run(store: Store, folder: Path, n: int) -> str:
+    results(folder, n)
     done = record_run(store, record(n), folder, permit=require(store, KEY), predictions=VOLUME)
     return f"run {done.run} {done.attempt}"
+
+
+def some_shard(store: Store, folder: Path, n: int) -> str:
+    """A member of a campaign, by way of a shard and its ingester."""
+    results(folder, n)
+    run = replace(record(n), outputs=outputs_of(folder))
+    with Shard(folder.parent) as shard:
+        shard.append(Member(run, require(store, KEY).id, VOLUME, folder=folder.name))
+    return f"run {run.run} {take_in_shards(store, folder.parent).members}"
 
 
 def one_stop(store: Store, _: Path, n: int) -> str:
@@ -79,7 +93,7 @@ def one_subject(store: Store, _: Path, n: int) -> str:
     return f"subject {cohort.subject[0].key}"
 
 
-STEPS = (one_run, one_run, one_consent, one_run, one_subject, one_stop)
+STEPS = (one_run, some_shard, one_consent, some_shard, one_subject, one_stop)
 
 
 def enter(store: Store, cohort: Holdings) -> None:
