@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
 from ..core.files import canonical_json
@@ -408,6 +409,7 @@ def from_json(content: Mapping[str, Any]) -> Holdings:
     return Holdings(**held)
 
 
+@cache
 def is_code(row: type, name: str) -> bool:
     """Whether a field of a row holds a Code."""
     return any(one.name == name and one.type in ("Code", "Code | None") for one in fields(row))

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -36,6 +36,9 @@ from .subject import SubjectKey
 from .visit import visits
 
 SCHEMA = "oncoscale-record-1"
+LAST_LETTER = "\U0010ffff"
+"""Texts that begin with another lie between it and it with this: found by the index, where LIKE reads every row."""
+
 QUANTITIES, UCUM = "urn:oncoscale:quantity", "http://unitsofmeasure.org"
 """Predicted quantities have codes of their own, never those of the measured quantity."""
 
@@ -201,12 +204,12 @@ class Record:
     environment: Mapping[str, Any] = field(default_factory=this_environment)
     schema: str = SCHEMA
 
-    @property
+    @cached_property
     def parameters_sha256(self) -> str:
         """Hash of the canonical JSON of the parameters."""
         return _hash(self.parameters)
 
-    @property
+    @cached_property
     def inputs_sha256(self) -> str:
         """Hash of the sorted (port, hash) pairs of the inputs."""
         return _hash(self.input_hashes)
@@ -216,7 +219,7 @@ class Record:
         """(port, hash) of every input, sorted."""
         return sorted((one.port, one.sha256) for one in self.inputs)
 
-    @property
+    @cached_property
     def run(self) -> str:
         """The run's identity: what determines its result, and nothing else."""
         return _hash(
@@ -230,7 +233,7 @@ class Record:
             }
         )
 
-    @property
+    @cached_property
     def output_sha256(self) -> str:
         """Hash over the outputs that an equal run must reproduce to the byte."""
         return _hash(sorted((one.port, one.sha256) for one in self.outputs if not _is_volatile(one.port)))
@@ -393,7 +396,7 @@ def find_run(store: Store | None, name: str) -> FoundRun:
         columns = tables.attempt.c
         rows = connection.execute(
             select(columns.run, func.max(columns.n).label("n"))
-            .where(columns.run.startswith(name, autoescape=True), columns.status == "done")
+            .where(columns.run >= name, columns.run <= name + LAST_LETTER, columns.status == "done")
             .group_by(columns.run)
         ).all()
     if len(name) < 6 or len(rows) != 1:

@@ -66,10 +66,16 @@ class Member:
     campaign: str | None = None
     folder: str = ""
     failure: Mapping[str, Any] | None = None
+    _read: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # its record, as it was read
+
+    @property
+    def record_json(self) -> dict[str, Any]:
+        """The record as the store keeps it, with the permit."""
+        return {**(self._read or self.record.for_json()), "decision": self.decision}
 
     def for_json(self) -> dict[str, Any]:
         """Ready for JSON."""
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("_")}
         return content | {"record": self.record.for_json(), "predictions": [asdict(one) for one in self.predictions]}
 
     @classmethod
@@ -79,8 +85,8 @@ class Member:
         if record.run != content["record"]["run"]:
             raise ValueError("the identity of the run is not that of its record")
         predictions = tuple(Prediction(**one) for one in content["predictions"])
-        values = {name: content[name] for name in cls.__dataclass_fields__}
-        return cls(**values | {"record": record, "predictions": predictions})
+        values = {name: content[name] for name in cls.__dataclass_fields__ if not name.startswith("_")}
+        return cls(**values | {"record": record, "predictions": predictions, "_read": content["record"]})
 
 
 class Shard:
@@ -301,8 +307,7 @@ def _copy(folder: Path, target: Path, member: Member) -> None:
 
 def _move(staged: Path, final: Path, member: Member) -> None:
     """The results where the store keeps them, with their record.json."""
-    record = replace(member.record, decision=member.decision)
-    (staged / "record.json").write_text(canonical_json(record.for_json()), encoding="utf-8")
+    (staged / "record.json").write_text(canonical_json(member.record_json), encoding="utf-8")
     final.parent.mkdir(parents=True, exist_ok=True)
     if final.exists():
         shutil.rmtree(final)
