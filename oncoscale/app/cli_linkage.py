@@ -1,4 +1,4 @@
-"""The commands that carry what the store holds in and out: export, import, query. Parses and shows."""
+"""The commands that carry what the store holds in and out: export, import, query, serve. Parses and shows."""
 
 from __future__ import annotations
 
@@ -99,6 +99,17 @@ def query(
         str, typer.Option("--of", metavar="NAME", help="About whom: a run, a subject, a cohort, or all.")
     ] = "all",
     purpose: Purpose = "HRESCH",
+    federate: Annotated[
+        list[str] | None,
+        typer.Option("--federate", metavar="URL", help="Count subjects here and in a served store. Repeat for more."),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", metavar="NAME", help="With --federate: sex, species, diagnosis, modalities, …"),
+    ] = None,
+    token: Annotated[
+        Path | None, typer.Option("--token", metavar="FILE", help="With --federate: file with the token, mode 0600.")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Longest time.")] = 60.0,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Most rows of an answer.")] = 10_000,
@@ -107,8 +118,44 @@ def query(
 ) -> None:
     """Ask the store, in SPARQL or SQL; nothing can be written, and only what consent covers can be seen."""
     with Session(json, quiet) as session:
+        if federate:
+            from ..core.errors import ConfigurationRejected
+            from .federating import ask as ask_all
+
+            if sparql is not None or sql is not None or of != "all" or csv:
+                raise ConfigurationRejected(
+                    "--federate with another question",
+                    "counts alone, of all subjects",
+                    "leave SPARQL, --sql, --of, --csv",
+                )
+            session.finish(ask_all(store, federate, by or [], token, purpose))
+            return
         from .querying_store import QueryRequest
         from .querying_store import query as ask
 
         request = QueryRequest(sparql, sql, of, purpose, seconds, rows)
         session.finish(ask(store, request, as_csv=csv))
+
+
+@linkage_app.command(rich_help_panel=LINK, epilog="Example: oncoscale serve STORE --token token.txt")
+def serve(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the store.")],
+    token: Annotated[
+        Path, typer.Option("--token", metavar="FILE", help="File with the token that lets ask, mode 0600.")
+    ],
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen at.")] = 8787,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="Certificate (PEM); needed beyond this machine."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Its private key (PEM).")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer other stores' questions for counts, until interrupted: small cells hidden, consent asked, on record."""
+    with Session(json, quiet) as session:
+        from .federating import serve as listen
+
+        session.say(f"Listening at {host}:{port}; interrupt to end.")
+        listen(store, token=token, host=host, port=port, certificate=certificate, key=key)
