@@ -372,9 +372,17 @@ def _make_files(path: Path) -> None:
 
 
 def _write_secret(path: Path) -> None:
+    """A new secret, whole or absent: an empty one would be a key that everybody knows."""
     if not path.exists():
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as handle:
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as handle:
             handle.write(secrets.token_bytes(32))
+        try:
+            os.link(beside, path)  # whoever is first keeps theirs
+        except FileExistsError:
+            pass
+        finally:
+            beside.unlink()
 
 
 def _empty_store() -> Engine:

@@ -1,4 +1,4 @@
-"""Flags and roles; keys of subjects that are pseudonyms to the letter; rules in the words that both databases share.
+"""Flags, roles and indexes; keys that are pseudonyms to the letter; rules in the words that both databases share.
 
 The table of subjects is rebuilt, as SQLite cannot change its check.
 """
@@ -22,5 +22,5 @@ def upgrade() -> None:
         op.execute(statement)
     for one in statements["changed"]:
         rebuild(op, one["table"], one["kept"], one["made"])
-    for statement in statements["triggers"]:
+    for statement in (*statements["indexes"], *statements["triggers"]):
         op.execute(statement)
