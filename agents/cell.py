@@ -2,7 +2,7 @@
 
 The record that rules read and write, what daughters inherit, what is stored between loops and what ``oncoscale
 explain`` prints all come from a declared ``State``. BODY is what the engine itself needs of any cell; a cell type adds
-its own variables (``neuroblast.STATE``, ``spheroid.STATE``).
+its own variables (``neuroblast.STATE``, ``spheroid.STATE``, ``glioma.STATE``).
 """
 
 from __future__ import annotations

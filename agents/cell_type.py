@@ -24,7 +24,7 @@ from .parameters import ParameterSet
 from .rule import Behaviour, Cell, compiled
 from .voxels import Grid
 
-NAMES = ("neuroblastoma", "spheroid")
+NAMES = ("glioma", "neuroblastoma", "spheroid")
 """Modules of this package that declare a type of cell as CELLS."""
 
 
