@@ -21,6 +21,7 @@ from ..core.assumptions import assumptions_of
 from ..core.quantity import Parameter
 from . import ground, living, mechanics, observe, oxygen, oxygen_field, parameters, start, voxels
 from .behaviours.crosstalk import share
+from .cell_type import CellType
 from .effects import Difference, Effect, differences, differences_lines, measured, stale, together
 from .modes import Switches
 from .neuroblast import STATE
@@ -41,6 +42,9 @@ MOST_CODE = 16
 
 PREFIXES = {"neuroblast": "nb.", "Schwann cell": "sc."}
 """Of the names of draws."""
+
+RELEASED_TYPE = "neuroblastoma"
+"""The type of cell whose released program has versions and modes; ``explain`` and ``rules`` are of it by default."""
 
 Kinds = Mapping[str, tuple[Behaviour, ...]]
 KINDS: Kinds = {"neuroblast": NEUROBLAST_HOUR, "Schwann cell": SCHWANN_HOUR}
@@ -395,6 +399,17 @@ def explain(version: str = "13.9.4", *, with_differences: bool = False) -> str:
         parts.append(differences_lines())
     text = "\n\n".join("\n".join(wrapped_all(line.replace(RELEASE, "release") for line in lines)) for lines in parts)
     return f"{text}\n"
+
+
+def of_type(kind: CellType) -> str:
+    """Another type of cell as text for people: its rules, parameters and state; its ground is told by its module."""
+    chosen = kind.parameters(None)
+    hour = {f"{kind.name} cell": kind.each_hour[0]}
+    parts = [[f"{kind.name.capitalize()} cells. Each hour every cell lives by these rules, in this order:"]]
+    parts += [_rule_lines(one, chosen) for one in rules(hour, tuple(chosen.table))]
+    parts.append(["Parameters: name = value unit, range: meaning; source. * = assumed", *_parameter_lines(chosen)])
+    parts.append(["State of a cell", *(f"  {v.name} [{v.unit}]: {v.meaning}" for v in kind.state.variables)])
+    return "\n\n".join("\n".join(wrapped_all(lines)) for lines in parts) + "\n"
 
 
 ORIGIN = RELEASE.replace(" (", " \N{EN DASH} ").rstrip(")")

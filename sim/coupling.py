@@ -123,21 +123,21 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
     folds = offspring.sum(axis=1)
     answered = np.array([growth_of(outcome) for outcome in outcomes])
     ratios = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[rows], folds, folds))
-    predicted = _interpolate(selection, np.log(ratios))
-    error = np.abs(np.log(ratios) - _left_out(selection, np.log(ratios)))
+    predicted = extrapolated(selection, np.log(ratios))
+    error = np.abs(np.log(ratios) - left_out(selection, np.log(ratios)))
     given = np.clip(np.exp(predicted), *_bounds(solid, folds.min(), folds.max()))
     limited = int(np.sum(np.abs(np.log(given) - predicted) > 1e-12) + np.sum(np.abs(ratios - answered) > 1e-12))
-    composition = (solid / given)[:, None] * _offspring(selection, offspring)
+    composition = (solid / given)[:, None] * offspring_of(selection, offspring)
     roomy, crowding = _with_room(composition, given * state.mesh.volumes[selection.members])
     return Homogenised(
         _next_state(state, selection, outcomes, given, roomy),
-        _representatives(state, selection, outcomes),
+        representatives_of(state, selection, outcomes),
         _all_elements(state, selection, given),
         float(np.sum(selection.weights * error)),
         float(error.max()),
         float(np.sqrt(np.sum((selection.weights * error) ** 2))),
         limited,
-        (*_deaths(answered), *_left_behind(state, selection), *crowding),
+        (*_deaths(answered), *left_behind(state, selection), *crowding),
     )
 
 
@@ -148,7 +148,7 @@ def _deaths(answered: NDArray[np.float64]) -> tuple[str, ...]:
     return (words,) if died else ()
 
 
-def _left_behind(state: TissueState, selection: Selection) -> tuple[str, ...]:
+def left_behind(state: TissueState, selection: Selection) -> tuple[str, ...]:
     """Words for stored cells whose element was not chosen again."""
     dropped = len(set(state.colonies) - {int(element) for element in selection.elements})
     words = f"{dropped} colonies of the step before were not continued: other elements had to be represented."
@@ -217,7 +217,7 @@ def _process(
     return np.asarray(np.clip(prediction, values.min(), values.max()))  # never outside what was simulated
 
 
-def _interpolate(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def extrapolated(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(populated,) prediction from the representatives of the same oxygen stratum; theirs is their own value."""
     rows = selection.rows
     if selection.is_whole:
@@ -233,7 +233,7 @@ def _interpolate(selection: Selection, values: NDArray[np.float64]) -> NDArray[n
     return predicted
 
 
-def _left_out(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def left_out(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(chosen,) each representative predicted from the others of its stratum (of all, if it stands alone)."""
     rows, predictions = selection.rows, values.copy()
     if selection.is_whole:
@@ -249,7 +249,7 @@ def _left_out(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.f
     return predictions
 
 
-def _offspring(selection: Selection, offspring: NDArray[np.float64]) -> NDArray[np.float64]:
+def offspring_of(selection: Selection, offspring: NDArray[np.float64]) -> NDArray[np.float64]:
     """(populated, 6) cells of each class at the end for one cell at the start.
 
     Inverse-distance weights within the oxygen stratum are positive and sum to 1; a representative keeps its own.
@@ -296,7 +296,7 @@ def _next_state(
     return replace(state, composition=everywhere, supply=supply, stretch=stretch, moments=moments, colonies=colonies)
 
 
-def _representatives(
+def representatives_of(
     state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome]
 ) -> tuple[Representative, ...]:
     return tuple(

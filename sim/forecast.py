@@ -183,6 +183,9 @@ def summary(forecast: Forecast) -> dict[str, Any]:
 
 def _tissue(state: TissueState) -> dict[str, Any]:
     tumour = state.tumour
+    if not len(tumour):
+        unseen = {"oxygen_mmhg": None, "living_fraction": None, "living_cells": 0.0, "largest_von_mises_kpa": None}
+        return {"day": state.day, "volume_ml": state.volume, **unseen}
     volumes = state.mesh.volumes[tumour]
     oxygen = state.oxygen[tumour]
     return {

@@ -15,13 +15,15 @@ from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints, engine
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
+from ..meshing.surface import host_around
 from . import coupling, oxygen
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
 from .sensitivity import Change, Trajectory, changes, effects
 from .settings import ForecastSettings
 from .simulation import Cells, Plan, Progress, Told, macro_ends, simulate
-from .start import element_maps, mesh_of, start_from, tumour_of
+from .spread import Ground
+from .start import element_maps, infiltrated, mesh_of, start_from, tumour_of
 from .state import TissueState
 from .tissue import SPRING_DISTANCE, Material, springs_of
 from .treatment import Treatment
@@ -79,7 +81,13 @@ def prepare(
     volume = tumour_of(quantified).volume("tumour")
     mesh = mesh_of(quantified, settings)
     fields = tumour.initial_fields(mesh, element_maps(quantified, mesh))
-    start = start_from(mesh, fields, settings)
+    ground = Ground.under(mesh, tumour.spread) if tumour.spread else None
+    if ground is not None:
+        fields = infiltrated(fields, ground, host_around(tumour_of(quantified)))
+    if treatment is not None and tumour.radiosensitivity is not None:
+        alpha, ratio = tumour.radiosensitivity
+        treatment = treatment.of_cells(alpha.value, ratio.value)
+    start = start_from(mesh, fields, settings, ground)
     if treatment is not None and treatment.planned:
         start = replace(start, dose=radiotherapy.planned_share(treatment, quantified.dose, mesh))
     materials = materials_of(tumour, settings)
@@ -91,7 +99,8 @@ def prepare(
         springs_of(materials["host"]),
         macro_ends(days, settings.macro_days),
         settings.seed,
-        cells_of(settings, threads),
+        cells_of(settings, threads, tumour.cells),
+        ground=ground,
     )
     changed = changes(fields, plan) if settings.effects and settings.members > 1 else ()
     return Prepared(volume, fields, start, plan, changed)
@@ -158,7 +167,7 @@ def forecast(
             "tumour": tumour.name,
             "days": days,
             "settings": settings.model_dump(mode="json"),
-            "treatment": treatment.as_table() if treatment else None,
+            "treatment": plan.treatment.as_table() if plan.treatment else None,
             "seeds": [settings.seed + number for number in range(settings.members)],
             "engine": engine(settings.engine).name,
             "mesher": mesh.mesher,
@@ -199,8 +208,8 @@ def _counted(tell: Progress, runs: int, kept: KeptForecast | None) -> Run:
     return run
 
 
-def cells_of(settings: ForecastSettings, threads: int | None) -> Cells:
-    """The cell engine as the loop calls it."""
+def cells_of(settings: ForecastSettings, threads: int | None, kind: str = "neuroblastoma") -> Cells:
+    """The cell engine as the loop calls it, for cells of this type."""
     cells = engine(settings.engine)
 
     def advance(
@@ -213,6 +222,7 @@ def cells_of(settings: ForecastSettings, threads: int | None) -> Cells:
     ) -> tuple[ColonyOutcome, ...]:
         return cells.advance(
             colonies,
+            cells=kind,
             hours=hours,
             seed=seed,
             mode=settings.mode,
@@ -249,13 +259,17 @@ def assumptions(tumour: TumourType, treatment: Treatment | None) -> tuple[Parame
     return (*tumour.parameters, *oxygen.PARAMETERS, SPRING_DISTANCE, *coupling.PARAMETERS, *given)
 
 
+LEAST_VOLUME = 1e-3
+"""mL: a tumour that images no longer show counts as this much where ln V is asked for."""
+
+
 def interval(volumes: NDArray[np.float64], steps: Sequence[MacroStep]) -> NDArray[np.float64]:
     """(days, 2) mL at LEVEL: chance of the cells (over seeds) and error of the extrapolation, added in squares in ln V.
 
     ASSUMED: what leaving one representative out misses is independent between representatives and between steps.
     Members tell what chance does; one member alone leaves chance out. Errors of images and model are not in it.
     """
-    log_volume = np.log(volumes)
+    log_volume = np.log(np.maximum(volumes, LEAST_VOLUME))
     members = len(volumes)
     chance = np.zeros(volumes.shape[1])
     if members > 1:

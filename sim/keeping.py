@@ -32,6 +32,9 @@ PATIENCE_S = 5.0
 FIELDS = ("displacement", "stretch", "composition", "supply", "delivery", "oxygen", "mean_stress", "von_mises")
 """Arrays of a ``TissueState`` that a macro step changes."""
 
+BORDERLESS = ("density", "visible")
+"""Arrays of the ``TissueState`` of a tumour without a border; its reference mesh is labelled anew by each step."""
+
 SOLVED = ("displacement", "pressure", "stretch", "elastic_jacobian", "stress")
 """Arrays of an ``Equilibrium``."""
 
@@ -149,9 +152,11 @@ class KeptColonies:
 
 def _state_arrays(state: TissueState) -> dict[str, NDArray[Any]]:
     elements = list(state.colonies)
+    borderless = {} if state.visible is None else {"region": state.reference.region, **_borderless(state)}
     solved: Equilibrium = state.equilibrium
     return {
         "day": np.array(state.day),
+        **borderless,
         **{name: getattr(state, name) for name in FIELDS},
         **{f"equilibrium.{name}": getattr(solved, name) for name in SOLVED},
         **{f"equilibrium.{name}": np.array(getattr(solved, name)) for name in ENERGIES},
@@ -164,9 +169,16 @@ def _state_arrays(state: TissueState) -> dict[str, NDArray[Any]]:
     }
 
 
+def _borderless(state: TissueState) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(getattr(state, name)) for name in BORDERLESS}
+
+
 def _state(kept: Mapping[str, NDArray[Any]], start: TissueState) -> TissueState:
     stored = {name.removeprefix("colonies."): values for name, values in kept.items() if name.startswith("colonies.")}
     fields: dict[str, Any] = {name: kept[name] for name in FIELDS}
+    if "region" in kept:
+        fields |= {name: kept[name] for name in BORDERLESS}
+        fields["reference"] = replace(start.reference, region=kept["region"])
     solved: dict[str, Any] = {name: kept[f"equilibrium.{name}"] for name in SOLVED}
     energies: dict[str, Any] = {name: float(kept[f"equilibrium.{name}"]) for name in ENERGIES}
     moments = json.loads(str(kept["moments"]))

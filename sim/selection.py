@@ -125,7 +125,8 @@ def select_elements(state: TissueState, count: int | None, seed: int, method: st
 
 def candidates_of(state: TissueState) -> Candidates:
     """The elements that hold enough cells for a colony."""
-    members = state.tumour[state.composition[state.tumour].sum(axis=1) >= LEAST_CELLS.value]
+    inhabited = state.inhabited
+    members = inhabited[state.composition[inhabited].sum(axis=1) >= LEAST_CELLS.value]
     return Candidates(
         members,
         state.mesh.volumes[members],

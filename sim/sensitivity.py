@@ -49,12 +49,14 @@ class Change:
     def applied(self, mesh: TumourMesh, fields: InitialFields, plan: Plan) -> tuple[TissueState, Plan]:
         """Where the changed run starts and how it goes on."""
         fields, plan = self.alter(fields, plan)
-        return start_from(mesh, fields, plan.settings), plan
+        return start_from(mesh, fields, plan.settings, plan.ground), plan
 
 
 def changes(fields: InitialFields, plan: Plan) -> tuple[Change, ...]:
     """The changes worth asking about: fields that vary, cells, and the host's stiffness."""
-    varying = [("perfusion", "Supply of blood"), ("composition", "Cellularity")]
+    varying = [("perfusion", "Supply of blood")]
+    if plan.ground is None:
+        varying.append(("composition", "Cellularity"))
     if plan.treatment:
         varying.append(("delivery", "Delivery of drug (Ktrans)"))
     asked = []
@@ -64,6 +66,8 @@ def changes(fields: InitialFields, plan: Plan) -> tuple[Change, ...]:
                 Change(f"{words}, flattened", _on_field(name, _flattened)),
                 Change(f"{words}, shuffled over the tumour", _on_field(name, _shuffled)),
             ]
+    if plan.ground is not None:
+        return (*asked, Change("Cells that wander half as fast", _slowed))
     asked += [
         Change("Cells replaced by one constant rate of growth", lambda f, p: (f, replace(p, advance=constant_rate))),
         Change("Host as stiff as the tumour", lambda f, p: (f, _evenly_stiff(p))),
@@ -144,6 +148,11 @@ def _shuffled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(
         values[np.argsort(uniform(0, "sensitivity", "sensitivity.shuffle", np.arange(len(values))), kind="stable")]
     )
+
+
+def _slowed(fields: InitialFields, plan: Plan) -> tuple[InitialFields, Plan]:
+    assert plan.ground is not None
+    return fields, replace(plan, ground=plan.ground.slowed(0.5))
 
 
 def _evenly_stiff(plan: Plan) -> Plan:

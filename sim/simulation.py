@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints
-from . import coupling, oxygen
+from . import coupling, oxygen, spreading
 from .forecast import MacroStep
 from .growth import grow
 from .keeping import KeptRun
 from .selection import Selection, select_elements
 from .settings import ForecastSettings
+from .spread import Ground
 from .state import TissueState
 from .tissue import Material, Springs
 from .treatment import Treatment
@@ -55,6 +57,7 @@ class Plan:
     ends          days on which macro steps end, ascending, after the start
     advance       colonies and hours to outcomes: the cells, or what stands in for them
     kept          where the run is kept while it is made (None: nowhere)
+    ground        tissue that the cells spread through (None: the tumour has a border, which they do not cross)
     """
 
     tumour: TumourType
@@ -67,6 +70,7 @@ class Plan:
     advance: Cells
     progress: Progress = field(default=lambda what, done: None)
     kept: KeptRun | None = None
+    ground: Ground | None = None
 
 
 def simulate(start: TissueState, plan: Plan) -> tuple[tuple[TissueState, ...], tuple[MacroStep, ...]]:
@@ -105,7 +109,10 @@ def macro_step(
     )
     checkpoints = plan.kept.colonies(hours) if plan.kept else None
     outcomes = plan.advance(colonies, hours, plan.seed, checkpoints=checkpoints, told=told)
-    answer = coupling.homogenise(state, selection, outcomes)
+    if plan.ground is None:
+        answer = coupling.homogenise(state, selection, outcomes)
+    else:
+        answer = spreading.spread(state, selection, outcomes, plan.ground)
     moved, mechanics = deform(answer.state, plan)
     breathing = deliver_oxygen(replace(moved, day=end))
     return breathing, MacroStep(
@@ -130,17 +137,24 @@ def chosen_of(state: TissueState, plan: Plan) -> Selection:
 
 def deliver_oxygen(state: TissueState) -> TissueState:
     """Quasi-steady oxygen of the tissue as it is now: the tumour's living cells breathe, and the host as ever."""
-    breathing = state.cellularity.copy()
-    breathing[state.reference.elements_of("host")] = oxygen.HOST_CELLULARITY.value
-    demand = oxygen.demand_of(breathing)
+    demand = oxygen.demand_of(breathing(state))
     solved = oxygen.solve_oxygen(state.mesh, state.supply, demand)
     return replace(state, oxygen=solved.elements)
 
 
+def breathing(state: TissueState) -> NDArray[np.float64]:
+    """(elements,) living cells, and the host by those that use as much oxygen; both, where cells are in the host."""
+    if state.visible is not None:
+        return np.asarray(state.cellularity + oxygen.HOST_CELLULARITY.value * (1.0 - state.composition.sum(axis=1)))
+    cells = state.cellularity.copy()
+    cells[state.reference.elements_of("host")] = oxygen.HOST_CELLULARITY.value
+    return cells
+
+
 def deform(state: TissueState, plan: Plan) -> tuple[TissueState, dict[str, Any]]:
-    """Mechanical equilibrium with the new growth."""
+    """Mechanical equilibrium with the new growth; without a border, of the healthy tissue that the cells are in."""
     equilibrium = grow(
-        state.reference,
+        state.reference if plan.ground is None else plan.ground.body,
         state.stretch,
         plan.materials,
         springs=plan.springs,

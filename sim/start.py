@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from ..meshing.tetrahedra import mesh_tumour
 from ..meshing.transfer import overlaps, to_elements
 from . import oxygen
 from .settings import ForecastSettings
-from .simulation import deliver_oxygen
+from .simulation import breathing, deliver_oxygen
+from .spread import Ground
 from .state import TissueState
 from .tumour_type import ElementMap, InitialFields
 
@@ -40,22 +42,39 @@ def mesh_of(quantified: Quantified, settings: ForecastSettings) -> TumourMesh:
     )
 
 
-def start_from(mesh: TumourMesh, fields: InitialFields, settings: ForecastSettings) -> TissueState:
-    """The tissue at time 0, breathing."""
-    supply = scaled_supply(mesh, fields.perfusion, fields.composition[:, 0], settings.oxygen_target)
+def start_from(
+    mesh: TumourMesh, fields: InitialFields, settings: ForecastSettings, ground: Ground | None = None
+) -> TissueState:
+    """The tissue at time 0, breathing. ``ground`` of a tumour without a border, whose fields hold a density."""
     nothing = np.zeros(len(mesh.tetrahedra))
-    return deliver_oxygen(
-        TissueState(
-            day=0.0,
-            reference=mesh,
-            displacement=np.zeros_like(mesh.points),
-            stretch=nothing + 1.0,
-            composition=fields.composition,
-            supply=supply,
-            delivery=fields.delivery,
-            oxygen=nothing,
-        )
+    still = TissueState(
+        day=0.0,
+        reference=mesh,
+        displacement=np.zeros_like(mesh.points),
+        stretch=nothing + 1.0,
+        composition=fields.composition,
+        supply=nothing,
+        delivery=fields.delivery,
+        oxygen=nothing,
     )
+    if ground is not None:
+        assert fields.density is not None
+        still = replace(
+            still,
+            reference=ground.labelled(fields.density),
+            density=fields.density,
+            visible=ground.visible_share(fields.density),
+        )
+    supply = scaled_supply(still.reference, fields.perfusion, breathing(still), settings.oxygen_target)
+    return deliver_oxygen(replace(still, supply=supply))
+
+
+def infiltrated(fields: InitialFields, ground: Ground, labels: LabelImage) -> InitialFields:
+    """The fields with the density around the tumour's outline, all cells living."""
+    density = ground.seeded(labels)
+    composition = np.zeros((len(ground.body.tetrahedra), 6))
+    composition[:, 0] = ground.density_of_elements(density)
+    return replace(fields, composition=composition, density=density)
 
 
 def element_maps(quantified: Quantified, mesh: TumourMesh) -> dict[str, ElementMap]:

@@ -14,13 +14,14 @@ from ..meshing.mesh import TumourMesh
 
 @dataclass(frozen=True, eq=False)
 class TissueState:
-    """Fields of one moment. Element arrays cover every element of the mesh; cells live in the tumour only.
+    """Fields of one moment. Element arrays cover every element of the mesh; cells live in the tumour only, or
+    everywhere when it has no border.
 
     day           days since the images of time 0
     reference     the undeformed mesh
     displacement  (nodes, 3) mm from the reference
     stretch       (elements,) total growth stretch g of Fg = g I
-    composition   (elements, 6) volume fractions of agents.colony.CLASSES; 0 in the host
+    composition   (elements, 6) volume fractions of agents.colony.CLASSES; 0 where no cell lives
     supply        (elements,) 1/day, exchange of oxygen with blood
     delivery      (elements,) drug reaching the tissue relative to the tumour's median (1 where unmeasured)
     oxygen        (elements,) mmHg
@@ -28,6 +29,8 @@ class TissueState:
     colonies      element number to the stored cells of a representative (opaque)
     mean_stress, von_mises   (elements,) kPa; tension positive
     equilibrium   what sim.growth needs to go on (opaque), None before the first step
+    density       (voxels) share of the room that the cells of a tumour without a border fill, on ``spread.Ground``
+    visible       (elements,) share of each element that images would show as tumour; None: all of it or nothing
     dose          (elements,) radiation that arrives over that of the treatment; None: 1, the dose is uniform
     """
 
@@ -44,6 +47,8 @@ class TissueState:
     mean_stress: NDArray[np.float64] | None = None
     von_mises: NDArray[np.float64] | None = None
     equilibrium: Any = None
+    density: NDArray[np.float64] | None = None
+    visible: NDArray[np.float64] | None = None
     dose: NDArray[np.float64] | None = None
 
     @property
@@ -57,6 +62,11 @@ class TissueState:
         return self.reference.elements_of("tumour")
 
     @property
+    def inhabited(self) -> NDArray[np.int64]:
+        """Element numbers where cells may live: the tumour, or everywhere when it has no border."""
+        return self.tumour if self.visible is None else np.arange(len(self.stretch))
+
+    @property
     def cellularity(self) -> NDArray[np.float64]:
         """(elements,) volume fraction of living cells."""
         return np.asarray(self.composition[:, 0] + self.composition[:, 3])
@@ -64,4 +74,6 @@ class TissueState:
     @property
     def volume(self) -> float:
         """mL of the tumour now."""
+        if self.visible is not None:
+            return float((self.visible * self.mesh.volumes).sum() / 1000.0)
         return self.mesh.volume_of("tumour")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,12 +26,15 @@ File = TypeVar("File", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Fraction:
-    """One fraction of radiation: hour on the absolute clock, dose in Gy, alpha 1/Gy and beta 1/Gy² of the cells."""
+    """One fraction of radiation: hour on the absolute clock, dose in Gy, alpha 1/Gy and beta 1/Gy² of the cells, and
+    whether the treatment states these two or leaves them to the disease.
+    """
 
     hour: float
     gray: float
     alpha: float
     beta: float
+    stated: bool = True
 
     def felt(self, share: float) -> Irradiation:
         """The fraction where this share of its dose arrives."""
@@ -71,6 +74,11 @@ class Treatment:
     def fractions_at(self, share: float) -> tuple[Irradiation, ...]:
         """The fractions of an element that receives this share of the dose."""
         return tuple(one.felt(share) for one in self.fractions)
+
+    def of_cells(self, alpha: float, alpha_beta: float) -> Treatment:
+        """The same for cells of this sensitivity (1/Gy, Gy), where the treatment does not state its own."""
+        suited = [one if one.stated else replace(one, alpha=alpha, beta=alpha / alpha_beta) for one in self.fractions]
+        return replace(self, fractions=tuple(suited))
 
     def windows_at(self, delivery: float) -> tuple[DrugWindow, ...]:
         """The windows of an element whose delivery, relative to the tumour's median, is ``delivery``."""

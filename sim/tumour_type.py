@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..core import registry
 from ..core.quantity import Parameter
 from ..meshing.mesh import TumourMesh
+from .spread import Spread
 from .tissue import Material
 
 TUMOURS = "oncoscale.sim.tumours"
@@ -25,6 +26,7 @@ class InitialFields:
     """What the maps mean at time 0, per element of the mesh (all regions).
 
     composition  (elements, 6) volume fractions of agents.colony.CLASSES
+    density      (voxels) of a tumour without a border, see ``spread.Ground``; the forecast sets it
     perfusion    (elements,) supply of oxygen by blood relative to the tumour's median
     delivery     (elements,) drug relative to the tumour's median
     statements   how each was obtained, in words
@@ -34,6 +36,7 @@ class InitialFields:
     perfusion: NDArray[np.float64]
     delivery: NDArray[np.float64]
     statements: tuple[str, ...]
+    density: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class TumourType:
     materials       region name -> tissue law
     genetics, histology, gradiff   handed to the cells unless the user states them
     parameters      everything above that is a number, with sources
+    cells           name of its type of cell (``agents.cell_type``)
+    spread          how its cells spread through healthy tissue; None: they stay in the tumour
+    radiosensitivity  alpha 1/Gy and alpha/beta Gy of its cells where a treatment states none; None: the generic ones
     """
 
     name: str
@@ -69,6 +75,9 @@ class TumourType:
     histology: int
     gradiff: int
     parameters: tuple[Parameter, ...]
+    cells: str = "neuroblastoma"
+    spread: Spread | None = None
+    radiosensitivity: tuple[Parameter, Parameter] | None = None
 
     def statements_about(self, body_part: str, species: str) -> tuple[str, ...]:
         """Plain words if the images are not of the disease that this model was made for."""

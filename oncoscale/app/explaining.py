@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def explain(tumour: str | None, *, differences: bool = False) -> Result:
     """What a disease model rests on, tissue and cells, or the names of those there are."""
     from ..agents import explain as cells
-    from ..agents.parameters import TABLE
+    from ..agents.cell_type import cell_type
     from ..core.assumptions import assumptions_of
     from ..sim.forecasting import assumptions
     from ..sim.treatments.course import PARAMETERS
@@ -26,6 +26,9 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         names = registry.names(TUMOURS)
         return Result({"tumours": list(names)}, "\n".join(names))
     disease = tumour_type(tumour)
+    kind = cell_type(disease.cells)
+    table, hour = kind.parameters(None).table, {f"{kind.name} cell": kind.each_hour[0]}
+    released = disease.cells == cells.RELEASED_TYPE
     parameters = (*assumptions(disease, None), *PARAMETERS)
     elsewhere = {part: list(assumptions_of(f"oncoscale.{part}")) for part in ("imaging", "meshing", "sim")}
     meaning = cleandoc(disease.initial_fields.__doc__ or "")
@@ -36,12 +39,12 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         "body_parts": list(disease.body_parts),
         "maps_mean": meaning,
         "parameters": [_parameter(parameter) for parameter in parameters],
-        "rules": [asdict(rule) for rule in cells.rules()],
-        "around_the_rules": cells.chapters_as_data(),
-        "parameters_of_cells": {name: _parameter(parameter) for name, parameter in TABLE.items()},
+        "rules": [asdict(rule) for rule in (cells.rules() if released else cells.rules(hour, tuple(table)))],
+        "around_the_rules": cells.chapters_as_data() if released else [],
+        "parameters_of_cells": {name: _parameter(parameter) for name, parameter in table.items()},
         "assumed_of_cells": list(cells.assumptions()),
         "assumed_elsewhere": elsewhere,
-        **(cells.differences_as_data() if differences else {}),
+        **(cells.differences_as_data() if differences and released else {}),
     }
     lines = [
         f"{disease.name}: {disease.disease} of the {disease.species}",
@@ -55,7 +58,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         "Assumed in the sources",
         *(f"  {part}: {sentence}" for part, sentences in elsewhere.items() for sentence in sentences),
         "",
-        cells.explain(with_differences=differences),
+        cells.explain(with_differences=differences) if released else cells.of_type(kind),
     ]
     return Result(content, "\n".join(cells.wrapped_all("\n".join(lines).split("\n"))))
 

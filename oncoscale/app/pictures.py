@@ -163,16 +163,14 @@ def _draw_treatment(axes: Any, windows: Sequence[DrugWindow], fractions: Sequenc
 def contour_planes(forecast: Forecast, image: Background | None) -> Picture:
     """Axial, coronal and sagittal planes through the tumour on the patient's own image, contours coloured by day."""
     mesh = forecast.states[0].mesh
-    surface = mesh.surface_of("tumour")
-    outlines = [state.mesh.points for state in forecast.states]
-    used = np.unique(surface)
-    everything = np.concatenate([points[used] for points in outlines])
+    outlines = [(state.mesh.points, state.reference.surface_of("tumour")) for state in forecast.states]
+    everything = np.concatenate([points[np.unique(surface)] for points, surface in outlines])
     with matplotlib.rc_context(STYLE):
         figure = _figure(PAGE_INCHES, 4.5)
         for axes, plane in zip(figure.subplots(1, 3), PLANES):
             frame = frame_around(everything, largest_section(mesh, plane), plane)
             _draw_image(axes, image, frame)
-            for points, colour in zip(outlines, day_colours(forecast)):
+            for (points, surface), colour in zip(outlines, day_colours(forecast)):
                 axes.add_collection(
                     LineCollection(
                         list(cut_surface(points, surface, frame)), colors=[colour], linewidths=1.6, capstyle="round"
@@ -293,8 +291,12 @@ def _axial(states: Sequence[TissueState], margin: float = 0.12) -> Frame:
     reference = states[0].reference
     centre = largest_section(reference, AXIAL)
     everything = frame_around(reference.points, centre, AXIAL)
-    surface = reference.surface_of("tumour")
-    ends = np.concatenate([cut_surface(state.mesh.points, surface, everything).reshape(-1, 2) for state in states])
+    ends = np.concatenate(
+        [
+            cut_surface(state.mesh.points, state.reference.surface_of("tumour"), everything).reshape(-1, 2)
+            for state in states
+        ]
+    )
     points = np.column_stack([ends[:, 0], AXIAL.up_sign * ends[:, 1], np.full(len(ends), centre[2])])
     return frame_around(points, centre, AXIAL, margin=margin, least_mm=1.0)
 

@@ -35,7 +35,7 @@ from ..imaging.nifti import read_nifti, write_labels, write_nifti
 from ..imaging.quantify import Quantified, read_maps, write_maps
 from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
-from ..meshing.transfer import coverage, overlaps
+from ..meshing.transfer import coverage, overlaps, to_voxels
 from ..meshing.write import Step, read_step, write_mesh, write_steps
 from ..sim.forecast import Effect, Forecast, MacroStep, Representative, summary
 from ..sim.selection import select_elements
@@ -50,6 +50,8 @@ NOBODY = -1
 
 STATE_FIELDS = ("stretch", "supply", "delivery", "oxygen")
 STRESS_FIELDS = ("mean_stress", "von_mises")
+VISIBLE = "visible_share"
+"""Of each element, what images would show as tumour: of a tumour without a border, whose regions differ by the day."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +122,8 @@ def _fields(state: TissueState) -> dict[str, NDArray[Any]]:
     for name in STRESS_FIELDS:
         values = getattr(state, name)
         fields[name] = unknown if values is None else values
+    if state.visible is not None:
+        fields |= {"region": state.reference.region, VISIBLE: state.visible}
     return fields
 
 
@@ -151,8 +155,11 @@ def write_populations(path: Path, steps: Sequence[MacroStep]) -> None:
 def contour_of(state: TissueState, tumour: LabelImage) -> LabelImage:
     """The tumour of one day on the grid of the images: the fullest voxels, as many as hold its volume."""
     mesh = state.mesh
-    inside = replace(mesh, tetrahedra=mesh.tetrahedra[state.tumour], region=mesh.region[state.tumour])
-    filled = coverage(overlaps(inside, tumour.grid), tumour.grid).ravel()
+    if state.visible is None:
+        inside = replace(mesh, tetrahedra=mesh.tetrahedra[state.tumour], region=mesh.region[state.tumour])
+        filled = coverage(overlaps(inside, tumour.grid), tumour.grid).ravel()
+    else:
+        filled = to_voxels(overlaps(mesh, tumour.grid), state.visible, 0.0, tumour.grid).ravel()
     fullest = np.argsort(-filled, kind="stable")[: round(float(filled.sum()))]
     values = np.zeros(filled.shape, dtype=np.uint8)
     values[fullest] = 1
@@ -241,6 +248,9 @@ def _state(step: Step, mesh: TumourMesh) -> TissueState:
     known: dict[str, Any] = {name: fields[name] for name in STATE_FIELDS}
     known |= {name: None if np.isnan(fields[name]).all() else fields[name] for name in STRESS_FIELDS}
     composition = np.column_stack([fields[f"fraction_{name}"] for name in CLASSES])
+    if VISIBLE in fields:
+        known["visible"] = fields[VISIBLE]
+        mesh = replace(mesh, region=np.asarray(fields["region"], dtype=np.int64))
     return TissueState(step.time, mesh, step.point_data["displacement"], composition=composition, **known)
 
 

@@ -77,8 +77,8 @@ class RadiotherapyFile(BaseModel):
         default_factory=list, description="[first day, last day] without a fraction: what is due later shifts"
     )
     fraction: list[_Single] = Field(default_factory=list, max_length=400, description="every fraction, one by one")
-    alpha: float = Field(ALPHA.value, gt=0, le=5, description="1/Gy")
-    alpha_beta: float = Field(ALPHA_BETA.value, gt=0, le=100, description="Gy")
+    alpha: float | None = Field(None, gt=0, le=5, description="1/Gy; by default the disease's own, else 0.3")
+    alpha_beta: float = Field(ALPHA_BETA.value, gt=0, le=100, description="Gy; the disease's own where alpha is")
     dose: Literal["uniform", "planned"] = Field("uniform", description="planned: the study's own RTDOSE, Gy in all")
 
     @model_validator(mode="after")
@@ -106,9 +106,10 @@ class RadiotherapyFile(BaseModel):
 def parse(table: Mapping[str, Any]) -> Treatment:
     """The treatment that a table describes; all errors at once in one ConfigurationRejected."""
     file = understood(RadiotherapyFile, table, "a schedule of fractions and gray, or every [[fraction]]")
-    beta = file.alpha / file.alpha_beta
+    alpha, stated = file.alpha or ALPHA.value, file.alpha is not None
+    beta = alpha / file.alpha_beta
     at = 0.0 if file.fraction else file.hour
-    fractions = tuple(Fraction(day * HOURS_PER_DAY + at, gray, file.alpha, beta) for day, gray in file.days())
+    fractions = tuple(Fraction(day * HOURS_PER_DAY + at, gray, alpha, beta, stated) for day, gray in file.days())
     return Treatment("radiotherapy", file.name, (), file.source, fractions, file.dose == "planned")
 
 

@@ -64,7 +64,7 @@ def initial_fields(mesh: TumourMesh, maps: Mapping[str, ElementMap]) -> InitialF
     """
     tumour = mesh.elements_of("tumour")
     cellularity, how_cellular = _cellularity(maps, tumour)
-    perfusion, how_perfused = _perfusion(maps, tumour)
+    perfusion, how_perfused = perfusion_of(maps, tumour)
     delivery, how_delivered = _delivery(maps, tumour)
     composition = np.zeros((len(mesh.tetrahedra), 6))
     composition[tumour, 0] = cellularity
@@ -124,7 +124,8 @@ def _cellularity(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> t
     return np.clip(filled, low, high), words + counted
 
 
-def _perfusion(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
+def perfusion_of(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tuple[NDArray[np.float64], str]:
+    """(tumour,) supply of blood relative to the median, and how it was found, in words."""
     if "fp" in maps:
         supply, words = maps["fp"].values[tumour], "Oxygen is supplied in proportion to plasma flow (fp)."
     elif "vp" in maps:

@@ -91,7 +91,7 @@ def uninterrupted(small_state):
 def test_every_field_of_a_state_is_kept_or_given():
     """A new field of the tissue must be put into one of the two, or a restart would lose it."""
     assert {field.name for field in fields(TissueState)} == {
-        *FIELDS, "day", "moments", "colonies", "equilibrium", "reference", "dose",
+        *FIELDS, *keeping.BORDERLESS, "day", "moments", "colonies", "equilibrium", "reference", "dose",
     }  # fmt: skip
     assert {field.name for field in fields(keeping.Equilibrium)} == {*SOLVED, *ENERGIES, "increments"}
 

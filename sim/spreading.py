@@ -1,0 +1,124 @@
+"""Spreading: what the colonies of an infiltrating tumour answer becomes growth of a density that also wanders.
+
+Beside ``coupling.homogenise``, which answers for tumours with a border. A colony tells day by day how many cells it
+has; that is turned into the rate with which ``infiltration.logistic`` would have done the same at the colony's
+density, so room is counted once. Rates go to every element, then to the voxels; there density grows and wanders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ..agents.colony import ColonyOutcome
+from .coupling import Homogenised, extrapolated, left_behind, left_out, offspring_of, representatives_of
+from .selection import Selection
+from .spread import Ground
+from .state import TissueState
+
+Real = NDArray[np.float64]
+
+FULLEST = 0.999
+"""Density that the answer of a colony may reach: none is fuller than full."""
+
+HOURS_PER_DAY = 24
+
+
+def spread(state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome], ground: Ground) -> Homogenised:
+    """Growth, spread and composition of every element from the outcomes of the chosen ones.
+
+    ASSUMED: tissue too sparse for a colony grows as the nearest that has one; healthy vessels stay with the tissue; an
+    error of ln r of a colony is an error of the ln of the visible volume.
+    """
+    assert state.density is not None
+    filled = state.composition.sum(axis=1)
+    lengths, rates = daily_rates(filled[selection.elements], outcomes)
+    nearest = _nearest_member(ground, selection)
+    density = state.density
+    for days, rate in zip(lengths, rates.T):
+        everywhere = extrapolated(selection, rate)[nearest]
+        density = ground.tissue.grow(density, ground.on_voxels(everywhere), float(days))
+    after = _tissue_after(state, selection, outcomes, ground, density, nearest)
+    folds = (rates * lengths).sum(axis=1)
+    error = np.abs(folds - left_out(selection, folds))
+    lost = int(sum(outcome.cell_count == 0 for outcome in outcomes))
+    return Homogenised(
+        after,
+        representatives_of(state, selection, outcomes),
+        np.exp(3.0 * np.log(after.stretch / state.stretch)),
+        float(np.sum(selection.weights * error)),
+        float(error.max()),
+        float(np.sqrt(np.sum((selection.weights * error) ** 2))),
+        lost,
+        (*_resolution(ground, float(rates.max())), *left_behind(state, selection)),
+    )
+
+
+def daily_rates(filled: Real, outcomes: Sequence[ColonyOutcome]) -> tuple[Real, Real]:
+    """(days,) lengths of the days of a step, the last may be short, and (chosen, days) rates 1/day.
+
+    filled  (chosen,) density at the start
+
+    Growth is the logistic rate, loss the exponential one, as ``logistic`` has them. A colony that lost every cell is
+    taken to keep half a one.
+    """
+    hours = len(outcomes[0].counts) - 1
+    ends = np.unique(np.append(np.arange(0, hours, HOURS_PER_DAY), hours))
+    lengths = np.diff(ends) / HOURS_PER_DAY
+    cells = np.array([np.maximum(outcome.counts[ends].sum(axis=1), 0.5) for outcome in outcomes])
+    density = np.clip(filled[:, None] * cells / cells[:, :1], 1e-12, FULLEST)
+    odds = density / (1.0 - density)
+    before, after = density[:, :-1], density[:, 1:]
+    grown = np.log(odds[:, 1:] / odds[:, :-1])
+    return lengths, np.where(after >= before, grown, np.log(after / before)) / lengths
+
+
+def _nearest_member(ground: Ground, selection: Selection) -> NDArray[np.int64]:
+    """(elements,) place among the members of the nearest one; a member is its own."""
+    centres = ground.body.centroids
+    return np.asarray(cKDTree(centres[selection.members]).query(centres)[1])
+
+
+def _tissue_after(
+    state: TissueState,
+    selection: Selection,
+    outcomes: Sequence[ColonyOutcome],
+    ground: Ground,
+    density: Real,
+    nearest: NDArray[np.int64],
+) -> TissueState:
+    """The tissue with its new density. Cells start anew from it in the next step: they have mixed with neighbours."""
+    filled = ground.density_of_elements(density)
+    offspring = np.array([outcome.counts[-1] / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
+    classes = offspring_of(selection, offspring)
+    total = classes.sum(axis=1, keepdims=True)
+    living = np.eye(6)[:1]
+    shares = np.where(total > 0.0, classes / np.maximum(total, 1e-300), living)[nearest]
+    moments = {
+        int(member): outcomes[place].moments
+        for member, place in zip(selection.members, selection.nearest, strict=True)
+        if outcomes[place].cell_count
+    }
+    swollen = np.exp(ground.spread.swelling * (filled - state.composition.sum(axis=1)))
+    return replace(
+        state,
+        reference=ground.labelled(density),
+        density=density,
+        visible=ground.visible_share(density),
+        composition=filled[:, None] * shares,
+        stretch=state.stretch * swollen,
+        moments=moments,
+        colonies={},
+    )
+
+
+def _resolution(ground: Ground, rate: float) -> tuple[str, ...]:
+    """Words where the voxels are too wide for the front."""
+    wide = ground.tissue.unresolved(rate)
+    if wide <= 1.0:
+        return ()
+    return (f"The tumour's front is {wide:.1f} times too thin for its voxels of {ground.spread.voxel:g} mm.",)

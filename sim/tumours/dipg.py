@@ -1,0 +1,100 @@
+"""Diffuse intrinsic pontine glioma: cells that wander through a child's brainstem, and their mass effect.
+
+No sharp border: the part that T2-weighted images show is where the density passes a threshold, and density falls off
+around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...core.quantity import Parameter
+from ...meshing.mesh import TumourMesh
+from ..spread import Spread
+from ..tissue import Material
+from ..tumour_type import ElementMap, InitialFields, TumourType
+from .neuroblastoma import PERFUSION_LIMITS, perfusion_of
+
+SWANSON = "Swanson et al. 2000, doi 10.1046/j.1365-2184.2000.00177.x, high-grade glioma of adults, as quoted by others"
+
+DIFFUSIVITY = Parameter(
+    0.13, "mm^2/day", "wandering of cells through brain", source=f"{SWANSON}: grey matter; white matter is five times "
+    "that. ASSUMED: the pons, of fibres and nuclei, is taken as grey and alike in all directions", range=(0.02, 0.65),
+    assumed=True,
+)  # fmt: skip
+RATE = Parameter(
+    0.012, "1/day", "net growth at low density, by which the density at time 0 is shaped", source=SWANSON,
+    range=(0.004, 0.05),
+)  # fmt: skip
+VISIBLE = Parameter(
+    0.16, "1", "density at the edge of what T2-weighted images show",
+    source="ASSUMED: the threshold used by Swanson's group for T2 (0.8 for enhancement); not read for this project",
+    range=(0.02, 0.5), assumed=True,
+)  # fmt: skip
+SWELLING = Parameter(
+    0.15, "1", "ln of the stretch of brain that fills with cells",
+    source="danielabler/glimslib, commit 7667df9, its test (project specification, tissue §3.5)", range=(0.0, 0.3),
+    assumed=True,
+)  # fmt: skip
+BRAIN_YOUNG = Parameter(
+    3.0, "kPa", "Young's modulus of brain", source="danielabler/glimslib, commit 7667df9, its tests (project "
+    "specification, tissue §5)", range=(0.5, 6.0), assumed=True,
+)  # fmt: skip
+BRAIN_POISSON = Parameter(
+    0.45, "1", "Poisson's ratio of brain", source="danielabler/glimslib, commit 7667df9, its tests (project "
+    "specification, tissue §5)", range=(0.4, 0.49), assumed=True,
+)  # fmt: skip
+ALPHA = Parameter(
+    0.03, "1/Gy", "linear sensitivity of the tumour's cells", source="ASSUMED: of the order that Rockne et al. 2010, "
+    "doi 10.1088/0031-9155/55/12/001, find in glioblastoma in vivo by a model of this kind (abstract read, no value); "
+    "0.12 is found from outcomes (Pedicini et al. 2014)", range=(0.005, 0.14), assumed=True,
+)  # fmt: skip
+ALPHA_BETA = Parameter(
+    10.0, "Gy", "dose at which the linear and the quadratic part kill alike", source="8 (5 to 10.8) in glioblastoma "
+    "(Pedicini et al. 2014, abstract); 10 as is usual in models of this kind", range=(5.0, 10.8), assumed=True,
+)  # fmt: skip
+
+
+def initial_fields(mesh: TumourMesh, maps: Mapping[str, ElementMap]) -> InitialFields:
+    """Density from the outline alone; supply of oxygen from plasma flow or volume; no delivery of drug.
+
+    composition  the density of a front that travels with growth and wandering, placed so that it is ``visible`` at the
+                 outline of the segmentation (Ablowitz and Zeppetella 1979); all cells living at time 0. ASSUMED: maps
+                 of diffusion say nothing of density here, since oedema and fibres shape them as well
+    perfusion    plasma flow fp, else plasma volume vp, else PE and SER, else uniform, in the visible tumour
+    delivery     uniform: the barrier between blood and brain is largely intact in this disease
+    """
+    tumour = mesh.elements_of("tumour")
+    perfusion = np.ones(len(mesh.tetrahedra))
+    perfusion[tumour], how_perfused = perfusion_of(maps, tumour)
+    return InitialFields(
+        np.zeros((len(mesh.tetrahedra), 6)),
+        perfusion,
+        np.ones(len(mesh.tetrahedra)),
+        (
+            f"Density is {VISIBLE.value:g} at the outline and falls off around it: cells are assumed beyond what the "
+            "images show.",
+            how_perfused,
+        ),
+    )
+
+
+TUMOUR = TumourType(
+    name="dipg",
+    disease="diffuse intrinsic pontine glioma",
+    body_parts=("BRAIN", "HEAD", "BRAINSTEM", "PONS", "HEADNECK"),
+    species="human",
+    initial_fields=initial_fields,
+    materials={region: Material(BRAIN_YOUNG.value, BRAIN_POISSON.value) for region in ("tumour", "host")},
+    genetics={},
+    histology=0,
+    gradiff=0,
+    parameters=(
+        DIFFUSIVITY, RATE, VISIBLE, SWELLING, BRAIN_YOUNG, BRAIN_POISSON, ALPHA, ALPHA_BETA, *PERFUSION_LIMITS,
+    ),
+    cells="glioma",
+    spread=Spread({"host": DIFFUSIVITY.value}, RATE.value, VISIBLE.value, SWELLING.value),
+    radiosensitivity=(ALPHA, ALPHA_BETA),
+)  # fmt: skip
