@@ -1,4 +1,5 @@
-"""The digital reference patient: a made-up child with an abdominal neuroblastoma, written as two visits of DICOM.
+"""The digital reference patient: a made-up child with an abdominal neuroblastoma or a pontine glioma, as two visits of
+DICOM.
 
 The realistic patient (the default) is no easy prey for the fitting code: tissue exchanges by two compartments, the
 input function is not Parker's, flip angles err, the child breathes, signal decays with T2*, voxels mix tissues
@@ -19,7 +20,8 @@ import numpy as np
 from .. import __version__
 from ..core.errors import ConfigurationRejected
 from ..core.files import folder_written_whole, write_json
-from .phantom_anatomy import TUMOUR_DELAY_S, Child
+from .phantom_anatomy import ABDOMEN, TUMOUR_DELAY_S, Anatomy, Child
+from .phantom_head import HEAD
 from .phantom_physics import FREE_WATER, HAEMATOCRIT, INSIDE_CELLS, INTEGRATION_STEP, RELAXIVITY
 from .phantom_scan import (
     B_VALUES,
@@ -33,6 +35,9 @@ from .phantom_scan import (
     input_function,
     protocol,
 )
+
+ANATOMIES: Mapping[str, Anatomy] = {one.tumour: one for one in (ABDOMEN, HEAD)}
+"""The reference patients, by disease."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +70,9 @@ def write_phantom(
     Raises ConfigurationRejected for an unknown tumour or a folder in use, StorageFault when the disk fills.
     """
     folder = Path(folder)
-    if tumour != "neuroblastoma":
+    if tumour not in ANATOMIES:
         raise ConfigurationRejected(
-            f"reference patient with tumour {tumour!r}", "'neuroblastoma'", "leave the option out"
+            f"reference patient with tumour {tumour!r}", "one of " + ", ".join(ANATOMIES), "choose one of them"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationRejected(
@@ -79,9 +84,9 @@ def write_phantom(
     tell: Progress = progress or (lambda what, done: None)
     with folder_written_whole(folder) as beside:
         visits = []
-        for number, child in enumerate(Child.visits(seed)):
+        for number, child in enumerate(Child.visits(seed, ANATOMIES[tumour])):
             visits.append(Scan(number, seed, child, settings).write(beside, _part_of(tell, number, 2)))
-        description = _description(seed, settings, quick, visits)
+        description = _description(tumour, seed, settings, quick, visits)
         write_json(beside / "truth" / "truth.json", description)
     tell("reference patient", 1.0)
     return PhantomTruth(folder, description, tuple(visits))
@@ -91,13 +96,13 @@ def _part_of(progress: Progress, part: int, parts: int) -> Progress:
     return lambda what, done: progress(what, (part + done) / parts)
 
 
-def _description(seed: int, settings: Protocol, quick: bool, visits: list[VisitTruth]) -> dict[str, Any]:
+def _description(tumour: str, seed: int, settings: Protocol, quick: bool, visits: list[VisitTruth]) -> dict[str, Any]:
     """What truth.json says."""
     blood = input_function(settings)
     return {
         "what": "digital reference patient of oncoscale: made up, no person",
         "version": __version__,
-        "tumour": "neuroblastoma",
+        "tumour": tumour,
         "seed": seed,
         "matched": settings.matched,
         "quick": quick,

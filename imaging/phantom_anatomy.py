@@ -1,4 +1,4 @@
-"""The body of the digital reference patient: a piece of a child's abdomen around a lobed tumour, as formulas.
+"""The body of the digital reference patient: a piece of a child around a lobed tumour, as formulas, and the abdomen.
 
 Every property is a function of position, so any grid and any sub-voxel sampling can be asked of it. Positions are
 mm, LPS, with the origin on the midline. Nothing here comes from a person: the child is made up.
@@ -6,8 +6,8 @@ mm, LPS, with the origin on the midline. Nothing here comes from a person: the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -52,6 +52,7 @@ class Tissue(IntEnum):
     CAVA = 9
     AORTA = 10
     TUMOUR = 11
+    BRAIN = 12
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ HOSTS: dict[Tissue, Host] = {
     Tissue.MARROW: Host(0.70, 0.484, 0.049, 0.6e-3, 0.15, 0.08, 0.18, 0.050, 2.0),
     Tissue.CANAL: Host(1.00, 3.300, 0.900, 2.9e-3, 0.002, 0.002, 0.02, 0.002, 3.0),
     Tissue.CAVA: Host(0.95, 1.440, 0.180, 3.0e-3, 1.0, 1.0, 0.5, 0.5, 6.0),
+    Tissue.BRAIN: Host(0.76, 0.850, 0.090, 0.8e-3, 0.45, 0.002, 0.18, 0.030, 2.0),
     Tissue.AORTA: Host(0.95, 1.440, 0.180, 3.0e-3, 1.0, 1.0, 0.5, 0.5, 0.0),
 }
 VESSELS = (Tissue.AORTA, Tissue.CAVA)
@@ -171,9 +173,11 @@ class LobedSurface:
     heights: Array
     sharpness: Array
     scale: float
+    centre: Array = field(default_factory=lambda: CENTRE)
+    flat_side: Array = field(default_factory=lambda: FLAT_SIDE)
 
     @classmethod
-    def of_volume(cls, seed: int, volume_ml: float) -> LobedSurface:
+    def of_volume(cls, seed: int, volume_ml: float, centre: Array, flat_side: Array) -> LobedSurface:
         """The surface that a seed draws, scaled to enclose the volume."""
         draw = {
             name: uniform(seed, DOMAIN, f"lobe.{name}", np.arange(LOBES))
@@ -183,15 +187,15 @@ class LobedSurface:
         turn = np.pi * (3 - np.sqrt(5)) * np.arange(LOBES) + 1.2 * (draw["turn"] - 0.5)
         ring = np.sqrt(1 - height**2)
         directions = np.column_stack([ring * np.cos(turn), ring * np.sin(turn), height])
-        unit = cls(directions, 0.30 + 0.50 * draw["height"], 8 + 10 * draw["width"], 1.0)
-        return cls(unit.directions, unit.heights, unit.sharpness, (volume_ml / enclosed_volume(unit.radius)) ** (1 / 3))
+        unit = cls(directions, 0.30 + 0.50 * draw["height"], 8 + 10 * draw["width"], 1.0, centre, flat_side)
+        return replace(unit, scale=(volume_ml / enclosed_volume(unit.radius)) ** (1 / 3))
 
     def radius(self, directions: Array) -> Array:
         """(points,) mm from the centre to the surface along unit vectors (points, 3)."""
         bumps = np.zeros(len(directions))
         for direction, height, sharpness in zip(self.directions, self.heights, self.sharpness):
             bumps += height * np.exp(sharpness * (directions @ direction - 1))
-        flattened = 0.30 * np.exp(4 * (directions @ FLAT_SIDE - 1))
+        flattened = 0.30 * np.exp(4 * (directions @ self.flat_side - 1))
         return np.asarray(self.scale * (1 + 0.6 * np.tanh(bumps / 0.6)) * (1 - flattened))
 
 
@@ -241,15 +245,15 @@ class Shrinkage:
 
     def origin_of(self, points: Array) -> Array:
         """(points, 3) mm: where the tissue now at ``points`` lay at the first visit."""
-        distance, directions = _polar(points)
+        distance, directions = _polar(points, self.surface.centre)
         share, later = self.share(directions), self.radius(directions)
         outside = distance + (later / share - later) * np.exp(-np.maximum(distance - later, 0.0) / self.FADING_MM)
         earlier = np.where(distance <= later, distance / share, outside)
-        return np.asarray(CENTRE + earlier[:, None] * directions)
+        return np.asarray(self.surface.centre + earlier[:, None] * directions)
 
 
-def _polar(points: Array) -> tuple[Array, Array]:
-    away = points - CENTRE
+def _polar(points: Array, centre: Array) -> tuple[Array, Array]:
+    away = points - centre
     distance = np.sqrt((away**2).sum(axis=1))
     return distance, away / np.maximum(distance, 1e-9)[:, None]
 
@@ -257,23 +261,55 @@ def _polar(points: Array) -> tuple[Array, Array]:
 # ------------------------------------------------------------------------------------------------------ the child
 
 
+Parts = list[tuple[Tissue, Any]]
+"""Kinds of tissue with where they are; later ones cover earlier ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """A piece of a child's body with a tumour in it.
+
+    tumour        disease, as on the command line
+    volume, volume_left  mL at diagnosis; share of it left at the second visit
+    centre, flat_side    mm, of the tumour; direction in which it is flattened
+    field_centre  mm, middle of the images
+    behind        (points, material points, where fat is) to what the tumour covers
+    before        points to what covers the tumour
+    compose       (child, material points) to the tumour's volume fractions and kinetics
+    study         what is special in the images' headers
+    """
+
+    tumour: str
+    volume: Parameter
+    volume_left: Parameter
+    centre: Array
+    flat_side: Array
+    field_centre: Array
+    behind: Callable[[Array, Array, NDArray[np.bool_]], Parts]
+    before: Callable[[Array], Parts]
+    compose: Callable[[Child, Array], dict[str, Array]]
+    study: Mapping[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Child:
     """The reference child at one visit: ask ``at(points)`` for the substance there.
 
-    shrinkage  None at diagnosis, the prescribed deformation after two cycles of chemotherapy
+    shrinkage  None at diagnosis, the prescribed deformation in treatment
     """
 
     seed: int
     surface: LobedSurface
     shrinkage: Shrinkage | None = None
+    anatomy: Anatomy = field(default_factory=lambda: ABDOMEN)
 
     @classmethod
-    def visits(cls, seed: int) -> tuple[Child, Child]:
-        """The child at diagnosis and after two cycles."""
-        surface = LobedSurface.of_volume(seed, VOLUME.value)
-        left = Shrinkage.to_volume(surface, VOLUME.value * VOLUME_LEFT.value)
-        return cls(seed, surface), cls(seed, surface, left)
+    def visits(cls, seed: int, anatomy: Anatomy | None = None) -> tuple[Child, Child]:
+        """The child at diagnosis and in treatment; by default the one with an abdominal tumour."""
+        there = anatomy or ABDOMEN
+        surface = LobedSurface.of_volume(seed, there.volume.value, there.centre, there.flat_side)
+        left = Shrinkage.to_volume(surface, there.volume.value * there.volume_left.value)
+        return cls(seed, surface, anatomy=there), cls(seed, surface, left, there)
 
     @property
     def volume(self) -> float:
@@ -282,7 +318,7 @@ class Child:
 
     def inside_tumour(self, points: Array) -> NDArray[np.bool_]:
         """(points,) True inside the tumour's surface."""
-        distance, directions = _polar(points)
+        distance, directions = _polar(points, self.surface.centre)
         return np.asarray(distance <= (self.shrinkage or self.surface).radius(directions))
 
     def field(self, name: str, length_mm: float, points: Array) -> Array:
@@ -300,17 +336,17 @@ class Child:
     def _tissue(self, points: Array, material: Array) -> NDArray[np.int8]:
         tissue = np.full(len(points), Tissue.AIR, dtype=np.int8)
         fat = self.field("fat", 9.0, material) + 0.8 * self.field("septa", 3.5, material) > 0.9
-        for kind, there in _organs(points, material, fat):
+        for kind, there in self.anatomy.behind(points, material, fat):
             tissue[there] = kind
         tissue[self.inside_tumour(points)] = Tissue.TUMOUR
-        for kind, there in _spine_and_vessels(points):
+        for kind, there in self.anatomy.before(points):
             tissue[there] = kind
         return tissue
 
     def _fill_tumour(self, substance: Substance, material: Array) -> None:
         inside = substance.tumour
         where = material[inside]
-        composition = self._composition(where)
+        composition = self.anatomy.compose(self, where)
         cells, water = composition["cellularity"], 1 - composition["cellularity"]
         for name in ("fp", "ps", "ve", "vp"):
             getattr(substance.kinetics, name)[inside] = composition[name]
@@ -323,33 +359,6 @@ class Child:
         substance.t2[inside] = 0.060 + 0.130 * water
         substance.protons[inside] = 0.82 + 0.12 * water
         substance.suppressed[inside] = 1.0
-
-    def _composition(self, where: Array) -> dict[str, Array]:
-        """Volume fractions and kinetics of the tumour at material points; cells + ve + blood stay below 1.
-
-        ASSUMED as a whole: a dense, well perfused rim around an eccentric, mostly necrotic core, both uneven over
-        6 to 14 mm. After treatment (shrinkage given) the core is larger, cells are fewer, most where flow brought
-        the drug, and vessels have regressed.
-        """
-        treated = self.shrinkage is not None
-        distance, directions = _polar(where)
-        unit = distance[:, None] * directions / self.surface.radius(directions)[:, None]
-        eccentric = np.sqrt(((unit - [0.10, -0.12, 0.10]) ** 2).sum(axis=1))
-        flow, fine = self.field("flow", 13.0, where), self.field("flow.fine", 6.0, where)
-        extent = (0.66 if treated else 0.55) * (1 + 0.12 * self.field("core", 9.0, where))
-        necrosis = 1 / (1 + np.exp((eccentric - extent) / 0.045))
-        viable = 1 - necrosis
-        regressed = (0.70, 0.80, 0.65) if treated else (1.0, 1.0, 1.0)
-        fp = regressed[0] * viable * 0.75 * np.exp(0.40 * flow + 0.22 * fine) + necrosis * 0.020
-        ps = regressed[1] * viable * 0.17 * np.exp(0.36 * self.field("leak", 8.0, where)) + necrosis * 0.012
-        vessels = 0.055 * np.exp(0.32 * flow + 0.22 * self.field("vessels", 6.0, where))
-        vp = regressed[2] * viable * vessels + necrosis * 0.005
-        blood = vp / (1 - HAEMATOCRIT.value)
-        dense = 0.71 + 0.05 * self.field("cells", 10.0, where)
-        killed = (0.24 + 0.05 * flow) if treated else 0.0
-        cellularity = np.minimum(viable * dense * (1 - killed) + necrosis * 0.14, 0.90 - blood)
-        ve = (1 - cellularity - blood) * (0.85 * viable + 0.70 * necrosis)
-        return {"fp": fp, "ps": ps, "ve": ve, "vp": vp, "cellularity": cellularity, "necrosis": necrosis}
 
 
 def _host_substance(tissue: NDArray[np.int8], texture: Array) -> Substance:
@@ -378,19 +387,19 @@ def _host_substance(tissue: NDArray[np.int8], texture: Array) -> Substance:
     )
 
 
-def _ellipsoid(points: Array, centre: Iterable[float], axes: Iterable[float]) -> Array:
+def ellipsoid(points: Array, centre: Iterable[float], axes: Iterable[float]) -> Array:
     """(points,) < 1 inside the ellipsoid."""
     return np.asarray((((points - np.array([*centre])) / np.array([*axes])) ** 2).sum(axis=1))
 
 
-def _organs(points: Array, material: Array, fat: NDArray[np.bool_]) -> list[tuple[Tissue, Any]]:
+def _organs(points: Array, material: Array, fat: NDArray[np.bool_]) -> Parts:
     """Trunk wall (where it is) and soft organs (carried by the deformation); later ones cover earlier ones."""
     trunk = np.sqrt((points[:, 0] / 88.0) ** 2 + (points[:, 1] / 62.0) ** 2)
-    kidney = _ellipsoid(material, (56.0, 26.0, -8.0), (17.0, 15.0, 32.0))
-    sinus = _ellipsoid(material, (50.0, 23.0, -8.0), (7.0, 5.0, 16.0))
+    kidney = ellipsoid(material, (56.0, 26.0, -8.0), (17.0, 15.0, 32.0))
+    sinus = ellipsoid(material, (50.0, 23.0, -8.0), (7.0, 5.0, 16.0))
     bowel = np.minimum.reduce(
         [
-            _ellipsoid(material, *shape)
+            ellipsoid(material, *shape)
             for shape in (
                 ((14.0, -38.0, -12.0), (11.0, 8.0, 30.0)),
                 ((40.0, -41.0, 22.0), (20.0, 7.0, 9.0)),
@@ -404,7 +413,7 @@ def _organs(points: Array, material: Array, fat: NDArray[np.bool_]) -> list[tupl
         (Tissue.MUSCLE, trunk < 0.94),
         (Tissue.SOFT, trunk < 0.83),
         (Tissue.FAT, (trunk < 0.83) & fat),
-        (Tissue.LIVER, (_ellipsoid(material, (-50.0, -8.0, 12.0), (42.0, 40.0, 60.0)) < 1) & (trunk < 0.82)),
+        (Tissue.LIVER, (ellipsoid(material, (-50.0, -8.0, 12.0), (42.0, 40.0, 60.0)) < 1) & (trunk < 0.82)),
         (Tissue.MUSCLE, bowel < 1),
         (Tissue.SOFT, bowel < 0.6),
         (Tissue.FAT, kidney < 1.25),
@@ -414,7 +423,7 @@ def _organs(points: Array, material: Array, fat: NDArray[np.bool_]) -> list[tupl
     ]
 
 
-def _spine_and_vessels(points: Array) -> list[tuple[Tissue, Any]]:
+def _spine_and_vessels(points: Array) -> Parts:
     x, y, z = points.T
     aside = np.abs(x)
     back = ((aside - 24.0) / 17.0) ** 2 + ((y - 47.0) / 8.5) ** 2
@@ -434,3 +443,46 @@ def _spine_and_vessels(points: Array) -> list[tuple[Tissue, Any]]:
         (Tissue.CAVA, cava < 1),
         (Tissue.AORTA, aorta < 4.5**2),
     ]
+
+
+def _neuroblastoma(child: Child, where: Array) -> dict[str, Array]:
+    """Volume fractions and kinetics of the tumour at material points; cells + ve + blood stay below 1.
+
+    ASSUMED as a whole: a dense, well perfused rim around an eccentric, mostly necrotic core, both uneven over
+    6 to 14 mm. After treatment (shrinkage given) the core is larger, cells are fewer, most where flow brought
+    the drug, and vessels have regressed.
+    """
+    treated = child.shrinkage is not None
+    distance, directions = _polar(where, child.surface.centre)
+    unit = distance[:, None] * directions / child.surface.radius(directions)[:, None]
+    eccentric = np.sqrt(((unit - [0.10, -0.12, 0.10]) ** 2).sum(axis=1))
+    flow, fine = child.field("flow", 13.0, where), child.field("flow.fine", 6.0, where)
+    extent = (0.66 if treated else 0.55) * (1 + 0.12 * child.field("core", 9.0, where))
+    necrosis = 1 / (1 + np.exp((eccentric - extent) / 0.045))
+    viable = 1 - necrosis
+    regressed = (0.70, 0.80, 0.65) if treated else (1.0, 1.0, 1.0)
+    fp = regressed[0] * viable * 0.75 * np.exp(0.40 * flow + 0.22 * fine) + necrosis * 0.020
+    ps = regressed[1] * viable * 0.17 * np.exp(0.36 * child.field("leak", 8.0, where)) + necrosis * 0.012
+    vessels = 0.055 * np.exp(0.32 * flow + 0.22 * child.field("vessels", 6.0, where))
+    vp = regressed[2] * viable * vessels + necrosis * 0.005
+    blood = vp / (1 - HAEMATOCRIT.value)
+    dense = 0.71 + 0.05 * child.field("cells", 10.0, where)
+    killed = (0.24 + 0.05 * flow) if treated else 0.0
+    cellularity = np.minimum(viable * dense * (1 - killed) + necrosis * 0.14, 0.90 - blood)
+    ve = (1 - cellularity - blood) * (0.85 * viable + 0.70 * necrosis)
+    return {"fp": fp, "ps": ps, "ve": ve, "vp": vp, "cellularity": cellularity, "necrosis": necrosis}
+
+
+ABDOMEN: Anatomy = Anatomy(
+    tumour="neuroblastoma",
+    volume=VOLUME,
+    volume_left=VOLUME_LEFT,
+    centre=CENTRE,
+    flat_side=FLAT_SIDE,
+    field_centre=np.array([35.0, 0.0, 0.0]),
+    behind=_organs,
+    before=_spine_and_vessels,
+    compose=_neuroblastoma,
+    study={"StudyDescription": "MR abdomen, reference patient", "BodyPartExamined": "ABDOMEN"},
+)
+"""A child's abdomen with a neuroblastoma."""

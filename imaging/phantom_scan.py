@@ -29,7 +29,7 @@ from .dicom_write import (
     write_segmentation,
 )
 from .nifti import write_labels, write_nifti
-from .phantom_anatomy import CAVA_TRANSIT_S, DOMAIN, HOSTS, TUMOUR_DELAY_S, VESSELS, Child, SmoothField, Tissue
+from .phantom_anatomy import ABDOMEN, CAVA_TRANSIT_S, DOMAIN, HOSTS, TUMOUR_DELAY_S, VESSELS, Child, SmoothField, Tissue
 from .phantom_physics import (
     DOSE,
     HAEMATOCRIT,
@@ -181,14 +181,14 @@ class VisitTruth:
 # -------------------------------------------------------------------------------------------------------- geometry
 
 
-def _tilted_grid(shape: tuple[int, int, int], spacing: tuple[float, ...], frame_uid: str) -> Grid:
+def _tilted_grid(shape: tuple[int, int, int], spacing: tuple[float, ...], frame_uid: str, middle: Array) -> Grid:
     """A grid around the tumour, tilted as in practice: 4° about x, then 3° about z."""
     a, b = np.deg2rad(4.0), np.deg2rad(3.0)
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
     affine = np.eye(4)
     affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
-    affine[:3, 3] = np.array([35.0, 0.0, 0.0]) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Grid(shape, affine, frame_uid)
 
 
@@ -234,8 +234,10 @@ class Scan:
         self.number, self.seed, self.child, self.settings = number, seed, child, settings
         self.name = f"visit-{number + 1}"
         self.day = VISIT_DAYS[number]
-        self.words = ("reference patient", seed, settings.matched, settings.shape, self.name)
-        self.grid = _tilted_grid(settings.shape, settings.spacing, derived_uid(*self.words, "frame"))
+        other = () if child.anatomy is ABDOMEN else (child.anatomy.tumour,)
+        self.words = ("reference patient", seed, settings.matched, settings.shape, self.name, *other)
+        frame, middle = derived_uid(*self.words, "frame"), child.anatomy.field_centre
+        self.grid = _tilted_grid(settings.shape, settings.spacing, frame, middle)
         self.parts = (settings.parts,) * 3
         self.fine = divide(self.grid, self.parts)
         self.points = _centres(self.fine)
@@ -360,7 +362,6 @@ class Scan:
             "StudyTime": clock(STUDY_START_S),
             "StudyID": f"REF{self.number + 1}",
             "AccessionNumber": f"REFERENCE{self.number + 1}",
-            "StudyDescription": "MR abdomen, reference patient",
             "ReferringPhysicianName": "FICTITIOUS^DOCTOR",
             "InstitutionName": "Fictitious Children's Hospital",
             "InstitutionAddress": "1 Nowhere Street",
@@ -369,7 +370,6 @@ class Scan:
             "ManufacturerModelName": "digital reference patient",
             "SoftwareVersions": __version__,
             "DeviceSerialNumber": "0",
-            "BodyPartExamined": "ABDOMEN",
             "PatientPosition": "HFS",
             "MagneticFieldStrength": 1.5,
             "ImagingFrequency": 63.87,
@@ -380,6 +380,7 @@ class Scan:
             "SeriesDate": day,
             "AcquisitionDate": day,
             "ContentDate": day,
+            **self.child.anatomy.study,
         }
 
     def _series(
@@ -490,7 +491,10 @@ class Scan:
             round(settings.shape[0] * settings.spacing[0] / settings.diffusion_step),
         )
         return _tilted_grid(
-            (columns, columns, settings.shape[2]), (step, step, settings.spacing[2]), self.grid.frame_uid
+            (columns, columns, settings.shape[2]),
+            (step, step, settings.spacing[2]),
+            self.grid.frame_uid,
+            self.child.anatomy.field_centre,
         )
 
     def _gradient_attributes(self, flip_angle: float) -> dict[str, Any]:
