@@ -15,7 +15,6 @@ from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints, engine
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
-from ..meshing.surface import host_around
 from . import coupling, oxygen
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
@@ -23,7 +22,7 @@ from .sensitivity import Change, Trajectory, changes, effects
 from .settings import ForecastSettings
 from .simulation import Cells, Plan, Progress, Told, macro_ends, simulate
 from .spread import Ground
-from .start import element_maps, infiltrated, mesh_of, start_from, tumour_of
+from .start import element_maps, host_for, infiltrated, mesh_within, start_from, tumour_of
 from .state import TissueState
 from .tissue import SPRING_DISTANCE, Material, springs_of
 from .treatment import Treatment
@@ -79,11 +78,12 @@ def prepare(
     """Mesh, initial fields, tissue at time 0, and what shall be run from there."""
     tell("mesh", 0.0)
     volume = tumour_of(quantified).volume("tumour")
-    mesh = mesh_of(quantified, settings)
+    host = host_for(tumour_of(quantified), tumour.spread, days)
+    mesh = mesh_within(host, settings)
     fields = tumour.initial_fields(mesh, element_maps(quantified, mesh))
     ground = Ground.under(mesh, tumour.spread) if tumour.spread else None
     if ground is not None:
-        fields = infiltrated(fields, ground, host_around(tumour_of(quantified)))
+        fields = infiltrated(fields, ground, host)
     if treatment is not None and tumour.radiosensitivity is not None:
         alpha, ratio = tumour.radiosensitivity
         treatment = treatment.of_cells(alpha.value, ratio.value)

@@ -20,7 +20,8 @@ from scipy.sparse import csr_array
 from ..imaging.study import Grid, LabelImage
 from ..meshing.mesh import TumourMesh
 from ..meshing.transfer import overlaps, to_elements, to_voxels
-from .infiltration import Infiltration, edge_profile
+from .elements import outer_faces
+from .infiltration import Infiltration, edge_profile, front_speed
 
 Real = NDArray[np.float64]
 
@@ -46,6 +47,15 @@ class Spread:
     swelling: float
     voxel: float = 1.0
     within: str = "host"
+
+    @property
+    def width(self) -> float:
+        """mm in which the density ahead of the front falls by e."""
+        return float(np.sqrt(6.0 * self.diffusivity[self.within] / self.rate))
+
+    def reach(self, days: float) -> float:
+        """mm from the visible edge to where hardly a cell has come after so many days."""
+        return front_speed(self.diffusivity[self.within], self.rate) * days + 2.0 * self.width
 
     def profile(self, distance: Real) -> Real:
         """Density at so many mm from the visible edge, positive outside."""
@@ -114,6 +124,11 @@ class Ground:
         visible = self.density_of_elements(density) >= self.spread.visible
         region = np.where(visible, self.tumour, self.body.region)
         return replace(self.body, region=region, region_names={**self.body.region_names, self.tumour: "tumour"})
+
+    def has_reached_the_end(self, visible: Real) -> bool:
+        """Whether the visible tumour touches the outer boundary of the mesh."""
+        corners = self.body.tetrahedra[visible > LEAST_COVERED]
+        return bool(np.isin(np.unique(outer_faces(self.body.tetrahedra)), corners).any())
 
     def on_voxels(self, values: Real) -> Real:
         """(i, j, k) element values; 0 where there is no tissue."""

@@ -45,6 +45,7 @@ def spread(state: TissueState, selection: Selection, outcomes: Sequence[ColonyOu
     after = _tissue_after(state, selection, outcomes, ground, density, nearest)
     folds = (rates * lengths).sum(axis=1)
     error = np.abs(folds - left_out(selection, folds))
+    typical = float(selection.weights @ folds / lengths.sum())
     lost = int(sum(outcome.cell_count == 0 for outcome in outcomes))
     return Homogenised(
         after,
@@ -54,7 +55,7 @@ def spread(state: TissueState, selection: Selection, outcomes: Sequence[ColonyOu
         float(error.max()),
         float(np.sqrt(np.sum((selection.weights * error) ** 2))),
         lost,
-        (*_resolution(ground, float(rates.max())), *left_behind(state, selection)),
+        (*_resolution(ground, typical), *_edge(ground, after), *left_behind(state, selection)),
     )
 
 
@@ -114,6 +115,13 @@ def _tissue_after(
         moments=moments,
         colonies={},
     )
+
+
+def _edge(ground: Ground, after: TissueState) -> tuple[str, ...]:
+    """Words where the tumour has no more room in what is modelled."""
+    if after.visible is None or not ground.has_reached_the_end(after.visible):
+        return ()
+    return ("The visible tumour has reached the end of the tissue that is modelled: from here on it lacks room.",)
 
 
 def _resolution(ground: Ground, rate: float) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ from ..core.errors import SegmentationRejected
 from ..imaging.quantify import Quantified
 from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
-from ..meshing.surface import host_around
+from ..meshing.surface import HOST_MARGIN, host_around
 from ..meshing.tetrahedra import mesh_tumour
 from ..meshing.transfer import overlaps, to_elements
 from . import oxygen
 from .settings import ForecastSettings
 from .simulation import breathing, deliver_oxygen
-from .spread import Ground
+from .spread import Ground, Spread
 from .state import TissueState
 from .tumour_type import ElementMap, InitialFields
 
@@ -37,9 +37,20 @@ def tumour_of(quantified: Quantified) -> LabelImage:
 
 def mesh_of(quantified: Quantified, settings: ForecastSettings) -> TumourMesh:
     """The mesh of the tumour and of host tissue around it."""
-    return mesh_tumour(
-        host_around(tumour_of(quantified)), size=settings.size, host_size=settings.host_size, mesher=settings.mesher
-    )
+    return mesh_within(host_around(tumour_of(quantified)), settings)
+
+
+def mesh_within(labels: LabelImage, settings: ForecastSettings) -> TumourMesh:
+    """The mesh of a tumour in its host."""
+    return mesh_tumour(labels, size=settings.size, host_size=settings.host_size, mesher=settings.mesher)
+
+
+def host_for(outline: LabelImage, spread: Spread | None, days: float) -> LabelImage:
+    """The tumour in its host, which is wide enough for a tumour without a border to spread in for so many days."""
+    if spread is None:
+        return host_around(outline)
+    radius = np.cbrt(3000.0 * outline.volume("tumour") / (4.0 * np.pi))
+    return host_around(outline, margin=max(HOST_MARGIN.value * float(radius), spread.reach(days)))
 
 
 def start_from(

@@ -61,6 +61,7 @@ class TumourType:
     genetics, histology, gradiff   handed to the cells unless the user states them
     parameters      everything above that is a number, with sources
     cells           name of its type of cell (``agents.cell_type``)
+    kinds           what its cells of the first and of the second kind are called
     spread          how its cells spread through healthy tissue; None: they stay in the tumour
     radiosensitivity  alpha 1/Gy and alpha/beta Gy of its cells where a treatment states none; None: the generic ones
     """
@@ -76,6 +77,7 @@ class TumourType:
     gradiff: int
     parameters: tuple[Parameter, ...]
     cells: str = "neuroblastoma"
+    kinds: tuple[str, str] = ("neuroblasts", "Schwann cells")
     spread: Spread | None = None
     radiosensitivity: tuple[Parameter, Parameter] | None = None
 

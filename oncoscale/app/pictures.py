@@ -501,7 +501,9 @@ def _frame_view(axes: Any, points: NDArray[np.float64], azimuth: float) -> None:
         )
 
 
-def populations(steps: Sequence[MacroStep], most: int = 8) -> Picture | None:
+def populations(
+    steps: Sequence[MacroStep], kinds: tuple[str, str] = ("neuroblasts", "Schwann cells"), most: int = 8
+) -> Picture | None:
     """Cells of each class over time in the chosen elements that stand for most, in the first and the last step."""
     shown = [
         (step, one) for step in dict.fromkeys((0, len(steps) - 1)) if steps for one in _weightiest(steps[step], most)
@@ -520,7 +522,9 @@ def populations(steps: Sequence[MacroStep], most: int = 8) -> Picture | None:
             axes.set_visible(False)
         figure.supxlabel("days after the images", fontsize=9)
         figure.supylabel("cells of the colony", fontsize=9)
-        lines = [Line2D([], [], color=CLASS_COLOURS[number], lw=1.8, label=_class_words(number)) for number in present]
+        lines = [
+            Line2D([], [], color=CLASS_COLOURS[number], lw=1.8, label=_class_words(number, kinds)) for number in present
+        ]
         figure.legend(handles=lines, loc="outside upper center", ncols=len(lines), fontsize=8.5)
         return _picture(figure, "Cells of each class over time in the chosen elements")
 
@@ -529,8 +533,8 @@ def _weightiest(step: MacroStep, most: int) -> list[Representative]:
     return sorted(step.representatives, key=lambda one: (-one.weight, one.element))[:most]
 
 
-def _class_words(number: int) -> str:
-    living = "neuroblasts" if number < 3 else "Schwann cells"
+def _class_words(number: int, kinds: tuple[str, str]) -> str:
+    living = kinds[number // 3]
     return (f"living {living}", f"apoptotic {living}", f"necrotic {living}")[number % 3]
 
 

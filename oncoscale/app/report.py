@@ -23,6 +23,7 @@ from ..meshing.mesh import TumourMesh
 from ..meshing.quality import dihedral_angles, mean_ratio
 from ..sim.forecast import Forecast
 from ..sim.state import TissueState
+from ..sim.tumour_type import tumour_type
 from . import pictures
 from .background import Background
 
@@ -80,7 +81,7 @@ def report(
         else None,
         oxygen=pictures.oxygen_distribution(forecast),
         oxygen_table=oxygen_table(forecast),
-        populations=pictures.populations(forecast.steps),
+        populations=pictures.populations(forecast.steps, tumour_type(forecast.tumour_type).kinds),
         sampling=forecast.sampling,
         mesh_picture=pictures.mesh_section(forecast.states[0], background),
         mesh_rows=mesh_table(mesh),

@@ -95,6 +95,7 @@ TUMOUR = TumourType(
         DIFFUSIVITY, RATE, VISIBLE, SWELLING, BRAIN_YOUNG, BRAIN_POISSON, ALPHA, ALPHA_BETA, *PERFUSION_LIMITS,
     ),
     cells="glioma",
+    kinds=("glioma cells", "other cells"),
     spread=Spread({"host": DIFFUSIVITY.value}, RATE.value, VISIBLE.value, SWELLING.value),
     radiosensitivity=(ALPHA, ALPHA_BETA),
 )  # fmt: skip

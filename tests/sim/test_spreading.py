@@ -121,6 +121,15 @@ def test_growth_widens_the_visible_part_and_swells_the_tissue(start, ground):
     assert 0.0 <= more[-1].density.min() <= more[-1].density.max() <= 1.0
 
 
+def test_the_end_of_what_is_modelled_is_told(start, ground):
+    """A tumour that grows into the outer boundary says so; the host of a forecast is wide enough for its days."""
+    _, steps = simulate(start, plan_of(ground, growing(6.0)))
+    assert any("lacks room" in note for note in steps[-1].notes)
+    _, steps = simulate(start, replace(plan_of(ground, growing(1.0)), ends=(1.0,)))
+    assert not any("lacks room" in note for note in steps[-1].notes)
+    assert TUMOUR.spread.reach(300.0) == pytest.approx(300 * 0.079 + 2 * 8.06, rel=0.01)
+
+
 def test_a_kept_run_goes_on_with_its_density(start, ground, tmp_path):
     """Read back, every state has the density, the labels and the volume that it had."""
     whole, _ = simulate(start, plan_of(ground, growing(1.2), kept=KeptForecast(tmp_path, "this").run(1)))
