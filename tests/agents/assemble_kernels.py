@@ -30,6 +30,7 @@ TARGET = (9, 0)
 
 FEW = {
     "neuroblastoma": Surroundings(volume=5e-5, oxygen=0.1, composition=(0.6, 0, 0, 0, 0, 0), histology=3),
+    "glioma": Surroundings(volume=5e-4, oxygen=0.5, composition=(0.2, 0.05, 0, 0, 0, 0)),
     "spheroid": Surroundings(volume=1e-3, oxygen=1.0, composition=(1, 0, 0, 0, 0, 0), cell_count=6),
 }
 

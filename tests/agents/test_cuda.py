@@ -412,3 +412,12 @@ def test_every_kernel_of_neuroblasts_is_assembled(assembled: dict[str, dict[str,
     kernels = assemble("neuroblastoma")
     assert kernels.pop("careless step")["fused"] > 0
     check_assembled(kernels)
+
+
+@pytest.mark.slow
+def test_every_kernel_of_glioma_cells_is_assembled(assembled: dict[str, dict[str, Any]]) -> None:
+    """The same for cells that wander, whose positions the rules change on the device."""
+    assert assembled
+    kernels = assemble("glioma")
+    assert kernels.pop("careless step")["fused"] > 0
+    check_assembled(kernels)
