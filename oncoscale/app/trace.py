@@ -19,11 +19,11 @@ SPOKEN = 5
 
 
 def trace(run: StoredRun, element: int) -> dict[str, Any]:
-    """The chain of one tumour element: its numbers, and ``lines``, the eleven sentences that hold them.
+    """The chain of one element that cells may live in: its numbers, and ``lines``, the eleven sentences that hold them.
 
     Raises ConfigurationRejected for an element that is not in the tumour.
     """
-    tumour = run.forecast.states[0].tumour
+    tumour = run.forecast.states[0].inhabited
     if element not in tumour:
         raise ConfigurationRejected(
             f"element {element} is not in the tumour",
@@ -43,7 +43,7 @@ def trace(run: StoredRun, element: int) -> dict[str, Any]:
 def _examples(run: StoredRun) -> str:
     steps = run.forecast.steps
     chosen = [str(one.element) for one in steps[0].representatives[:3]] if steps else []
-    return ", ".join(chosen or [str(element) for element in run.forecast.states[0].tumour[:3]])
+    return ", ".join(chosen or [str(element) for element in run.forecast.states[0].inhabited[:3]])
 
 
 def voxel_of(run: StoredRun, element: int) -> dict[str, Any]:
