@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+
+def carry_out(op: Any, statements: Path) -> None:
+    """The statements of a version: new tables, changed ones made anew, indexes and rules.
+
+    Rules first go and last come back, because they speak of tables that are rebuilt.
+    """
+    told = tomllib.loads(statements.read_text(encoding="utf-8"))
+    without_triggers(op)
+    for statement in told["new"]:
+        op.execute(statement)
+    for one in told["changed"]:
+        rebuild(op, one["table"], one["kept"], one["made"])
+    for statement in (*told["indexes"], *told["triggers"]):
+        op.execute(statement)
 
 
 def without_triggers(op: Any) -> None:
