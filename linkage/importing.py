@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
+from sqlalchemy.exc import IntegrityError
 
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, FileRejected
 from ..core.files import canonical_json
 from . import core, tables
 from .audit import record_action
@@ -81,24 +82,50 @@ def enter(
     if dry_run:
         would = {table: len(held) for table, held in core.rows(renamed) if held}
         return Imported(standard_name, version, tuple(names.values()), would, gaps)
-    with store.writing() as connection:
-        _require_key_of_store(connection, vault)
-        entered = take_in(connection, _enrolled(renamed))
-        for (entity, core_table, core_id), external in mapped.items():
-            row = {"entity": entity, "core_table": core_table, "core_id": core_id, "external_id": external}
-            connection.execute(
-                insert_or(tables.mapping)
-                .values(standard=standard_name, version=version, **row)
-                .on_conflict_do_nothing()
-            )
-        for gap in gaps:
-            said = {"path": gap.path, "reason": gap.reason, "n": gap.n, "at": now()}
-            connection.execute(
-                insert(tables.gap).values(direction="import", standard=standard_name, version=version, **said)
-            )
-        record_action(store, connection, "import", standard_name, {"subjects": len(names), "entered": entered})
+    entered = _written(store, renamed, mapped, gaps, (standard_name, version), vault, len(names))
     vault.remember_all({key: local for local, key in names.items() if local != key}, site)
     return Imported(standard_name, version, tuple(names.values()), entered, gaps)
+
+
+def _written(
+    store: Store,
+    renamed: Holdings,
+    mapped: Mapped,
+    gaps: tuple[Gap, ...],
+    of: tuple[str, str],
+    vault: Vault,
+    subjects: int,
+) -> dict[str, int]:
+    """Enter everything or nothing, on record; of is the standard's name and version. Returns how many, by table.
+
+    Raises FileRejected for rows that the store's own rules refuse.
+    """
+    standard_name, version = of
+    try:
+        with store.writing() as connection:
+            _require_key_of_store(connection, vault)
+            entered = take_in(connection, _enrolled(renamed))
+            for (entity, core_table, core_id), external in mapped.items():
+                row = {"entity": entity, "core_table": core_table, "core_id": core_id, "external_id": external}
+                connection.execute(
+                    insert_or(tables.mapping)
+                    .values(standard=standard_name, version=version, **row)
+                    .on_conflict_do_nothing()
+                )
+            for gap in gaps:
+                said = {"path": gap.path, "reason": gap.reason, "n": gap.n, "at": now()}
+                connection.execute(
+                    insert(tables.gap).values(direction="import", standard=standard_name, version=version, **said)
+                )
+            record_action(store, connection, "import", standard_name, {"subjects": subjects, "entered": entered})
+    except IntegrityError as error:
+        broken = str(error.orig).splitlines()[0]  # the lines after it may hold values
+        raise FileRejected(
+            f"rows that the store cannot hold: {broken}",
+            "references that lead to rows of the same file or of the store, and values within the core's lists",
+            "mend the file; nothing of it was entered",
+        ) from error
+    return entered
 
 
 def taken(holdings: Holdings) -> Holdings:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from oncoscale.core.errors import ConfigurationRejected, ConsentDenied
+from oncoscale.core.errors import ConfigurationRejected, ConsentDenied, FileRejected
 from oncoscale.linkage import core, tables
 from oncoscale.linkage.exporting import export
 from oncoscale.linkage.holding import held, take_in
@@ -108,3 +108,14 @@ def test_an_import_names_subjects_by_the_key_and_enters_once(store: Store, vault
     assert import_file(store, tmp_path / "in.json", standard_name="native", vault=vault).entered == {}
     stored = b"".join(path.read_bytes() for path in store.path.iterdir() if path.is_file())
     assert b"HOSP-7" not in stored
+
+
+def test_references_that_lead_nowhere_are_told_and_enter_nothing(store: Store, vault: Vault, tmp_path: Path):
+    """A sample of a collection that neither the file nor the store holds: refused in words, and no row is left."""
+    lost = replace(reference_cohort(3, 2), collection=(), biobank=())
+    assert any(one.collection for one in (*lost.sample, *lost.enrolment))
+    standard("native").render(lost, tmp_path / "lost.json")
+    with pytest.raises(FileRejected, match="FOREIGN KEY"):
+        import_file(store, tmp_path / "lost.json", standard_name="native", vault=vault)
+    with store.reading() as connection:
+        assert not connection.execute(select(tables.subject)).all()
