@@ -13,8 +13,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 NoSeed = Annotated[int | None, typer.Option("--seed", hidden=True, help="Accepted everywhere; nothing is drawn here.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; results do not depend on it.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
-MaybeStore = Annotated[Path | None, typer.Option("--store", help="Folder of the store, if something in it is named.")]
+STORE = "ONCOSCALE_STORE"
+"""The environment variable that names the store where ``--store`` does not."""
+
+StoreOption = Annotated[Path, typer.Option("--store", envvar=STORE, help="Folder of the store.")]
+MaybeStore = Annotated[
+    Path | None, typer.Option("--store", envvar=STORE, help="Folder of the store, if something in it is named.")
+]
 Units = Annotated[
     list[str] | None,
     typer.Option(

@@ -296,3 +296,12 @@ def test_doctor_tries_the_file_system(tmp_path):
     checks = check_file_system(Path(tmp_path))
     assert [check.state for check in checks] == ["ok"] * 6
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_may_name_the_store(tmp_path, monkeypatch):
+    """A command that needs a store takes the one of ONCOSCALE_STORE, and an option beats it."""
+    monkeypatch.setenv("ONCOSCALE_STORE", str(tmp_path / "named"))
+    answer = oncoscale("show", "--json")
+    assert (answer.exit_code, "named" in answer.stdout + answer.stderr) == (2, True)
+    answer = oncoscale("show", "--store", str(tmp_path / "other"), "--json")
+    assert (answer.exit_code, "other" in answer.stdout + answer.stderr) == (2, True)
