@@ -26,6 +26,7 @@ WHOLE = {"chain"}
 """Folders whose tests share what is costly to make."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares fixtures stays in one process when tests run in several: a file, or one of the folders above."""
     for item in items:
