@@ -20,16 +20,3 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"reference data not found at {folder} (set ONCOSCALE_SHARED to its folder)")
     return folder / "data"
-
-
-WHOLE = {"chain"}
-"""Folders whose tests share what is costly to make."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares fixtures stays in one process when tests run in several: a file, or one of the folders above."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder in WHOLE else item.path.relative_to(Path(__file__).parent).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
