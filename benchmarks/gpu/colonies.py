@@ -74,7 +74,7 @@ def timed(work: Any) -> tuple[float, Any]:
 def case(engine: Any, colonies: Sequence[Colony], hours: int) -> dict[str, Any]:
     """A whole run and its plan."""
     settled = [CELLS.settled(colony, seed=1, switches=switches(), parameters=parameter_set()) for colony in colonies]
-    plan = engine.plan(settled)
+    plan = engine.plan([len(one.cells) for one in settled], [one.matrix.size for one in settled])
     del settled
     seconds, outcomes = timed(lambda: lived(engine, colonies, hours))
     steps = sum(int(outcome.extra["cell_iterations"]) for outcome in outcomes)
