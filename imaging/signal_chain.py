@@ -135,7 +135,8 @@ class SignalChain:
         That mean bends a voxel's whole curve, which residuals do not show. The voxels are fitted once more with the
         mean moved by one of its standard errors; what a parameter moves is added to its error in quadrature
         (propagation of first order: Bevington and Robinson 2003, ISBN 9780072472271, ch. 3). Fits of the signal hold
-        it already, and one frame before contrast tells nothing.
+        it already, and one frame before contrast tells nothing. Where the second fit has no value (a parameter at its
+        border), the error stays that of the curvature.
         """
         rows = where & np.isfinite(fit.rss)
         if self.domain != "concentration" or not np.isfinite(self.signal_noise) or not rows.any():

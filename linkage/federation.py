@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from ..core.errors import ConfigurationRejected, OncoscaleError
 from . import tables
 from .consent import PURPOSES
 from .querying import Limits, ask_sql
+from .small_cells import Cell, withheld_alone
 from .store import PROJECT, Store
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ MOST_SUBJECTS = 1_000_000
 LARGEST_ANSWER = 2**20
 SECONDS = 60.0
 SHORTEST_TOKEN = 32
-
-Cell = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -128,15 +127,8 @@ def count(store: Store, question: Question) -> Counts:
 
 
 def shown(cells: Mapping[Cell, int], smallest: int) -> Counts:
-    """The cells of which a count may be shown.
-
-    Along every line (a row, a column, the whole) either nothing is hidden, or at least two cells that together hold at
-    least ``smallest``: so that neither a difference nor a bound on it tells a small count [Hundepool et al. 2012,
-    Statistical Disclosure Control, chapter 4: primary and secondary suppression, doi 10.1002/9781118348239].
-    """
-    hidden = {cell for cell, n in cells.items() if n < smallest}
-    while more := next(filter(None, (_one_more(line, cells, hidden, smallest) for line in _lines(cells))), None):
-        hidden.add(more)
+    """The cells of which a count may be shown: totals can be asked for beside them (``small_cells.withheld_alone``)."""
+    hidden = withheld_alone(cells, smallest)
     kept = {cell: n for cell, n in cells.items() if cell not in hidden}
     return Counts(kept, dict.fromkeys(sorted(hidden), 1), smallest)
 
@@ -255,24 +247,6 @@ def _refuse_address(address: str) -> None:
         raise ConfigurationRejected(
             "an address that is no https", "https://HOST, or http to this machine", "encrypt what crosses a network"
         )
-
-
-def _lines(cells: Mapping[Cell, int]) -> list[list[Cell]]:
-    """The whole, and the cells that agree in one attribute."""
-    lines: dict[tuple[int, str], list[Cell]] = defaultdict(list)
-    for cell in sorted(cells):
-        for place, value in enumerate(cell if len(cell) > 1 else ()):
-            lines[place, value].append(cell)
-    return [sorted(cells), *lines.values()]
-
-
-def _one_more(line: list[Cell], cells: Mapping[Cell, int], hidden: set[Cell], smallest: int) -> Cell | None:
-    """The smallest cell to hide beside those of a line that give one another away; None if they do not."""
-    inside = [cell for cell in line if cell in hidden]
-    if not inside or (len(inside) > 1 and sum(cells[cell] for cell in inside) >= smallest):
-        return None
-    others = [cell for cell in line if cell not in hidden]
-    return min(others, key=lambda cell: (cells[cell], cell), default=None)
 
 
 def _cell(values: Any, width: int) -> Cell:

@@ -11,7 +11,7 @@ more may be withheld than the least possible.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
@@ -58,6 +58,37 @@ def withheld(full: Mapping[Cell, int], k: int) -> set[Cell]:
                     _hide_one_more(hidden, line, full)
             if len(hidden) == before:
                 return set(full)
+
+
+def withheld_alone(cells: Mapping[Cell, int], k: int) -> set[Cell]:
+    """Cells of a table without its totals that may not be shown, though every total be known from elsewhere.
+
+    Along every line (a row, a column, the whole) either nothing is hidden, or at least two cells that together hold at
+    least k: so that neither a difference nor a bound on it tells a small count [Hundepool et al. 2012, Statistical
+    Disclosure Control, chapter 4: primary and secondary suppression, doi 10.1002/9781118348239].
+    """
+    hidden = {cell for cell, n in cells.items() if n < k}
+    while more := next(filter(None, (_one_more(line, cells, hidden, k) for line in _sums(cells))), None):
+        hidden.add(more)
+    return hidden
+
+
+def _sums(cells: Mapping[Cell, int]) -> list[list[Cell]]:
+    """The whole, and the cells that agree in one attribute."""
+    lines: dict[tuple[int, str], list[Cell]] = defaultdict(list)
+    for cell in sorted(cells):
+        for place, value in enumerate(cell if len(cell) > 1 else ()):
+            lines[place, value].append(cell)
+    return [sorted(cells), *lines.values()]
+
+
+def _one_more(line: list[Cell], cells: Mapping[Cell, int], hidden: set[Cell], k: int) -> Cell | None:
+    """The smallest cell to hide beside those of a line that give one another away; None if they do not."""
+    inside = [cell for cell in line if cell in hidden]
+    if not inside or (len(inside) > 1 and sum(cells[cell] for cell in inside) >= k):
+        return None
+    others = [cell for cell in line if cell not in hidden]
+    return min(others, key=lambda cell: (cells[cell], cell), default=None)
 
 
 def _lines(full: Mapping[Cell, int]) -> Iterator[list[Cell]]:

@@ -92,6 +92,14 @@ HOST_INTERSTITIAL = Parameter(
     source="ASSUMED: about atmospheric, as in most tissue; no source read",
     assumed=True,
 )
+LYMPH_SUCTION = Parameter(
+    1.0,
+    "mmHg",
+    meaning="how far below the resting pressure of the host its lymph vessels collect",
+    range=(0.5, 5.0),
+    source="ASSUMED: no source read; the resting pressure does not depend on it, how stiffly it is held does",
+    assumed=True,
+)
 
 PARAMETERS = (
     TUMOUR_CONDUCTIVITY,
@@ -105,6 +113,7 @@ PARAMETERS = (
     TUMOUR_REFLECTION,
     HOST_REFLECTION,
     HOST_INTERSTITIAL,
+    LYMPH_SUCTION,
 )
 """Every parameter of interstitial fluid."""
 
@@ -137,9 +146,9 @@ class Fluid:
 
     @classmethod
     def drained_to(cls, pressure: float, fluid: Fluid) -> Fluid:
-        """The same tissue with as much lymph (collected at 0 below ``pressure`` by 1 mmHg) as keeps it there."""
-        drainage = fluid.filtration * (fluid.effective - pressure)
-        return cls(fluid.conductivity, fluid.filtration, fluid.effective, drainage, pressure - 1.0)
+        """The same tissue with as much lymph, collected at LYMPH_SUCTION below ``pressure`` (mmHg), as keeps it there."""
+        drainage = fluid.filtration * (fluid.effective - pressure) / LYMPH_SUCTION.value
+        return cls(fluid.conductivity, fluid.filtration, fluid.effective, drainage, pressure - LYMPH_SUCTION.value)
 
 
 TUMOUR_FLUID = Fluid(

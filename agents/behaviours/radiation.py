@@ -9,7 +9,7 @@ from .death import fall_silent
 
 (HIT,) = twin_draws("radiation")
 
-OXYGEN = "Alper et al. 1956, doi 10.1038/178978a0, as in the project specification, tissue 4.6"
+OXYGEN = "Alper et al. 1956, doi 10.1038/178978a0, as in the project specification, tissue 4.6; range ASSUMED"
 ENHANCEMENT = Parameter(
     3.0, "1", "dose without oxygen over dose with plenty, for the same survival", OXYGEN, (2.5, 3.5)
 )
