@@ -146,7 +146,7 @@ class Fluid:
 
     @classmethod
     def drained_to(cls, pressure: float, fluid: Fluid) -> Fluid:
-        """The same tissue with as much lymph, collected at LYMPH_SUCTION below ``pressure`` (mmHg), as keeps it there."""
+        """The same tissue with as much lymph, collected LYMPH_SUCTION below ``pressure``, mmHg, as keeps it there."""
         drainage = fluid.filtration * (fluid.effective - pressure) / LYMPH_SUCTION.value
         return cls(fluid.conductivity, fluid.filtration, fluid.effective, drainage, pressure - LYMPH_SUCTION.value)
 

@@ -64,8 +64,8 @@ def daily_rates(filled: Real, outcomes: Sequence[ColonyOutcome]) -> tuple[Real, 
 
     filled  (chosen,) density at the start
 
-    Growth is the logistic rate, loss the exponential one, as ``logistic`` has them. A colony that lost every cell is
-    taken to keep half a one.
+    Growth is the logistic rate, loss the exponential one, as ``logistic`` has them. ASSUMED: a colony that lost every
+    cell keeps half a one, so that its loss has a rate; how often that happened is told as ``limited``.
     """
     hours = len(outcomes[0].counts) - 1
     ends = np.unique(np.append(np.arange(0, hours, HOURS_PER_DAY), hours))
