@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from ...core import registry
+from ...core.errors import ConfigurationRejected
 from .. import core
 from ..core import Holdings
 
@@ -106,6 +107,10 @@ def names() -> tuple[str, ...]:
 
 def standard(name: str) -> Standard:
     """The standard of that name. Raises ConfigurationRejected for an unknown one."""
+    if name.replace("_", "-") not in names():
+        raise ConfigurationRejected(
+            f"{name!r} is not one of the standards", "one of " + ", ".join(names()), "choose a name from the list"
+        )
     return cast(Standard, registry.load(__name__, name))
 
 
