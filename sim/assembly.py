@@ -10,6 +10,9 @@ w_a = Fe G_a, a' = mu Je^(-2/3) and pbar the mean of its four pressures, the for
     K_pu[b,a] = V g^2 Je/4 h_a,    K_pp[b,c] = -V g^3 [(1 + d_bc)/(20 K) + (4 d_bc - 1)/(80 mu)]
 
 (project specification, tissue §3.2; stabilisation of Bochev, Dohrmann, Gunzburger 2006, doi 10.1137/S0036142905444482).
+Growth Fg' that is a tensor (``stretches``) turns the mesh into another one, relaxed, with gradients Fg'^-T G_a and
+volume det(Fg') V, on which the same sums hold with g = 1 and Fe = Fg'^-1 + sum u_a (Fg'^-T G_a).
+
 A pressure node is a pair (mesh node, region): growth makes the pressure jump where regions meet, and one continuous
 pressure there costs a tenth of the displacement.
 
@@ -37,6 +40,7 @@ from .tissue import Material, moduli
 Real = NDArray[np.float64]
 Whole = NDArray[np.int32] | NDArray[np.int64]
 Kernel = TypeVar("Kernel", bound=Callable[..., None])
+Part = TypeVar("Part", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,54 +119,51 @@ class Assembly:
         """(elements,) mean of the four pressures of an element, kPa."""
         return np.asarray(pressure[self.pattern.pressures].mean(axis=1))
 
-    def residual(self, displacement: Real, pressure: Real, stretch: Real) -> tuple[Real, Real]:
-        """(nodes, 3) mN (kPa mm²) unbalanced forces and (pressure nodes,) mm³ unbalanced volumes."""
-        h, w, law = self._elements(displacement, pressure, stretch)
+    def residual(self, displacement: Real, pressure: Real, growth: Real) -> tuple[Real, Real]:
+        """(nodes, 3) mN (kPa mm²) unbalanced forces and (pressure nodes,) mm³ unbalanced volumes.
+
+        growth   (elements,) stretches g or (elements, 3, 3) tensors Fg', here and below
+        """
+        _, h, w, law = self._elements(displacement, pressure, growth)
         p = self.pattern
         forces, volumes = np.zeros((p.node_count, 3)), np.zeros(len(p.pressure_node))
         _gather_forces(*p.node_corners, h, w, law, forces)
         _gather_volumes(*p.pressure_corners, p.pressures, pressure, law, self.shear, self.bulk, volumes)
         return forces, volumes
 
-    def tangent(self, displacement: Real, pressure: Real, stretch: Real) -> SaddleMatrix:
+    def tangent(self, displacement: Real, pressure: Real, growth: Real) -> SaddleMatrix:
         """Derivative of the residual: symmetric blocks [uu, pu^T; pu, pp]."""
-        h, w, law = self._elements(displacement, pressure, stretch)
+        gradients, h, w, law = self._elements(displacement, pressure, growth)
         p = self.pattern
         uu, pu, pp = np.zeros((len(p.uu.column), 3, 3)), np.zeros((len(p.pu.column), 1, 3)), np.zeros(len(p.pp.column))
-        _gather_stiffness(*p.node_corners, p.uu.slot, p.gradients, h, w, law, uu)
+        _gather_stiffness(*p.node_corners, p.uu.slot, gradients, h, w, law, uu)
         _gather_constraint(*p.pressure_corners, p.pu.slot, p.pp.slot, h, law, self.shear, self.bulk, pu, pp)
         compressibility = sparse.csr_matrix((pp, p.pp.column, p.pp.pointer), shape=2 * (len(p.pressure_node),))
         return SaddleMatrix(self._stiffness(uu), self._coupling(pu), compressibility)
 
-    def soft_tangent(self, displacement: Real, pressure: Real, stretch: Real) -> tuple[sparse.bsr_matrix, Real]:
+    def soft_tangent(self, displacement: Real, pressure: Real, growth: Real) -> tuple[sparse.bsr_matrix, Real]:
         """What the preconditioner rests on: linear elasticity 2 mu e:e on the deformed mesh, and the pressure mass.
 
         returns the stiffness and the diagonal (pressure nodes,) of M_p/(2 mu) - K_pp
         """
-        h, _, law = self._elements(displacement, pressure, stretch)
+        _, h, _, law = self._elements(displacement, pressure, growth)
         p = self.pattern
         uu, diagonal = np.zeros((len(p.uu.column), 3, 3)), np.zeros(len(p.pressure_node))
         _gather_soft_stiffness(*p.node_corners, p.uu.slot, h, law, uu)
         _gather_pressure_mass(*p.pressure_corners, law, self.shear, self.bulk, diagonal)
         return self._stiffness(uu), diagonal
 
-    def _elements(self, displacement: Real, pressure: Real, stretch: Real) -> tuple[Real, Real, Real]:
-        count = len(self.pattern.nodes)
+    def _elements(self, displacement: Real, pressure: Real, growth: Real) -> tuple[Real, Real, Real, Real]:
+        """Gradients on the mesh that ``law`` counts its volume on, h, w and law."""
+        p, count = self.pattern, len(self.pattern.nodes)
         h, w, law = np.empty((count, 4, 3)), np.empty((count, 4, 3)), np.empty((count, 6))
-        _visit_elements(
-            self.pattern.nodes,
-            self.pattern.pressures,
-            self.pattern.gradients,
-            self.pattern.volumes,
-            displacement,
-            pressure,
-            stretch,
-            self.shear,
-            h,
-            w,
-            law,
-        )
-        return h, w, law
+        mesh = (p.nodes, p.pressures, p.gradients, p.volumes)
+        if growth.ndim == 1:
+            _visit_elements(*mesh, displacement, pressure, growth, self.shear, h, w, law)
+            return p.gradients, h, w, law
+        relaxed = np.empty((count, 4, 3))
+        _visit_relaxed(*mesh, displacement, pressure, growth, self.shear, relaxed, h, w, law)
+        return relaxed, h, w, law
 
     def _stiffness(self, uu: Real) -> sparse.bsr_matrix:
         p = self.pattern
@@ -182,6 +183,47 @@ def _compiled(kernel: Kernel) -> Kernel:
     return cast(Kernel, njit(parallel=True, cache=True)(kernel))
 
 
+def _inlined(part: Part) -> Part:
+    """Compiled into the kernels that call it."""
+    return cast(Part, njit(inline="always")(part))
+
+
+@_inlined
+def _cofactor(f: Real) -> Real:
+    """det(f) f^-T."""
+    cofactor = np.empty((3, 3))
+    for i in range(3):
+        i1, i2 = (i + 1) % 3, (i + 2) % 3
+        for j in range(3):
+            j1, j2 = (j + 1) % 3, (j + 2) % 3
+            cofactor[i, j] = f[i1, j1] * f[i2, j2] - f[i1, j2] * f[i2, j1]
+    return cofactor
+
+
+@_inlined
+def _describe(f: Real, mean: float, shear: float, gradients: Real, h: Real, w: Real, law: Real) -> None:
+    """h_a = Fe^-T G_a, w_a = Fe G_a and a', pbar Je, I1, Je of one element whose Fe is ``f``."""
+    invariant = 0.0
+    for i in range(3):
+        for j in range(3):
+            invariant += f[i, j] * f[i, j]
+    cofactor = _cofactor(f)
+    jacobian = f[0, 0] * cofactor[0, 0] + f[0, 1] * cofactor[0, 1] + f[0, 2] * cofactor[0, 2]
+    for a in range(4):
+        for i in range(3):
+            back = 0.0
+            forth = 0.0
+            for j in range(3):
+                back += cofactor[i, j] * gradients[a, j]
+                forth += f[i, j] * gradients[a, j]
+            h[a, i] = back / jacobian
+            w[a, i] = forth
+    law[_ISOCHORIC] = shear * abs(jacobian) ** (-2.0 / 3.0)
+    law[_VOLUMETRIC] = mean * jacobian
+    law[_INVARIANT] = invariant
+    law[_JACOBIAN] = jacobian
+
+
 @_compiled
 def _visit_elements(
     nodes: Whole,
@@ -196,7 +238,7 @@ def _visit_elements(
     w: Real,
     law: Real,
 ) -> None:
-    """h_a = Fe^-T G_a, w_a = Fe G_a and, per element, a', pbar Je, I1, Je, V, g."""
+    """What elements know that have grown alike in all directions: V and g beside ``_describe``."""
     for e in prange(nodes.shape[0]):
         g = stretch[e]
         f = np.zeros((3, 3))
@@ -208,33 +250,53 @@ def _visit_elements(
             for i in range(3):
                 for j in range(3):
                     f[i, j] += displacement[nodes[e, a], i] * gradients[e, a, j]
-        invariant = 0.0
         for i in range(3):
             for j in range(3):
                 f[i, j] /= g
-                invariant += f[i, j] * f[i, j]
-        cofactor = np.empty((3, 3))
-        for i in range(3):
-            i1, i2 = (i + 1) % 3, (i + 2) % 3
-            for j in range(3):
-                j1, j2 = (j + 1) % 3, (j + 2) % 3
-                cofactor[i, j] = f[i1, j1] * f[i2, j2] - f[i1, j2] * f[i2, j1]
-        jacobian = f[0, 0] * cofactor[0, 0] + f[0, 1] * cofactor[0, 1] + f[0, 2] * cofactor[0, 2]
-        for a in range(4):
-            for i in range(3):
-                back = 0.0
-                forth = 0.0
-                for j in range(3):
-                    back += cofactor[i, j] * gradients[e, a, j]
-                    forth += f[i, j] * gradients[e, a, j]
-                h[e, a, i] = back / jacobian
-                w[e, a, i] = forth
-        law[e, _ISOCHORIC] = shear[e] * abs(jacobian) ** (-2.0 / 3.0)
-        law[e, _VOLUMETRIC] = mean * jacobian
-        law[e, _INVARIANT] = invariant
-        law[e, _JACOBIAN] = jacobian
+        _describe(f, mean, shear[e], gradients[e], h[e], w[e], law[e])
         law[e, _VOLUME] = volumes[e]
         law[e, _STRETCH] = g
+
+
+@_compiled
+def _visit_relaxed(
+    nodes: Whole,
+    pressures: Whole,
+    gradients: Real,
+    volumes: Real,
+    displacement: Real,
+    pressure: Real,
+    growth: Real,
+    shear: Real,
+    relaxed: Real,
+    h: Real,
+    w: Real,
+    law: Real,
+) -> None:
+    """What elements know whose growth is a tensor Fg': that of an element without growth, on the relaxed mesh."""
+    for e in prange(nodes.shape[0]):
+        cofactor = _cofactor(growth[e])
+        grown = 0.0
+        for j in range(3):
+            grown += growth[e, 0, j] * cofactor[0, j]
+        f = np.empty((3, 3))
+        for i in range(3):
+            for j in range(3):
+                f[i, j] = cofactor[j, i] / grown
+        mean = 0.0
+        for a in range(4):
+            mean += 0.25 * pressure[pressures[e, a]]
+            for j in range(3):
+                along = 0.0
+                for i in range(3):
+                    along += cofactor[j, i] / grown * gradients[e, a, i]
+                relaxed[e, a, j] = along
+            for i in range(3):
+                for j in range(3):
+                    f[i, j] += displacement[nodes[e, a], i] * relaxed[e, a, j]
+        _describe(f, mean, shear[e], relaxed[e], h[e], w[e], law[e])
+        law[e, _VOLUME] = volumes[e] * grown
+        law[e, _STRETCH] = 1.0
 
 
 @_compiled
@@ -249,14 +311,12 @@ def _gather_forces(pointer: Whole, corners: Whole, h: Real, w: Real, law: Real, 
                 forces[node, i] += weight * (along_w * w[e, a, i] + along_h * h[e, a, i])
 
 
+@_inlined
 def _compliance(diagonal: bool, shear: float, bulk: float) -> float:
     """(1 + d)/(20 K) + (4 d - 1)/(80 mu): consistent mass over K, plus the stabilisation."""
     if diagonal:
         return 2.0 / (20.0 * bulk) + 3.0 / (80.0 * shear)
     return 1.0 / (20.0 * bulk) - 1.0 / (80.0 * shear)
-
-
-_compliance = njit(inline="always")(_compliance)
 
 
 @_compiled

@@ -1,14 +1,15 @@
 """Growth: the mesh finds its new equilibrium when elements swell or shrink.
 
-The growth of each element is prescribed as a stretch relative to the mesh without load; displacement and pressure
-follow from the tissue law of ``tissue`` on the element of ``assembly``, in increments small enough for Newton.
+The growth of each element is prescribed as a stretch or a tensor (``stretches``) relative to the mesh, which carries no
+load unless it remembers one; displacement and pressure follow from the tissue law of ``tissue`` on the element of
+``assembly``, in increments small enough for Newton.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,17 @@ from scipy import sparse
 from ..core.errors import ConfigurationRejected, SolverFault
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly
-from .elements import named, nodal_areas, outer_faces, refuse_elements
+from .elements import named, nodal_areas, outer_faces
 from .solvers import DIRECT_UNKNOWNS, Operator, SaddleMatrix, dot, factorise, minres, multigrid, newton
+from .stretches import (
+    alike,
+    between,
+    checked_growth,
+    checked_memory,
+    largest_step,
+    relaxed_volume,
+    relaxing,
+)
 from .tissue import Deformation, Material, Springs, cauchy, energy
 
 Real = NDArray[np.float64]
@@ -51,9 +61,12 @@ class Equilibrium:
 
     displacement       (nodes, 3) mm, from the reference mesh
     pressure           (pressure nodes,) kPa, mean Cauchy stress, positive in tension
-    stretch            (elements,) total growth stretch g that this equilibrium carries
-    elastic_jacobian   (elements,) Je = det F / g³
+    stretch            (elements,) total growth stretch g, or (elements, 3, 3) Fg, that this equilibrium carries
+    relaxed            (elements,) Jg', volume of the grown and relaxed tissue over that of the reference mesh
+    elastic_jacobian   (elements,) Je = det F / Jg'
+    elastic            (elements, 3, 3) Fe = F Fg'^-1: what a mesh made of the deformed body must remember
     stress             (elements, 3, 3) Cauchy stress, kPa
+    pull               (nodes, 3) mN, force of the springs on the body
     strain_energy      kPa mm³ = µJ, stored in the tissue
     spring_energy      kPa mm³, stored in the springs
     increments         that led here from the equilibrium before
@@ -63,8 +76,11 @@ class Equilibrium:
     displacement: Real
     pressure: Real
     stretch: Real
+    relaxed: Real
     elastic_jacobian: Real
+    elastic: Real
     stress: Real
+    pull: Real
     strain_energy: float
     spring_energy: float
     increments: tuple[Increment, ...]
@@ -72,8 +88,8 @@ class Equilibrium:
 
     @cached_property
     def volume_ratio(self) -> Real:
-        """(elements,) volume over reference volume, det F = g³ Je."""
-        return np.asarray(self.elastic_jacobian * self.stretch**3)
+        """(elements,) volume over reference volume, det F = Jg' Je."""
+        return np.asarray(self.elastic_jacobian * self.relaxed)
 
     @cached_property
     def mean_stress(self) -> Real:
@@ -100,55 +116,63 @@ def grow(
     springs: Springs,
     held: NDArray[np.bool_] | None = None,
     start: Equilibrium | None = None,
+    remembered: Real | None = None,
+    pulled: Real | None = None,
     max_log_increment: float = 0.025,
     tolerance: float = 1e-8,
     progress: Progress | None = None,
 ) -> Equilibrium:
     """The equilibrium of the mesh when its elements have grown (stretch > 1) or shrunk (stretch < 1).
 
-    mesh               without load: the reference configuration
-    stretch            (elements,) total growth stretch g relative to it, the cube root of the growth in volume
+    mesh               the reference configuration, without load unless it remembers one
+    stretch            (elements,) total growth stretch g relative to it, the cube root of the growth in volume; or
+                       (elements, 3, 3) a symmetric tensor Fg (``fibre_growth``)
     materials          region name to material
     springs            hold the outer boundary; together with ``held`` they must stop rigid motion
     held               (nodes, 3) True where a component of the displacement stays zero; None: nowhere
     start              an earlier equilibrium of this mesh, from which growth goes on; None: the reference, g = 1
-    max_log_increment  the largest change of ln g in one increment
+    remembered         (elements, 3, 3) elastic map Fp that the body kept from before the mesh was made (see
+                       ``stretches``), the same in every call for this mesh; None: none, the mesh is without load
+    pulled             (nodes, 3) mN, force of the springs on the body when the mesh was made; None: they were slack
+    max_log_increment  the largest change of ln g in one increment, in any direction
     tolerance          on the scaled residual (see Equilibrium)
     progress           called with the share of the growth that is done
 
     Raises ConfigurationRejected for a region without material or supports that leave a rigid motion; SolverFault
-    (naming elements) when an element of the mesh is inside out, a stretch is not a positive number, or no small
-    enough increment is found.
+    (naming elements) when an element of the mesh is inside out, a stretch is not a positive number (a tensor not
+    symmetric and positive, an elastic map without volume), or no small enough increment is found.
     """
-    stretch = np.asarray(stretch, dtype=np.float64)
-    refuse_elements(
-        ~(np.isfinite(stretch) & (stretch > 0.0)),
-        "a growth stretch that is no positive number",
-        "finite stretches above 0",
-    )
-    body = Body.of(mesh, materials, springs, held)
-    state, begin = (body.at_rest(), np.ones_like(stretch)) if start is None else (body.going_on(start), start.stretch)
-    state, increments = _march(body, state, begin, stretch, max_log_increment, tolerance, progress)
-    return body.equilibrium(state, stretch, increments)
+    stretch, remembered = checked_growth(stretch), checked_memory(remembered)
+    body = Body.of(mesh, materials, springs, held, pulled)
+    if start is None:
+        state, begin = body.at_rest(), np.ones(len(stretch))
+    else:
+        state, begin = body.going_on(start), start.stretch
+    path = partial(_path, *alike(begin, stretch), remembered)
+    steps = np.ceil(largest_step(*alike(begin, stretch)) / max_log_increment - 1e-9)
+    state, increments = _march(body, state, path, 1.0 / max(1.0, steps), tolerance, progress)
+    return body.equilibrium(state, stretch, path(1.0), increments)
+
+
+def _path(begin: Real, end: Real, remembered: Real | None, share: float) -> Real:
+    """Growth with what is remembered, Fg', at a share of the way from ``begin`` to ``end``."""
+    return relaxing(end if share == 1.0 else between(begin, end, share), remembered)
 
 
 def _march(
     body: Body,
     state: Real,
-    begin: Real,
-    end: Real,
-    max_log_increment: float,
+    path: Callable[[float], Real],
+    size: float,
     tolerance: float,
     progress: Progress | None,
 ) -> tuple[Real, tuple[Increment, ...]]:
-    """From the growth ``begin`` to ``end`` in increments of equal ln g, halved where Newton fails."""
-    change = np.log(end) - np.log(begin)
-    size = 1.0 / max(1.0, np.ceil(np.abs(change).max() / max_log_increment - 1e-9))
+    """Along the path of growth to its end (share 1) in increments of ``size``, halved where Newton fails."""
     share, halvings = 0.0, 0
     increments: list[Increment] = []
     while share < 1.0:
         target = 1.0 if share + size > 1.0 - 1e-9 else share + size
-        goal = end if target == 1.0 else begin * np.exp(target * change)
+        goal = path(target)
         try:
             state, increment = body.settle(state, goal, tolerance if target == 1.0 else max(tolerance, ROUGH))
         except SolverFault as fault:
@@ -170,6 +194,7 @@ class Body:
     assembly       residual and tangent of the tissue
     points         (nodes, 3) mm
     spring         (nodes,) kPa mm: spring stiffness x area around each node
+    slack          (nodes, 3) mm, displacement at which the springs are slack
     free           (nodes, 3) 1 where the displacement is unknown, 0 where it is held
     force, volume  scales of unbalanced forces (kPa mm²) and volumes (mm³), per node and pressure node
     precondition   from an earlier state, reused until it needs half as many iterations again
@@ -178,6 +203,7 @@ class Body:
     assembly: Assembly
     points: Real
     spring: Real
+    slack: Real
     free: Real
     force: Real
     volume: Real
@@ -191,6 +217,7 @@ class Body:
         materials: Mapping[str, Material],
         springs: Springs,
         held: NDArray[np.bool_] | None = None,
+        pulled: Real | None = None,
         *,
         split: bool = True,
     ) -> Body:
@@ -209,6 +236,7 @@ class Body:
             assembly,
             mesh.points,
             spring,
+            _slack(spring, np.zeros_like(mesh.points) if pulled is None else pulled),
             free,
             _largest_around(p.nodes, assembly.shear * size, p.node_count),
             _largest_around(p.pressures, p.volumes, len(p.pressure_node)),
@@ -232,23 +260,23 @@ class Body:
         """Displacement (nodes, 3) and pressure of a state."""
         return state[: self.points.size].reshape(-1, 3), state[self.points.size :]
 
-    def settle(self, state: Real, stretch: Real, tolerance: float) -> tuple[Real, Increment]:
-        """The equilibrium at ``stretch``, from a state nearby. Raises SolverFault when it is too far away."""
+    def settle(self, state: Real, growth: Real, tolerance: float) -> tuple[Real, Increment]:
+        """The equilibrium at that growth, from a state nearby. Raises SolverFault when it is too far away."""
         solved = newton(
             state,
-            lambda x: self.residual(x, stretch),
-            lambda x, r, wanted: self.direction(x, r, stretch, wanted),
+            lambda x: self.residual(x, growth),
+            lambda x, r, wanted: self.direction(x, r, growth, wanted),
             norm=self.norm,
-            admissible=lambda x: not self.squeezed(x, stretch).any(),
+            admissible=lambda x: not self.squeezed(x, growth).any(),
             tolerance=tolerance,
         )
         return solved.x, Increment(1.0, solved.residuals, solved.linear)
 
-    def residual(self, state: Real, stretch: Real) -> Real:
+    def residual(self, state: Real, growth: Real) -> Real:
         """Unbalanced forces and volumes."""
         displacement, pressure = self.parts(state)
-        forces, volumes = self.assembly.residual(displacement, pressure, stretch)
-        forces = (forces + self.spring[:, None] * displacement) * self.free
+        forces, volumes = self.assembly.residual(displacement, pressure, growth)
+        forces = (forces + self.spring[:, None] * (displacement - self.slack)) * self.free
         return np.concatenate([forces.ravel(), volumes])
 
     def norm(self, residual: Real) -> float:
@@ -256,18 +284,18 @@ class Body:
         forces, volumes = self.parts(residual)
         return float(max((np.abs(forces) / self.force[:, None]).max(), (np.abs(volumes) / self.volume).max()))
 
-    def squeezed(self, state: Real, stretch: Real) -> NDArray[np.bool_]:
+    def squeezed(self, state: Real, growth: Real) -> NDArray[np.bool_]:
         """(elements,) True where the elastic volume is below its least: squeezed too far, flat or inside out."""
         deformation = self.assembly.deformation(self.parts(state)[0])
-        return np.asarray(~(np.linalg.det(deformation) > LEAST_ELASTIC_JACOBIAN * stretch**3))
+        return np.asarray(~(np.linalg.det(deformation) > LEAST_ELASTIC_JACOBIAN * relaxed_volume(growth)))
 
-    def direction(self, state: Real, residual: Real, stretch: Real, wanted: float) -> tuple[Real, int]:
+    def direction(self, state: Real, residual: Real, growth: Real, wanted: float) -> tuple[Real, int]:
         """Newton's step and the linear iterations it took."""
-        matrix = self.tangent(state, stretch)
+        matrix = self.tangent(state, growth)
         if len(state) <= DIRECT_UNKNOWNS:
             return factorise(matrix.whole())(-residual), 0
         if self.precondition is None:
-            self.precondition, self.best = self.preconditioner(state, stretch), 0
+            self.precondition, self.best = self.preconditioner(state, growth), 0
         step, count = minres(matrix.operator(), -residual, self.precondition, reduction=wanted, norm=self.norm)
         effort = int(count / -np.log10(wanted))
         self.best = min(self.best or effort, effort)
@@ -275,17 +303,17 @@ class Body:
             self.precondition = None
         return step, count
 
-    def tangent(self, state: Real, stretch: Real) -> SaddleMatrix:
+    def tangent(self, state: Real, growth: Real) -> SaddleMatrix:
         """Derivative of the residual."""
-        matrix = self.assembly.tangent(*self.parts(state), stretch)
+        matrix = self.assembly.tangent(*self.parts(state), growth)
         self._support(matrix.uu)
         matrix.pu.data *= self.free[matrix.pu.indices][:, None, :]
         return matrix
 
-    def preconditioner(self, state: Real, stretch: Real) -> Operator:
+    def preconditioner(self, state: Real, growth: Real) -> Operator:
         """Multigrid for linear elasticity on the deformed mesh, beside the diagonal of a pressure mass."""
         displacement, pressure = self.parts(state)
-        stiffness, mass = self.assembly.soft_tangent(displacement, pressure, stretch)
+        stiffness, mass = self.assembly.soft_tangent(displacement, pressure, growth)
         self._support(stiffness)
         cycle = multigrid(stiffness, rigid_motions(self.points + displacement) * self.free.reshape(-1, 1))
         return lambda r: np.concatenate([cycle(r[: self.points.size]), r[self.points.size :] / mass])
@@ -298,31 +326,36 @@ class Body:
         data *= self.free[rows][:, :, None] * self.free[columns][:, None, :]
         data[own] += np.eye(3) * np.where(self.free == 1.0, self.spring[:, None], typical)[:, :, None]
 
-    def equilibrium(self, state: Real, stretch: Real, increments: tuple[Increment, ...]) -> Equilibrium:
-        """What the state says about every element."""
+    def equilibrium(self, state: Real, stretch: Real, growth: Real, increments: tuple[Increment, ...]) -> Equilibrium:
+        """What the state says about every element; ``growth`` is the stretch with what is remembered."""
         displacement, pressure = self.parts(state)
-        deformation = self.assembly.deformation(displacement)
-        elastic = Deformation.of(np.moveaxis(deformation / stretch[:, None, None], 0, -1)[..., None])
+        deformation, relaxed = self.assembly.deformation(displacement), relaxed_volume(growth)
+        fe = deformation / growth[:, None, None] if growth.ndim == 1 else deformation @ np.linalg.inv(growth)
+        elastic = Deformation.of(np.moveaxis(fe, 0, -1)[..., None])
         mean, shear, bulk = (
             x[:, None] for x in (self.assembly.mean_pressure(pressure), self.assembly.shear, self.assembly.bulk)
         )
+        sprung = displacement - self.slack
         stored = energy(elastic, mean, shear, bulk)[:, 0]
         return Equilibrium(
             displacement.copy(),
             pressure.copy(),
             stretch,
+            relaxed,
             elastic.jacobian[:, 0],
+            fe,
             np.ascontiguousarray(np.moveaxis(cauchy(elastic, mean, shear)[..., 0], -1, 0)),
-            dot(self.assembly.pattern.volumes * stretch**3, stored),
-            0.5 * dot(self.spring, np.einsum("ai,ai->a", displacement, displacement)),
+            -self.spring[:, None] * sprung,
+            dot(self.assembly.pattern.volumes * relaxed, stored),
+            0.5 * dot(self.spring, np.einsum("ai,ai->a", sprung, sprung)),
             increments,
-            self.norm(self.residual(state, stretch)),
+            self.norm(self.residual(state, growth)),
         )
 
-    def stuck(self, state: Real, stretch: Real, share: float, fault: SolverFault) -> SolverFault:
+    def stuck(self, state: Real, growth: Real, share: float, fault: SolverFault) -> SolverFault:
         """The error that says how far growth came and which elements are squeezed most."""
         deformation = self.assembly.deformation(self.parts(state)[0])
-        jacobian = np.linalg.det(deformation) / stretch**3
+        jacobian = np.linalg.det(deformation) / relaxed_volume(growth)
         worst = np.argsort(jacobian, kind="stable")[:5]
         return SolverFault(
             f"growth stopped at {share:.1%} of the step ({fault.found}); most squeezed elements {named(worst)}, "
@@ -330,6 +363,12 @@ class Body:
             "an equilibrium in increments of growth",
             "remesh, take a shorter macro step, or look at the growth of these elements",
         )
+
+
+def _slack(spring: Real, pulled: Real) -> Real:
+    """(nodes, 3) mm, where springs (kPa mm) that pull with a force (mN) at no displacement are slack."""
+    held = spring > 0.0
+    return np.where(held[:, None], pulled / np.where(held, spring, 1.0)[:, None], 0.0)
 
 
 def rigid_motions(points: Real) -> Real:

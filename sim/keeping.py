@@ -35,7 +35,7 @@ FIELDS = ("displacement", "stretch", "composition", "supply", "delivery", "oxyge
 BORDERLESS = ("density", "visible")
 """Arrays of the ``TissueState`` of a tumour without a border; its reference mesh is labelled anew by each step."""
 
-SOLVED = ("displacement", "pressure", "stretch", "elastic_jacobian", "stress")
+SOLVED = ("displacement", "pressure", "stretch", "relaxed", "elastic_jacobian", "elastic", "stress", "pull")
 """Arrays of an ``Equilibrium``."""
 
 ENERGIES = ("strain_energy", "spring_energy", "residual")
