@@ -189,39 +189,39 @@ def _inlined(part: Part) -> Part:
 
 
 @_inlined
-def _cofactor(f: Real) -> Real:
-    """det(f) f^-T."""
-    cofactor = np.empty((3, 3))
+def _invert(f: Real, cofactor: Real) -> float:
+    """det(f); f^-T times it is written to ``cofactor``."""
     for i in range(3):
         i1, i2 = (i + 1) % 3, (i + 2) % 3
         for j in range(3):
             j1, j2 = (j + 1) % 3, (j + 2) % 3
             cofactor[i, j] = f[i1, j1] * f[i2, j2] - f[i1, j2] * f[i2, j1]
-    return cofactor
+    return f[0, 0] * cofactor[0, 0] + f[0, 1] * cofactor[0, 1] + f[0, 2] * cofactor[0, 2]
 
 
 @_inlined
-def _describe(f: Real, mean: float, shear: float, gradients: Real, h: Real, w: Real, law: Real) -> None:
-    """h_a = Fe^-T G_a, w_a = Fe G_a and a', pbar Je, I1, Je of one element whose Fe is ``f``."""
+def _describe(
+    e: int, f: Real, cofactor: Real, mean: float, shear: float, gradients: Real, h: Real, w: Real, law: Real
+) -> None:
+    """h_a = Fe^-T G_a, w_a = Fe G_a and a', pbar Je, I1, Je of an element whose Fe is ``f``."""
     invariant = 0.0
     for i in range(3):
         for j in range(3):
             invariant += f[i, j] * f[i, j]
-    cofactor = _cofactor(f)
-    jacobian = f[0, 0] * cofactor[0, 0] + f[0, 1] * cofactor[0, 1] + f[0, 2] * cofactor[0, 2]
+    jacobian = _invert(f, cofactor)
     for a in range(4):
         for i in range(3):
             back = 0.0
             forth = 0.0
             for j in range(3):
-                back += cofactor[i, j] * gradients[a, j]
-                forth += f[i, j] * gradients[a, j]
-            h[a, i] = back / jacobian
-            w[a, i] = forth
-    law[_ISOCHORIC] = shear * abs(jacobian) ** (-2.0 / 3.0)
-    law[_VOLUMETRIC] = mean * jacobian
-    law[_INVARIANT] = invariant
-    law[_JACOBIAN] = jacobian
+                back += cofactor[i, j] * gradients[e, a, j]
+                forth += f[i, j] * gradients[e, a, j]
+            h[e, a, i] = back / jacobian
+            w[e, a, i] = forth
+    law[e, _ISOCHORIC] = shear * abs(jacobian) ** (-2.0 / 3.0)
+    law[e, _VOLUMETRIC] = mean * jacobian
+    law[e, _INVARIANT] = invariant
+    law[e, _JACOBIAN] = jacobian
 
 
 @_compiled
@@ -241,7 +241,7 @@ def _visit_elements(
     """What elements know that have grown alike in all directions: V and g beside ``_describe``."""
     for e in prange(nodes.shape[0]):
         g = stretch[e]
-        f = np.zeros((3, 3))
+        f, cofactor = np.zeros((3, 3)), np.empty((3, 3))
         for i in range(3):
             f[i, i] = 1.0
         mean = 0.0
@@ -253,7 +253,7 @@ def _visit_elements(
         for i in range(3):
             for j in range(3):
                 f[i, j] /= g
-        _describe(f, mean, shear[e], gradients[e], h[e], w[e], law[e])
+        _describe(e, f, cofactor, mean, shear[e], gradients, h, w, law)
         law[e, _VOLUME] = volumes[e]
         law[e, _STRETCH] = g
 
@@ -275,11 +275,8 @@ def _visit_relaxed(
 ) -> None:
     """What elements know whose growth is a tensor Fg': that of an element without growth, on the relaxed mesh."""
     for e in prange(nodes.shape[0]):
-        cofactor = _cofactor(growth[e])
-        grown = 0.0
-        for j in range(3):
-            grown += growth[e, 0, j] * cofactor[0, j]
-        f = np.empty((3, 3))
+        f, cofactor = np.empty((3, 3)), np.empty((3, 3))
+        grown = _invert(growth[e], cofactor)
         for i in range(3):
             for j in range(3):
                 f[i, j] = cofactor[j, i] / grown
@@ -294,7 +291,7 @@ def _visit_relaxed(
             for i in range(3):
                 for j in range(3):
                     f[i, j] += displacement[nodes[e, a], i] * relaxed[e, a, j]
-        _describe(f, mean, shear[e], relaxed[e], h[e], w[e], law[e])
+        _describe(e, f, cofactor, mean, shear[e], relaxed, h, w, law)
         law[e, _VOLUME] = volumes[e] * grown
         law[e, _STRETCH] = 1.0
 
