@@ -1,11 +1,11 @@
 """The default element, spelt out: linear displacement, linear stabilised pressure, split where regions meet.
 
 On one tetrahedron of reference volume V with gradients G_a, F is constant. With Fe = F/g, H = Fe^-T, h_a = H G_a,
-w_a = Fe G_a, a' = mu Je^(-2/3) and pbar the mean of its four pressures, the forms of ``tissue`` become
+w_a = Fe G_a, pbar the mean of its four pressures, and with m, q, i, s, t of its law (``laws``), a = m Je^q:
 
-    R_u[a]    = V g^2 [a' (w_a - I1/3 h_a) + pbar Je h_a]
+    R_u[a]    = V g^2 [a (w_a - i/3 h_a) + pbar Je h_a]
     R_p[b]    = V g^3 [(Je - 1)/4 - sum_c p_c ((1 + d_bc)/(20 K) + (4 d_bc - 1)/(80 mu))]
-    K_uu[a,b] = V g {a' [(G_a.G_b) I - 2/3 (h_a w_b + w_a h_b) + 2/9 I1 h_a h_b + I1/3 h_b h_a]
+    K_uu[a,b] = V g {a [(G_a.G_b) I - 2/3 s (h_a w_b + w_a h_b) + 2/9 s i h_a h_b + i/3 h_b h_a] + t w_a w_b
                      + pbar Je (h_a h_b - h_b h_a)}                         (h_a h_b: outer product)
     K_pu[b,a] = V g^2 Je/4 h_a,    K_pp[b,c] = -V g^3 [(1 + d_bc)/(20 K) + (4 d_bc - 1)/(80 mu)]
 
@@ -34,13 +34,13 @@ from scipy import sparse
 
 from ..meshing.mesh import TumourMesh
 from .elements import Graph, checked_volumes, corners_of, gradients, graph
+from .laws import NEO_HOOKEAN, Constants, answer, inlined
 from .solvers import SaddleMatrix
-from .tissue import Material, moduli
+from .tissue import Material, constants_of
 
 Real = NDArray[np.float64]
 Whole = NDArray[np.int32] | NDArray[np.int64]
 Kernel = TypeVar("Kernel", bound=Callable[..., None])
-Part = TypeVar("Part", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,19 +96,15 @@ def pattern_of(mesh: TumourMesh, split: bool = True) -> Pattern:
 
 @dataclass(frozen=True, eq=False)
 class Assembly:
-    """Residual and tangent of the tissue law on one mesh with one set of materials.
-
-    shear, bulk   (elements,) kPa
-    """
+    """Residual and tangent of the tissue laws on one mesh with one set of materials."""
 
     pattern: Pattern
-    shear: Real
-    bulk: Real
+    constants: Constants
 
     @classmethod
     def of(cls, mesh: TumourMesh, materials: Mapping[str, Material], *, split: bool = True) -> Assembly:
         """Of a mesh whose regions all have a material."""
-        return cls(pattern_of(mesh, split), *moduli(mesh, materials))
+        return cls(pattern_of(mesh, split), constants_of(mesh, materials))
 
     def deformation(self, displacement: Real) -> Real:
         """(elements, 3, 3) F = I + sum u_a G_a."""
@@ -125,19 +121,19 @@ class Assembly:
         growth   (elements,) stretches g or (elements, 3, 3) tensors Fg', here and below
         """
         _, h, w, law = self._elements(displacement, pressure, growth)
-        p = self.pattern
+        p, c = self.pattern, self.constants
         forces, volumes = np.zeros((p.node_count, 3)), np.zeros(len(p.pressure_node))
         _gather_forces(*p.node_corners, h, w, law, forces)
-        _gather_volumes(*p.pressure_corners, p.pressures, pressure, law, self.shear, self.bulk, volumes)
+        _gather_volumes(*p.pressure_corners, p.pressures, pressure, law, c.shear, c.bulk, volumes)
         return forces, volumes
 
     def tangent(self, displacement: Real, pressure: Real, growth: Real) -> SaddleMatrix:
         """Derivative of the residual: symmetric blocks [uu, pu^T; pu, pp]."""
         gradients, h, w, law = self._elements(displacement, pressure, growth)
-        p = self.pattern
+        p, c = self.pattern, self.constants
         uu, pu, pp = np.zeros((len(p.uu.column), 3, 3)), np.zeros((len(p.pu.column), 1, 3)), np.zeros(len(p.pp.column))
         _gather_stiffness(*p.node_corners, p.uu.slot, gradients, h, w, law, uu)
-        _gather_constraint(*p.pressure_corners, p.pu.slot, p.pp.slot, h, law, self.shear, self.bulk, pu, pp)
+        _gather_constraint(*p.pressure_corners, p.pu.slot, p.pp.slot, h, law, c.shear, c.bulk, pu, pp)
         compressibility = sparse.csr_matrix((pp, p.pp.column, p.pp.pointer), shape=2 * (len(p.pressure_node),))
         return SaddleMatrix(self._stiffness(uu), self._coupling(pu), compressibility)
 
@@ -147,22 +143,26 @@ class Assembly:
         returns the stiffness and the diagonal (pressure nodes,) of M_p/(2 mu) - K_pp
         """
         _, h, _, law = self._elements(displacement, pressure, growth)
-        p = self.pattern
+        p, c = self.pattern, self.constants
         uu, diagonal = np.zeros((len(p.uu.column), 3, 3)), np.zeros(len(p.pressure_node))
         _gather_soft_stiffness(*p.node_corners, p.uu.slot, h, law, uu)
-        _gather_pressure_mass(*p.pressure_corners, law, self.shear, self.bulk, diagonal)
+        _gather_pressure_mass(*p.pressure_corners, law, c.shear, c.bulk, diagonal)
         return self._stiffness(uu), diagonal
 
     def _elements(self, displacement: Real, pressure: Real, growth: Real) -> tuple[Real, Real, Real, Real]:
         """Gradients on the mesh that ``law`` counts its volume on, h, w and law."""
-        p, count = self.pattern, len(self.pattern.nodes)
-        h, w, law = np.empty((count, 4, 3)), np.empty((count, 4, 3)), np.empty((count, 6))
+        p, c, count = self.pattern, self.constants, len(self.pattern.nodes)
+        h, w, law = np.empty((count, 4, 3)), np.empty((count, 4, 3)), np.empty((count, 8))
         mesh = (p.nodes, p.pressures, p.gradients, p.volumes)
         if growth.ndim == 1:
-            _visit_elements(*mesh, displacement, pressure, growth, self.shear, h, w, law)
-            return p.gradients, h, w, law
-        relaxed = np.empty((count, 4, 3))
-        _visit_relaxed(*mesh, displacement, pressure, growth, self.shear, relaxed, h, w, law)
+            relaxed = p.gradients
+            _visit_elements(*mesh, displacement, pressure, growth, c.shear, h, w, law)
+        else:
+            relaxed = np.empty((count, 4, 3))
+            _visit_relaxed(*mesh, displacement, pressure, growth, c.shear, relaxed, h, w, law)
+        other = np.flatnonzero(c.law != NEO_HOOKEAN)
+        if other.size:
+            _answer_otherwise(other, c.law, c.shear, c.hardening, law)
         return relaxed, h, w, law
 
     def _stiffness(self, uu: Real) -> sparse.bsr_matrix:
@@ -175,7 +175,7 @@ class Assembly:
 
 
 # What an element knows, in the columns of ``law``.
-_ISOCHORIC, _VOLUMETRIC, _INVARIANT, _JACOBIAN, _VOLUME, _STRETCH = range(6)
+_SHAPE, _VOLUMETRIC, _INVARIANT, _COUPLING, _STIFFENING, _JACOBIAN, _VOLUME, _STRETCH = range(8)
 
 
 def _compiled(kernel: Kernel) -> Kernel:
@@ -183,12 +183,7 @@ def _compiled(kernel: Kernel) -> Kernel:
     return cast(Kernel, njit(parallel=True, cache=True)(kernel))
 
 
-def _inlined(part: Part) -> Part:
-    """Compiled into the kernels that call it."""
-    return cast(Part, njit(inline="always")(part))
-
-
-@_inlined
+@inlined
 def _invert(f: Real, cofactor: Real) -> float:
     """det(f); f^-T times it is written to ``cofactor``."""
     for i in range(3):
@@ -196,14 +191,22 @@ def _invert(f: Real, cofactor: Real) -> float:
         for j in range(3):
             j1, j2 = (j + 1) % 3, (j + 2) % 3
             cofactor[i, j] = f[i1, j1] * f[i2, j2] - f[i1, j2] * f[i2, j1]
-    return f[0, 0] * cofactor[0, 0] + f[0, 1] * cofactor[0, 1] + f[0, 2] * cofactor[0, 2]
+    return float(f[0, 0] * cofactor[0, 0] + f[0, 1] * cofactor[0, 1] + f[0, 2] * cofactor[0, 2])
 
 
-@_inlined
+@inlined
 def _describe(
-    e: int, f: Real, cofactor: Real, mean: float, shear: float, gradients: Real, h: Real, w: Real, law: Real
+    e: int,
+    f: Real,
+    cofactor: Real,
+    mean: float,
+    shear: float,
+    gradients: Real,
+    h: Real,
+    w: Real,
+    law: Real,
 ) -> None:
-    """h_a = Fe^-T G_a, w_a = Fe G_a and a', pbar Je, I1, Je of an element whose Fe is ``f``."""
+    """h_a = Fe^-T G_a, w_a = Fe G_a and a, pbar Je, i, s, t, Je of a neo-Hookean element whose Fe is ``f``."""
     invariant = 0.0
     for i in range(3):
         for j in range(3):
@@ -218,9 +221,11 @@ def _describe(
                 forth += f[i, j] * gradients[e, a, j]
             h[e, a, i] = back / jacobian
             w[e, a, i] = forth
-    law[e, _ISOCHORIC] = shear * abs(jacobian) ** (-2.0 / 3.0)
+    law[e, _SHAPE] = shear * abs(jacobian) ** (-2.0 / 3.0)
     law[e, _VOLUMETRIC] = mean * jacobian
     law[e, _INVARIANT] = invariant
+    law[e, _COUPLING] = 1.0
+    law[e, _STIFFENING] = 0.0
     law[e, _JACOBIAN] = jacobian
 
 
@@ -297,18 +302,31 @@ def _visit_relaxed(
 
 
 @_compiled
+def _answer_otherwise(elements: Whole, kinds: Whole, shear: Real, hardening: Real, law: Real) -> None:
+    """Put right what ``_describe`` says of elements that are not neo-Hookean (which it is faster to take them for)."""
+    for k in prange(elements.shape[0]):
+        e = elements[k]
+        jacobian = law[e, _JACOBIAN]
+        m, q, i, s, t = answer(kinds[e], shear[e], hardening[e], law[e, _INVARIANT], jacobian)
+        law[e, _SHAPE] = m * abs(jacobian) ** q
+        law[e, _INVARIANT] = i
+        law[e, _COUPLING] = s
+        law[e, _STIFFENING] = t
+
+
+@_compiled
 def _gather_forces(pointer: Whole, corners: Whole, h: Real, w: Real, law: Real, forces: Real) -> None:
     for node in prange(pointer.shape[0] - 1):
         for k in range(pointer[node], pointer[node + 1]):
             e, a = corners[k] // 4, corners[k] % 4
             weight = law[e, _VOLUME] * law[e, _STRETCH] ** 2
-            along_w = law[e, _ISOCHORIC]
+            along_w = law[e, _SHAPE]
             along_h = law[e, _VOLUMETRIC] - along_w * law[e, _INVARIANT] / 3.0
             for i in range(3):
                 forces[node, i] += weight * (along_w * w[e, a, i] + along_h * h[e, a, i])
 
 
-@_inlined
+@inlined
 def _compliance(diagonal: bool, shear: float, bulk: float) -> float:
     """(1 + d)/(20 K) + (4 d - 1)/(80 mu): consistent mass over K, plus the stabilisation."""
     if diagonal:
@@ -337,24 +355,30 @@ def _gather_stiffness(
         for k in range(pointer[node], pointer[node + 1]):
             e, a = corners[k] // 4, corners[k] % 4
             weight = law[e, _VOLUME] * law[e, _STRETCH]
-            iso = weight * law[e, _ISOCHORIC]
-            third = iso * law[e, _INVARIANT] / 3.0
+            shape = weight * law[e, _SHAPE]
+            third = shape * law[e, _INVARIANT] / 3.0
             volumetric = weight * law[e, _VOLUMETRIC]
-            ahead = volumetric + 2.0 / 3.0 * third
+            ahead = volumetric + 2.0 / 3.0 * third * law[e, _COUPLING]
             behind = third - volumetric
+            across = 2.0 / 3.0 * shape * law[e, _COUPLING]
+            stiffening = weight * law[e, _STIFFENING]
             for b in range(4):
                 block = data[slot[e, a, b]]
                 dot = 0.0
                 for i in range(3):
                     dot += gradients[e, a, i] * gradients[e, b, i]
                 for i in range(3):
-                    block[i, i] += iso * dot
+                    block[i, i] += shape * dot
                     for j in range(3):
                         block[i, j] += (
                             ahead * h[e, a, i] * h[e, b, j]
                             + behind * h[e, b, i] * h[e, a, j]
-                            - 2.0 / 3.0 * iso * (h[e, a, i] * w[e, b, j] + w[e, a, i] * h[e, b, j])
+                            - across * (h[e, a, i] * w[e, b, j] + w[e, a, i] * h[e, b, j])
                         )
+                if stiffening != 0.0:
+                    for i in range(3):
+                        for j in range(3):
+                            block[i, j] += stiffening * w[e, a, i] * w[e, b, j]
 
 
 @_compiled
@@ -386,7 +410,7 @@ def _gather_soft_stiffness(pointer: Whole, corners: Whole, slot: Whole, h: Real,
     for node in prange(pointer.shape[0] - 1):
         for k in range(pointer[node], pointer[node + 1]):
             e, a = corners[k] // 4, corners[k] % 4
-            weight = law[e, _VOLUME] * law[e, _STRETCH] * law[e, _ISOCHORIC]
+            weight = law[e, _VOLUME] * law[e, _STRETCH] * law[e, _SHAPE]
             for b in range(4):
                 block = data[slot[e, a, b]]
                 dot = 0.0

@@ -1,7 +1,7 @@
 """Growth: the mesh finds its new equilibrium when elements swell or shrink.
 
 The growth of each element is prescribed as a stretch or a tensor (``stretches``) relative to the mesh, which carries no
-load unless it remembers one; displacement and pressure follow from the tissue law of ``tissue`` on the element of
+load unless it remembers one; displacement and pressure follow from the tissue laws of ``laws`` on the element of
 ``assembly``, in increments small enough for Newton.
 """
 
@@ -19,6 +19,7 @@ from ..core.errors import ConfigurationRejected, SolverFault
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly
 from .elements import named, nodal_areas, outer_faces
+from .laws import Deformation, cauchy, energy
 from .solvers import DIRECT_UNKNOWNS, Operator, SaddleMatrix, dot, factorise, minres, multigrid, newton
 from .stretches import (
     alike,
@@ -29,7 +30,7 @@ from .stretches import (
     relaxed_volume,
     relaxing,
 )
-from .tissue import Deformation, Material, Springs, cauchy, energy
+from .tissue import Material, Springs
 
 Real = NDArray[np.float64]
 Progress = Callable[[float], None]
@@ -60,7 +61,8 @@ class Equilibrium:
     """Tissue at rest under its growth.
 
     displacement       (nodes, 3) mm, from the reference mesh
-    pressure           (pressure nodes,) kPa, mean Cauchy stress, positive in tension
+    pressure           (pressure nodes,) kPa, p of ``laws``: mean Cauchy stress, positive in tension (but of the
+                       compressible law lambda (Je - 1), a part of it)
     stretch            (elements,) total growth stretch g, or (elements, 3, 3) Fg, that this equilibrium carries
     relaxed            (elements,) Jg', volume of the grown and relaxed tissue over that of the reference mesh
     elastic_jacobian   (elements,) Je = det F / Jg'
@@ -231,14 +233,16 @@ class Body:
         spring = springs.stiffness * nodal_areas(mesh.points, faces)
         free = np.ones_like(mesh.points) if held is None else 1.0 - np.asarray(held, dtype=np.float64)
         size = p.volumes ** (2.0 / 3.0)
-        _refuse_rigid_motion(mesh.points, spring[:, None] + (1.0 - free) * assembly.shear.mean() * size.mean())
+        _refuse_rigid_motion(
+            mesh.points, spring[:, None] + (1.0 - free) * assembly.constants.shear.mean() * size.mean()
+        )
         return cls(
             assembly,
             mesh.points,
             spring,
             _slack(spring, np.zeros_like(mesh.points) if pulled is None else pulled),
             free,
-            _largest_around(p.nodes, assembly.shear * size, p.node_count),
+            _largest_around(p.nodes, assembly.constants.shear * size, p.node_count),
             _largest_around(p.pressures, p.volumes, len(p.pressure_node)),
         )
 
@@ -332,11 +336,9 @@ class Body:
         deformation, relaxed = self.assembly.deformation(displacement), relaxed_volume(growth)
         fe = deformation / growth[:, None, None] if growth.ndim == 1 else deformation @ np.linalg.inv(growth)
         elastic = Deformation.of(np.moveaxis(fe, 0, -1)[..., None])
-        mean, shear, bulk = (
-            x[:, None] for x in (self.assembly.mean_pressure(pressure), self.assembly.shear, self.assembly.bulk)
-        )
+        mean, constants = self.assembly.mean_pressure(pressure)[:, None], self.assembly.constants.at_points()
         sprung = displacement - self.slack
-        stored = energy(elastic, mean, shear, bulk)[:, 0]
+        stored = energy(elastic, mean, constants)[:, 0]
         return Equilibrium(
             displacement.copy(),
             pressure.copy(),
@@ -344,7 +346,7 @@ class Body:
             relaxed,
             elastic.jacobian[:, 0],
             fe,
-            np.ascontiguousarray(np.moveaxis(cauchy(elastic, mean, shear)[..., 0], -1, 0)),
+            np.ascontiguousarray(np.moveaxis(cauchy(elastic, mean, constants)[..., 0], -1, 0)),
             -self.spring[:, None] * sprung,
             dot(self.assembly.pattern.volumes * relaxed, stored),
             0.5 * dot(self.spring, np.einsum("ai,ai->a", sprung, sprung)),

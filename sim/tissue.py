@@ -1,32 +1,16 @@
-"""The tissue law: a grown, nearly incompressible neo-Hookean solid.
-
-F = Fe Fg with isotropic growth Fg = g I [Rodriguez, Hoger, McCulloch 1994, doi 10.1016/0021-9290(94)90021-3]. Per
-grown volume the tissue stores
-
-    Psi = mu/2 (I1 Je^(-2/3) - 3) + K/2 (Je - 1)^2,    I1 = Fe : Fe,  Je = det Fe
-
-and the pressure field p stands for K (Je - 1): the mean Cauchy stress, positive in tension (kPa).
-
-The first half of this file is the law, the second half the same law as scikit-fem forms. The forms are the yardstick
-of the project's own assembly in ``growth``, which spells the same equations out per element.
-"""
+"""What tissue is made of: the law and the elastic constants of each region, and what holds it in place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from skfem import BilinearForm, LinearForm
-from skfem.helpers import ddot, det, grad, identity, inv, mul, transpose
 
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
 from ..meshing.mesh import TumourMesh
-
-Tensor = NDArray[np.float64]
+from .laws import LAWS, Constants
 
 TUMOUR_YOUNG = Parameter(
     5.0,
@@ -72,16 +56,20 @@ SPRING_DISTANCE = Parameter(
 
 @dataclass(frozen=True)
 class Material:
-    """Elastic constants of one region.
+    """Law and elastic constants of one region.
 
-    young    kPa, > 0
-    poisson  0 <= poisson < 0.5
+    young      kPa, > 0
+    poisson    0 <= poisson < 0.5; above 0 for the compressible law
+    law        a name in ``laws.LAWS``
+    hardening  b of the exponential law, > 0: stiffness grows e-fold when I1' has grown by 1/b; 0 for the others
 
     Raises ConfigurationRejected outside these bounds.
     """
 
     young: float
     poisson: float
+    law: str = "neo-hookean"
+    hardening: float = 0.0
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.young) and self.young > 0.0 and 0.0 <= self.poisson < 0.5):
@@ -89,6 +77,18 @@ class Material:
                 f"a tissue with Young's modulus {self.young} kPa and Poisson's ratio {self.poisson}",
                 "a modulus above 0 and a ratio of at least 0 and below 0.5",
                 "for incompressible tissue take a ratio such as 0.4999",
+            )
+        if self.law not in LAWS:
+            raise ConfigurationRejected(f"a tissue law {self.law!r}", f"one of {', '.join(LAWS)}", "name one of these")
+        if self.law == "compressible" and self.poisson == 0.0:
+            raise ConfigurationRejected(
+                "a compressible law with Poisson's ratio 0", "a ratio above 0", "take the neo-hookean law, or 0.01"
+            )
+        if not (np.isfinite(self.hardening) and (self.hardening > 0.0) == (self.law == "exponential")):
+            raise ConfigurationRejected(
+                f"hardening {self.hardening} in a tissue of the {self.law} law",
+                "a hardening above 0 in the exponential law, 0 in the others",
+                "give the exponential law a hardening such as 1, and no other law one",
             )
 
     @property
@@ -100,6 +100,11 @@ class Material:
     def bulk(self) -> float:
         """Bulk modulus K, kPa."""
         return self.young / (3.0 * (1.0 - 2.0 * self.poisson))
+
+    @property
+    def volumetric(self) -> float:
+        """Stiffness of the volume in the law: K, or lambda of the compressible law, kPa."""
+        return self.bulk - 2.0 / 3.0 * self.shear if self.law == "compressible" else self.bulk
 
 
 TUMOUR = Material(TUMOUR_YOUNG.value, TUMOUR_POISSON.value)
@@ -133,143 +138,24 @@ def springs_of(host: Material = HOST, distance: float = SPRING_DISTANCE.value) -
     return Springs(host.young / distance)
 
 
-def moduli(mesh: TumourMesh, materials: Mapping[str, Material]) -> tuple[Tensor, Tensor]:
-    """(elements,) shear and bulk modulus, kPa.
+def constants_of(mesh: TumourMesh, materials: Mapping[str, Material]) -> Constants:
+    """Law and elastic constants of every element.
 
     Raises ConfigurationRejected when a region of the mesh has no material.
     """
-    shear, bulk = np.full((2, len(mesh.tetrahedra)), np.nan)
-    for value, name in mesh.region_names.items():
-        if name in materials:
-            shear[mesh.region == value] = materials[name].shear
-            bulk[mesh.region == value] = materials[name].bulk
-    if np.isnan(shear).any():
-        lacking = sorted(
-            {mesh.region_names.get(int(value), f"number {value}") for value in np.unique(mesh.region[np.isnan(shear)])}
-        )
+    given = {value: materials[name] for value, name in mesh.region_names.items() if name in materials}
+    values, place = np.unique(mesh.region, return_inverse=True)
+    lacking = sorted(mesh.region_names.get(int(value), f"number {value}") for value in values if value not in given)
+    if lacking:
         raise ConfigurationRejected(
             f"no material for region {', '.join(lacking)}",
             f"one of {', '.join(sorted(materials))} or a material of that name",
             "name a material for every region of the mesh",
         )
-    return shear, bulk
-
-
-class Elastic(Protocol):
-    """The elastic deformation at points; ``Deformation`` and the arguments of a form have these.
-
-    fe         (3, 3, elements, points)
-    back       Fe^-T, likewise
-    jacobian   det Fe, (elements, points)
-    invariant  Fe : Fe, likewise
-    """
-
-    @property
-    def fe(self) -> Tensor: ...
-    @property
-    def back(self) -> Tensor: ...
-    @property
-    def jacobian(self) -> Tensor: ...
-    @property
-    def invariant(self) -> Tensor: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Deformation:
-    """``Elastic`` from Fe (3, 3, elements, points)."""
-
-    fe: Tensor
-    back: Tensor
-    jacobian: Tensor
-    invariant: Tensor
-
-    @classmethod
-    def of(cls, fe: Tensor) -> Deformation:
-        """With everything that the law needs of Fe."""
-        return cls(fe, np.asarray(transpose(inv(fe))), np.asarray(det(fe)), np.asarray(ddot(fe, fe)))
-
-
-def energy(e: Elastic, pressure: Tensor, shear: Tensor, bulk: Tensor) -> Tensor:
-    """Stored energy per grown volume, kPa; the volume's share is p²/(2K).
-
-    pressure, shear, bulk  (elements, points) kPa, here and below
-    """
-    return np.asarray(shear / 2.0 * (e.invariant * e.jacobian ** (-2.0 / 3.0) - 3.0) + pressure**2 / (2.0 * bulk))
-
-
-def piola(e: Elastic, pressure: Tensor, shear: Tensor) -> Tensor:
-    """First Piola stress per grown volume, mu Je^(-2/3) (Fe - I1/3 Fe^-T) + p Je Fe^-T, kPa."""
-    return np.asarray(
-        shear * e.jacobian ** (-2.0 / 3.0) * (e.fe - e.invariant / 3.0 * e.back) + pressure * e.jacobian * e.back
+    present = [given[int(value)] for value in values]
+    return Constants(
+        np.array([LAWS[material.law] for material in present])[place],
+        np.array([material.shear for material in present])[place],
+        np.array([material.volumetric for material in present])[place],
+        np.array([material.hardening for material in present])[place],
     )
-
-
-def piola_change(e: Elastic, pressure: Tensor, shear: Tensor, change: Tensor) -> Tensor:
-    """Directional derivative of ``piola`` for a change of Fe, pressure held, kPa."""
-    volume = ddot(e.back, change)
-    turned = mul(e.back, mul(transpose(change), e.back))
-    isochoric = (
-        change
-        - 2.0 / 3.0 * volume * (e.fe - e.invariant / 3.0 * e.back)
-        - 2.0 / 3.0 * ddot(e.fe, change) * e.back
-        + e.invariant / 3.0 * turned
-    )
-    return np.asarray(
-        shear * e.jacobian ** (-2.0 / 3.0) * isochoric + pressure * e.jacobian * (volume * e.back - turned)
-    )
-
-
-def cauchy(e: Elastic, pressure: Tensor, shear: Tensor) -> Tensor:
-    """Cauchy stress mu Je^(-5/3) dev(Fe Fe^T) + p I, kPa."""
-    eye = identity(e.fe)
-    deviator = mul(e.fe, transpose(e.fe)) - e.invariant / 3.0 * eye
-    return np.asarray(shear * e.jacobian ** (-5.0 / 3.0) * deviator + pressure * eye)
-
-
-# The same law as weak forms. ``w`` carries the fields of ``Elastic``, the pressure p, the growth stretch g, the moduli
-# shear and bulk, and the quadrature weights dx.
-
-
-def _deviation(q: Any, w: Any) -> Tensor:
-    """q minus its mean over the element."""
-    return np.asarray(q - np.sum(q * w.dx, axis=-1, keepdims=True) / np.sum(w.dx, axis=-1, keepdims=True))
-
-
-def _balance_of_forces(v: Any, w: Any) -> Any:
-    return w.g**2 * ddot(piola(w, w.p, w.shear), grad(v))
-
-
-def _balance_of_volume(q: Any, w: Any) -> Any:
-    return w.g**3 * ((w.jacobian - 1.0 - w.p / w.bulk) * q - _deviation(w.p, w) * _deviation(q, w) / w.shear)
-
-
-def _stiffness(u: Any, v: Any, w: Any) -> Any:
-    return w.g * ddot(piola_change(w, w.p, w.shear, grad(u)), grad(v))
-
-
-def _volume_coupling(u: Any, q: Any, w: Any) -> Any:
-    return w.g**2 * w.jacobian * ddot(w.back, grad(u)) * q
-
-
-def _compressibility(p: Any, q: Any, w: Any) -> Any:
-    return -(w.g**3) * (p * q / w.bulk + _deviation(p, w) * _deviation(q, w) / w.shear)
-
-
-balance_of_forces = LinearForm(_balance_of_forces)
-"""int g^2 P(Fe, p) : grad v."""
-
-balance_of_volume = LinearForm(_balance_of_volume)
-"""int g^3 [(Je - 1 - p/K) q - (p - mean p)(q - mean q)/mu].
-
-The last term makes linear pressure stable beside linear displacement [Bochev, Dohrmann, Gunzburger 2006, doi
-10.1137/S0036142905444482].
-"""
-
-stiffness = BilinearForm(_stiffness)
-"""Derivative of ``balance_of_forces`` with respect to the displacement."""
-
-volume_coupling = BilinearForm(_volume_coupling)
-"""Derivative of ``balance_of_volume`` with respect to the displacement."""
-
-compressibility = BilinearForm(_compressibility)
-"""Derivative of ``balance_of_volume`` with respect to the pressure."""

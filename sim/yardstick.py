@@ -1,4 +1,8 @@
-"""The default element as scikit-fem assembles it: slow, general, and the yardstick of ``assembly``."""
+"""The default element as scikit-fem assembles it: slow, general, and the yardstick of ``assembly``.
+
+The laws of ``laws`` as weak forms. ``w`` carries the fields of ``Elastic``, the pressure p, the map ``relaxing`` =
+Fg'^-1 and the volume ``grown`` = det Fg' of growth (``stretches``), the fields of ``Constants``, and the weights dx.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,75 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skfem import Basis, ElementTetP1, ElementVector, MeshTet
-from skfem.helpers import identity
+from skfem import Basis, BilinearForm, ElementTetP1, ElementVector, LinearForm, MeshTet
+from skfem.helpers import ddot, grad, identity, mul
 
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly
+from .laws import Constants, Deformation, piola, piola_change
 from .solvers import SaddleMatrix
-from .tissue import (
-    Deformation,
-    balance_of_forces,
-    balance_of_volume,
-    compressibility,
-    stiffness,
-    volume_coupling,
-)
+from .stretches import relaxed_volume, tensors_of
 
 Real = NDArray[np.float64]
 
 
+def _constants(w: Any) -> Constants:
+    return Constants(w.law, w.shear, w.bulk, w.hardening)
+
+
+def _deviation(q: Any, w: Any) -> Real:
+    """q minus its mean over the element."""
+    return np.asarray(q - np.sum(q * w.dx, axis=-1, keepdims=True) / np.sum(w.dx, axis=-1, keepdims=True))
+
+
+def _balance_of_forces(v: Any, w: Any) -> Any:
+    return w.grown * ddot(piola(w, w.p, _constants(w)), mul(grad(v), w.relaxing))
+
+
+def _balance_of_volume(q: Any, w: Any) -> Any:
+    return w.grown * ((w.jacobian - 1.0 - w.p / w.bulk) * q - _deviation(w.p, w) * _deviation(q, w) / w.shear)
+
+
+def _stiffness(u: Any, v: Any, w: Any) -> Any:
+    change = piola_change(w, w.p, _constants(w), mul(grad(u), w.relaxing))
+    return w.grown * ddot(change, mul(grad(v), w.relaxing))
+
+
+def _volume_coupling(u: Any, q: Any, w: Any) -> Any:
+    return w.grown * w.jacobian * ddot(w.back, mul(grad(u), w.relaxing)) * q
+
+
+def _compressibility(p: Any, q: Any, w: Any) -> Any:
+    return -w.grown * (p * q / w.bulk + _deviation(p, w) * _deviation(q, w) / w.shear)
+
+
+balance_of_forces = LinearForm(_balance_of_forces)
+"""int Jg' P(Fe, p) Fg'^-T : grad v."""
+
+balance_of_volume = LinearForm(_balance_of_volume)
+"""int Jg' [(Je - 1 - p/K) q - (p - mean p)(q - mean q)/mu].
+
+The last term makes linear pressure stable beside linear displacement [Bochev, Dohrmann, Gunzburger 2006, doi
+10.1137/S0036142905444482].
+"""
+
+stiffness = BilinearForm(_stiffness)
+"""Derivative of ``balance_of_forces`` with respect to the displacement."""
+
+volume_coupling = BilinearForm(_volume_coupling)
+"""Derivative of ``balance_of_volume`` with respect to the displacement."""
+
+compressibility = BilinearForm(_compressibility)
+"""Derivative of ``balance_of_volume`` with respect to the pressure."""
+
+
 @dataclass(frozen=True, eq=False)
 class Yardstick:
-    """The forms of ``tissue`` on one mesh, with the fewest quadrature points that are exact for this element.
+    """The forms above on one mesh, with the fewest quadrature points that are exact for this element.
 
     displacement, pressure  bases with one point in an element
     pressure_mass           the pressure's basis with the four points that products of pressures need
-    assembly                whose moduli are used
+    assembly                whose constants are used
     """
 
     displacement: Any
@@ -54,37 +102,38 @@ class Yardstick:
             assembly,
         )
 
-    def residual(self, displacement: Real, pressure: Real, stretch: Real) -> tuple[Real, Real]:
+    def residual(self, displacement: Real, pressure: Real, growth: Real) -> tuple[Real, Real]:
         """Unbalanced forces (nodes, 3) and volumes (pressure nodes,), as ``Assembly.residual``."""
-        once = self._fields(self.pressure, displacement, pressure, stretch)
-        four = self._fields(self.pressure_mass, displacement, pressure, stretch)
+        once = self._fields(self.pressure, displacement, pressure, growth)
+        four = self._fields(self.pressure_mass, displacement, pressure, growth)
         return (
             balance_of_forces.assemble(self.displacement, **once).reshape(-1, 3),
             balance_of_volume.assemble(self.pressure_mass, **four),
         )
 
-    def tangent(self, displacement: Real, pressure: Real, stretch: Real) -> SaddleMatrix:
+    def tangent(self, displacement: Real, pressure: Real, growth: Real) -> SaddleMatrix:
         """Derivative of the residual, as ``Assembly.tangent``."""
-        once = self._fields(self.pressure, displacement, pressure, stretch)
-        four = self._fields(self.pressure_mass, displacement, pressure, stretch)
+        once = self._fields(self.pressure, displacement, pressure, growth)
+        four = self._fields(self.pressure_mass, displacement, pressure, growth)
         return SaddleMatrix(
             stiffness.assemble(self.displacement, **once),
             volume_coupling.assemble(self.displacement, self.pressure, **once),
             compressibility.assemble(self.pressure_mass, **four),
         )
 
-    def _fields(self, basis: Any, displacement: Real, pressure: Real, stretch: Real) -> dict[str, Any]:
+    def _fields(self, basis: Any, displacement: Real, pressure: Real, growth: Real) -> dict[str, Any]:
         """Everything the forms need, at the points of ``basis``; the deformation is constant in an element."""
-        grad = self.displacement.interpolate(displacement.ravel()).grad
-        elastic = Deformation.of((identity(grad) + grad) / stretch[:, None])
+        gradient = self.displacement.interpolate(displacement.ravel()).grad
+        relaxing = np.moveaxis(np.linalg.inv(tensors_of(growth)), 0, -1)[..., None]
+        elastic = Deformation.of(mul(identity(gradient) + gradient, relaxing))
         constant = {
-            "fe": elastic.fe,
-            "back": elastic.back,
-            "jacobian": elastic.jacobian,
-            "invariant": elastic.invariant,
-            "g": stretch[:, None],
-            "shear": self.assembly.shear[:, None],
-            "bulk": self.assembly.bulk[:, None],
+            **vars(elastic),
+            **{
+                name: np.asarray(values, dtype=np.float64)
+                for name, values in vars(self.assembly.constants.at_points()).items()
+            },
+            "relaxing": relaxing,
+            "grown": relaxed_volume(growth)[:, None],
         }
         spread = {name: np.broadcast_to(x, x.shape[:-1] + basis.dx.shape[-1:]) for name, x in constant.items()}
         return {**spread, "p": basis.interpolate(pressure), "dx": basis.dx}

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.linalg import expm, sqrtm
 from scipy.optimize import brentq
-from scipy.spatial.transform import Rotation
 
 from oncoscale.core.errors import SolverFault
 from oncoscale.meshing.mesh import TumourMesh
@@ -20,7 +19,6 @@ from oncoscale.sim.tissue import DEFAULT_MATERIALS, TUMOUR, Material, Springs, s
 
 FREE = Springs(0.0)
 TABLE = Material(5.0, 0.45)
-TURN = Rotation.from_rotvec([0.3, -0.5, 0.4]).as_matrix()
 
 
 def symmetric_planes(mesh: TumourMesh) -> np.ndarray:
@@ -138,24 +136,6 @@ def test_growth_along_the_only_way_out_leaves_no_stress():
     assert np.abs(found.stress).max() < 1e-9
 
 
-def test_tangent_of_tensor_growth_is_the_derivative_of_its_residual(octant):
-    """Central differences of the residual along a direction equal the tangent times that direction; it is symmetric."""
-    mesh, growth = octant
-    assembly = Assembly.of(mesh, DEFAULT_MATERIALS)
-    random = np.random.default_rng(5)
-    remembered = np.eye(3) + 0.05 * random.standard_normal((len(growth), 3, 3))
-    growth = growth @ np.linalg.inv(remembered)
-    u, p = 0.03 * random.standard_normal(mesh.points.shape), random.standard_normal(len(assembly.pattern.pressure_node))
-    du, dp, h = random.standard_normal(u.shape), random.standard_normal(p.shape), 1e-6
-    ahead, behind = (assembly.residual(u + s * du, p + s * dp, growth) for s in (h, -h))
-    difference = np.concatenate([(a - b).ravel() / (2 * h) for a, b in zip(ahead, behind)])
-    matrix = assembly.tangent(u, p, growth)
-    product = matrix.operator()(np.concatenate([du.ravel(), dp]))
-    assert np.abs(product - difference).max() < 1e-6 * np.abs(difference).max()
-    whole = matrix.whole().toarray()
-    assert np.abs(whole - whole.T).max() < 1e-13 * np.abs(whole).max()
-
-
 def test_newton_is_quadratic_for_tensor_growth(octant):
     """Each step squares the error, as it does with the exact derivative alone."""
     mesh, growth = octant
@@ -201,19 +181,6 @@ def test_growth_goes_on_from_a_new_mesh_as_from_the_old_one(octant):
     assert np.allclose(moved.points + onwards.displacement, mesh.points + straight.displacement, atol=1e-10)
     assert np.allclose(onwards.stress, straight.stress, atol=1e-9)
     assert np.allclose(middle.volume_ratio * onwards.volume_ratio, straight.volume_ratio, rtol=1e-10)
-
-
-def test_turning_a_body_with_memory_and_fibres_turns_its_forces(octant):
-    """Rigid rotation changes no stress: forces turn with the body, volumes stay."""
-    mesh, growth = octant
-    assembly = Assembly.of(mesh, DEFAULT_MATERIALS)
-    random = np.random.default_rng(7)
-    growth = growth @ np.linalg.inv(np.eye(3) + 0.05 * random.standard_normal((len(growth), 3, 3)))
-    u, p = 0.03 * random.standard_normal(mesh.points.shape), random.standard_normal(len(assembly.pattern.pressure_node))
-    forces, volumes = assembly.residual(u, p, growth)
-    turned = assembly.residual((mesh.points + u) @ TURN.T - mesh.points, p, growth)
-    assert np.allclose(turned[0], forces @ TURN.T, atol=1e-12 * np.abs(forces).max())
-    assert np.allclose(turned[1], volumes, atol=1e-13)
 
 
 def test_springs_remember_how_they_pull():
