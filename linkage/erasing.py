@@ -103,7 +103,10 @@ def finish_interrupted(store: Store, *, vault: Vault) -> tuple[Erasure, ...]:
     journal = store.path / JOURNAL
     if not journal.exists():
         return ()
-    planned = tuple(Erasure.from_json(one) for one in json.loads(journal.read_text(encoding="utf-8"))["erasing"])
+    if not (written := journal.read_text(encoding="utf-8").strip()):
+        journal.unlink()  # all was done but this
+        return ()
+    planned = tuple(Erasure.from_json(one) for one in json.loads(written)["erasing"])
     _carry_out(store, vault, planned)
     return planned
 
@@ -292,7 +295,8 @@ def _mapped(subject: SubjectKey) -> ColumnElement[bool]:
 def _files_of(connection: Connection, store: Store, subject: SubjectKey, rows: Rows) -> Iterator[str]:
     """Files and folders that go, as paths below the store; only those that exist."""
     events = select(tables.event.c.id).where(tables.event.c.subject == subject, tables.event.c.kind == "imaging")
-    named = {f"studies/{study}" for study in connection.execute(events).scalars()}
+    studies = connection.execute(events).scalars().all()
+    named = {f"studies/{name}" for one in studies for name in (one, f".{one}.before")}
     named |= {f"runs/{run}" for run in connection.execute(_sole_runs(subject)).scalars()}
     uris = select(tables.image_series.c.uri).where(rows["image_series"])
     named |= set(connection.execute(uris).scalars())

@@ -20,6 +20,7 @@ from .holding import held
 from .quality import SEVERITIES, Outcome, Rule, default_rules, outcomes
 from .quality_facts import Facts, Found, Holding, facts_of, run_facts
 from .quality_files import orphans, relative, remove_orphans, run_files, sound, study_files
+from .replacing import put_right
 from .store import Store
 
 Progress = Callable[[str, float], None]
@@ -81,6 +82,7 @@ def check(
 def _repair(store: Store) -> int:
     """Remove orphans while nobody else can write: what another command is about to enter is none."""
     with store.writing() as connection:
+        put_right(store, connection)
         found = orphans(store, connection)
         removed = remove_orphans(found)
         record_action(store, connection, "repair", "store", {"orphans": relative(store, found)})

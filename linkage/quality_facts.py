@@ -14,7 +14,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from .core import Event, Holdings, Observation, Predicted, Run, Sample, Series, Subject
-from .ingest import DAYS_IN
+from .ingest_kept import DAYS_IN
 from .quality_files import RunFiles, StudyFiles, missing_positions, references_of, texts_outside_lists
 
 Facts = dict[str, Any]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +32,8 @@ from .visit import imaging_events
 
 OF_A_STUDY = {"study.json", "deidentification.json"}
 OF_A_RUN = {"record.json"}
+UNFINISHED = (".new-*", ".staging-*", ".audit.key.*", "..erasing.part-*")
+"""Passing names of what commands write into a store, with the number of their process."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,7 @@ def orphans(store: Store, connection: Connection) -> tuple[Path, ...]:
         (row.run, str(row.n))
         for row in connection.execute(select(attempts.run, attempts.n).where(attempts.status == "done")).all()
     }
-    found = [path for path in store.path.glob(".new-*") if not _in_use(path)]
-    found += [path for path in store.path.glob(".staging-*") if not _in_use(path)]
+    found = [path for pattern in UNFINISHED for path in store.path.glob(pattern) if not _in_use(path)]
     for folder in _children(store.path / "studies"):
         found += _unknown_of_study(folder) if folder.name in visits else [folder]
     for folder in _children(store.path / "runs"):
@@ -259,10 +261,12 @@ def _children(folder: Path) -> list[Path]:
 
 def _in_use(path: Path) -> bool:
     """Whether the process that a temporary name speaks of is alive."""
-    owner = path.name.split("-")[1].split(".")[0]
+    owner = re.search(r"[-.]([0-9]+)", path.name)
+    if owner is None:
+        return False
     try:
-        os.kill(int(owner), 0)
-    except (ValueError, ProcessLookupError):
+        os.kill(int(owner[1]), 0)
+    except (OverflowError, ProcessLookupError):
         return False
     except PermissionError:
         return True

@@ -28,7 +28,7 @@ from oncoscale.core.errors import (
 from oncoscale.imaging.dicom_read import read_study
 from oncoscale.imaging.nifti import write_labels, write_nifti
 from oncoscale.imaging.study import Grid, LabelImage
-from oncoscale.linkage import audit, tables
+from oncoscale.linkage import audit, ingest_staged, tables
 from oncoscale.linkage import ingest as ingesting
 from oncoscale.linkage.consent import Consent, consents, require, withdraw
 from oncoscale.linkage.ingest import find_visit, ingest, load_study, studies, visits
@@ -225,7 +225,7 @@ def test_a_refused_ingest_makes_no_store(make_visit: MakeVisit, tmp_path: Path, 
     for spoil, error in ((corrupted, InputError), (None, StorageFault)):
         folder = make_visit(f"visit {error.__name__}")
         if spoil is None:
-            monkeypatch.setattr(ingesting, "_write", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+            monkeypatch.setattr(ingest_staged, "write", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
         else:
             spoil(folder)
         with pytest.raises(error):
@@ -269,14 +269,15 @@ def test_a_disk_that_fills_leaves_nothing(
     store: Store, make_visit: MakeVisit, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ):
     """Whichever write fails, the exit code is 4 and the store is as before."""
-    calls, write = iter(range(100)), ingesting._write
+    calls, write = iter(range(100)), ingest_staged.write
 
     def full(path: Path, data: bytes) -> None:
         if next(calls) == fails_at:
             raise OSError(28, "No space left on device")
         write(path, data)
 
-    monkeypatch.setattr(ingesting, "_write", full)
+    for module in (ingesting, ingest_staged):
+        monkeypatch.setattr(module, "write", full)
     with pytest.raises(StorageFault) as fault:
         ingest(make_visit(), store, "HOSP-0001", consent=ACTIVE)
     assert fault.value.exit_code == 4
