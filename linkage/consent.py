@@ -326,6 +326,11 @@ def still_permitted(store: Store, decision: Decision) -> bool:
         )
 
 
+def why_denied(connection: Connection, subject: SubjectKey, purpose: str, categories: Iterable[str]) -> str:
+    """Why the subject's consent does not permit this today; empty if it does. Nothing is written."""
+    return _reason_to_deny(connection, _newest(connection, subject), purpose, tuple(categories))
+
+
 def denied(reason: str, operation: Operation) -> ConsentDenied:
     """The error for a denial."""
     plain = {

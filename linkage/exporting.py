@@ -1,7 +1,8 @@
 """Export: what the store holds about a run, a subject or a cohort, in one metadata standard.
 
-Consent is asked for every subject, and the decision, the gaps, the recipient and the audit entry are written in the
-transaction in which the file is renamed into place. Dates stay at home; ages and intervals leave.
+Consent is asked for every subject. The decisions, the gaps, the recipient and the audit entry are committed before the
+file appears under its name, so that nothing leaves that is not on record; then the head of the audit is signed, if a
+vault is at hand. Dates stay at home; ages and intervals leave (see leaving.py).
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection, insert, select
@@ -20,19 +20,19 @@ from sqlalchemy import Connection, insert, select
 from ..core.errors import ConfigurationRejected, ConsentDenied
 from ..core.files import content_hash
 from . import core, tables
-from .audit import record_action
-from .consent import ACT_REASON, PURPOSES, add_decision, denied
-from .core import Event, Holdings, Study
+from .audit import SignedHead, record_action, sign
+from .consent import ACT_REASON, PURPOSES, add_decision, denied, why_denied
+from .core import Holdings
 from .holding import held
+from .leaving import leaving
 from .narrowing import heads_not_defaced, of_run
 from .standards import Gap, Standard, Violation, lost, standard
 from .store import PROJECT, Store, code_id, now
 from .subject import SubjectKey
+from .vault import Vault
 
-Row = TypeVar("Row", Event, Study)
-
-KEPT_AT_HOME = {"source", "contents", "ingested_at", "shifted_date", "key_fingerprint"}
-"""Attributes of events and studies that serve the store alone, or hold a date."""
+CATEGORIES = ("imaging",)
+"""Kinds of data that an export carries."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Exported:
     gaps        what could not be said, and how often
     violations  rules of the standard that the file breaks: none is what it should be
     sha256      of the file, or over the hashes of the folder's files
+    head        the audit's head, signed after the export; None without a vault
     """
 
     standard: str
@@ -54,6 +55,7 @@ class Exported:
     left_out: tuple[tuple[str, str], ...]
     gaps: tuple[Gap, ...]
     violations: tuple[Violation, ...]
+    head: SignedHead | None = None
 
 
 def export(
@@ -67,6 +69,7 @@ def export(
     predictions: bool | None = None,
     faces_handled: bool = False,
     options: Mapping[str, str] | None = None,
+    vault: Vault | None = None,
 ) -> Exported:
     """Export a run, a subject or a cohort.
 
@@ -76,6 +79,7 @@ def export(
     predictions  whether predictions are in it (None: as the standard has it)
     faces_handled  images of heads may leave although they were not defaced here
     options        what the holder states beside the store, where the standard has OPTIONS
+    vault          signs the head of the audit afterwards, and keeps it
 
     Raises ConsentDenied when a subject's consent does not cover it, or when a cohort has fewer subjects than the
     study's smallest cell; ConfigurationRejected for a name that the store does not know, an ``out`` that exists, or
@@ -106,10 +110,14 @@ def export(
             _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
             about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
             record_action(store, connection, "export", name, about)
-            os.replace(beside, out)
+        os.replace(beside, out)
+    except ConsentDenied:
+        _keep_denials(store, keys, purpose)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True) if beside.is_dir() else beside.unlink(missing_ok=True)
-    return Exported(chosen.NAME, chosen.VERSION, out, digest, tuple(allowed), left_out, gaps, violations)
+    head = None if vault is None else sign(store, vault)
+    return Exported(chosen.NAME, chosen.VERSION, out, digest, tuple(allowed), left_out, gaps, violations, head)
 
 
 def subjects_named(store: Store, name: str) -> tuple[tuple[SubjectKey, ...], bool]:
@@ -145,15 +153,6 @@ def run_named(connection: Connection, name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def leaving(holdings: Holdings) -> Holdings:
-    """The holdings without what serves the store alone; no date leaves."""
-    return replace(
-        holdings,
-        event=tuple(_for_others(one) for one in holdings.event),
-        study=tuple(_for_others(one) for one in holdings.study),
-    )
-
-
 def hash_of(path: Path) -> str:
     """SHA-256 of a file; of a folder, over the names and hashes of its files."""
     if path.is_file():
@@ -163,18 +162,13 @@ def hash_of(path: Path) -> str:
     return sha256(listed.encode()).hexdigest()
 
 
-def _for_others(row: Row) -> Row:
-    kept = {name: value for name, value in row.attributes.items() if name not in KEPT_AT_HOME}
-    return replace(row, attributes=kept)
-
-
 def _permitted(
     store: Store, connection: Connection, keys: Iterable[SubjectKey], purpose: str, *, is_cohort: bool
 ) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """Subjects whose consent covers the export; a denial ends the export of one, and leaves a subject out of many."""
     allowed, left_out = [], []
     for key in keys:
-        decision = add_decision(store, connection, key, "export", purpose, ("imaging",))
+        decision = add_decision(store, connection, key, "export", purpose, CATEGORIES)
         if decision.permits:
             allowed.append(str(key))
         else:
@@ -182,6 +176,14 @@ def _permitted(
     if left_out and not is_cohort:
         raise denied(left_out[0][1], "export")
     return allowed, tuple(left_out)
+
+
+def _keep_denials(store: Store, keys: Iterable[SubjectKey], purpose: str) -> None:
+    """Of an export that did not take place, the denials stay on record."""
+    with store.writing() as connection:
+        for key in keys:
+            if why_denied(connection, key, purpose, CATEGORIES):
+                add_decision(store, connection, key, "export", purpose, CATEGORIES)
 
 
 def _refuse_small(connection: Connection, count: int) -> None:

@@ -18,18 +18,16 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..imaging.guarded import MEMORY, Guard
-from . import core, tables
+from . import core
 from .audit import record_action
-from .consent import PURPOSES, consent_on_record, objection
+from .consent import PURPOSES, why_denied
 from .core import Holdings
-from .exporting import KEPT_AT_HOME, leaving, subjects_named
+from .exporting import subjects_named
 from .holding import held
-from .store import PROJECT, Store, now
-from .subject import SubjectKey
+from .leaving import KEPT_AT_HOME, leaving
+from .store import Store
 
 CATEGORIES = ("imaging",)
 """Kinds of data that a question shows."""
@@ -117,21 +115,11 @@ def _asked(store: Store, text: str, of: str, purpose: str, language: str) -> tup
     if not text.strip() or len(text) > LONGEST_TEXT:
         raise _no_question("no question, or one that is too long")
     keys, _ = subjects_named(store, of)
-    seen = [str(key) for key in keys if _is_covered(store, key, purpose)]
-    detail = {"language": language, "question": sha256(text.encode()).hexdigest(), "purpose": purpose,
-              "subjects": len(seen)}  # fmt: skip
+    detail = {"language": language, "question": sha256(text.encode()).hexdigest(), "purpose": purpose}
     with store.writing() as connection:
-        ends = connection.execute(
-            select(tables.study.c.retention_until).where(tables.study.c.id == PROJECT)
-        ).scalar_one()
-        seen = seen if now()[:10] <= ends else []
+        seen = [str(key) for key in keys if not why_denied(connection, key, purpose, CATEGORIES)]
         record_action(store, connection, "query", of, detail | {"subjects": len(seen)})
     return seen, len(keys) - len(seen)
-
-
-def _is_covered(store: Store, key: SubjectKey, purpose: str) -> bool:
-    consent = consent_on_record(store, key)
-    return consent is not None and not objection(consent, purpose, CATEGORIES)
 
 
 def _guarded(limits: Limits, work: Callable[..., Rows], *arguments: Any) -> Rows:

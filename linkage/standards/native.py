@@ -17,7 +17,10 @@ FORM, SUFFIX = "file", ".json"
 PREDICTIONS = True
 
 SCHEMA = f"oncoscale-holdings-{VERSION}"
-NOTICE = "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)). Predictions are a model's."
+NOTICE = (
+    "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)). Predictions are a model's. "
+    "Times of consents, decisions and attempts count from 2000-01-01; dates stay at home."
+)
 
 
 def render(holdings: Holdings, out: Path) -> None:

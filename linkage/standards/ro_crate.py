@@ -49,7 +49,8 @@ PROVENANCE, README, RECORD = "prov.json", "README.md", "record.json"
 """What was made from what; a word to people; what an attempt leaves of itself, enough to make the run again."""
 NOTICE = (
     "Pseudonymised data remain personal data (Regulation (EU) 2016/679, art. 4(5)). No licence is given: use them only "
-    "as the consents and the law permit. Predictions are a model's."
+    "as the consents and the law permit. Predictions are a model's. Times of consents, decisions and attempts count "
+    "from 2000-01-01; dates stay at home."
 )
 
 

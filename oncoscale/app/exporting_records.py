@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, InputError
 from .console import Result
 from .options import named_values, yes_or_no
 
 if TYPE_CHECKING:
     from ..linkage.exporting import Exported
+    from ..linkage.vault import Vault
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,20 @@ class ExportRequest:
 
 
 def export(request: ExportRequest, *, store: Path | None, validate: bool = False) -> Result:
-    """Export; with ``validate`` the code is 3 if the standard's own check found a fault."""
+    """Export; with ``validate`` the code is 3 if the standard's own check found a fault.
+
+    The head of the audit is signed afterwards, where this user has a vault and a role that may have it opened.
+    """
     from ..linkage.exporting import export as write
     from ..linkage.standards import standard
     from ..linkage.store import Store
 
     standard(request.standard)
     name, where = run_and_store(request.name, store)
+    opened = Store.open(where)
+    vault, unsigned = vault_at_hand(opened.path)
     done = write(
-        Store.open(where),
+        opened,
         name,
         request.out,
         standard_name=request.standard,
@@ -53,8 +59,21 @@ def export(request: ExportRequest, *, store: Path | None, validate: bool = False
         predictions=yes_or_no("--predictions", request.predictions),
         faces_handled=request.faces_handled,
         options=named_values(request.options),
+        vault=vault,
     )
-    return Result(_content(done), "\n".join(_words(done)), 3 if validate and done.violations else 0)
+    return Result(_content(done, unsigned), "\n".join(_words(done, unsigned)), 3 if validate and done.violations else 0)
+
+
+def vault_at_hand(store: Path) -> tuple[Vault | None, str]:
+    """(the vault that can sign, why there is none). None is made for the purpose."""
+    from ..linkage.vault import Vault, default_folder
+
+    if not (default_folder() / "project.key").exists():
+        return None, "no vault is at hand"
+    try:
+        return Vault.open(store=store), ""
+    except InputError as error:
+        return None, error.found
 
 
 def run_and_store(name: str, store: Path | None) -> tuple[str, Path]:
@@ -76,7 +95,7 @@ def run_and_store(name: str, store: Path | None) -> tuple[str, Path]:
     return name, store
 
 
-def _content(done: Exported) -> dict[str, Any]:
+def _content(done: Exported, unsigned: str) -> dict[str, Any]:
     return {
         "standard": done.standard,
         "version": done.version,
@@ -86,10 +105,12 @@ def _content(done: Exported) -> dict[str, Any]:
         "left_out": [{"subject": key, "reason": reason} for key, reason in done.left_out],
         "gaps": [asdict(gap) for gap in done.gaps],
         "violations": [asdict(one) for one in done.violations],
+        "signed_head": asdict(done.head) if done.head else None,
+        "not_signed": unsigned,
     }
 
 
-def _words(done: Exported) -> list[str]:
+def _words(done: Exported, unsigned: str) -> list[str]:
     words = [f"{done.path}: {len(done.subjects)} subject(s) as {done.standard} {done.version}"]
     words += [f"left out   {key}: {reason}" for key, reason in done.left_out]
     if done.gaps:
@@ -97,4 +118,8 @@ def _words(done: Exported) -> list[str]:
         words += [f"  {gap.path:<32} {gap.n:>6}  {gap.reason}" for gap in done.gaps]
     words += ["", f"Faults by the standard's own check: {len(done.violations)}"]
     words += [f"  {one.rule}: {one.where}: {one.found}" for one in done.violations]
+    if done.head is not None:
+        words += ["", f"The audit's head is signed: entry {done.head.seq}. The vault keeps it; keep a copy elsewhere."]
+    else:
+        words += ["", f"The audit's head is not signed: {unsigned}. Have it signed: oncoscale audit sign STORE"]
     return [*words, "", "Pseudonymised data remain personal data (GDPR, art. 4(5))."]
