@@ -24,6 +24,7 @@ from ..core.files import write_json
 from . import tables
 from .audit import record_action, veiled
 from .consent import require_subject
+from .quality_files import remove_orphans, unfinished
 from .retention import due
 from .store import Store, now
 from .subject import SubjectKey
@@ -166,6 +167,7 @@ def _carry_out(store: Store, vault: Vault, planned: tuple[Erasure, ...]) -> None
         _erase_rows(store, one)
         for name in one.files:
             _remove(store.path / name)
+    remove_orphans(unfinished(store))  # a killed command may have left files of the subject
     store.compact(wait_s=WAIT_FOR_READERS_S)
     journal = store.path / JOURNAL
     journal.write_bytes(b" " * journal.stat().st_size)

@@ -118,7 +118,7 @@ def orphans(store: Store, connection: Connection) -> tuple[Path, ...]:
         (row.run, str(row.n))
         for row in connection.execute(select(attempts.run, attempts.n).where(attempts.status == "done")).all()
     }
-    found = [path for pattern in UNFINISHED for path in store.path.glob(pattern) if not _in_use(path)]
+    found = unfinished(store)
     for folder in _children(store.path / "studies"):
         found += _unknown_of_study(folder) if folder.name in visits else [folder]
     for folder in _children(store.path / "runs"):
@@ -130,6 +130,11 @@ def orphans(store: Store, connection: Connection) -> tuple[Path, ...]:
         for attempt in known:
             found += _unknown_of_run(connection, attempt, folder.name)
     return tuple(sorted(found))
+
+
+def unfinished(store: Store) -> list[Path]:
+    """What killed commands left under a passing name; what a living process writes is none."""
+    return [path for pattern in UNFINISHED for path in store.path.glob(pattern) if not _in_use(path)]
 
 
 def remove_orphans(found: Iterable[Path]) -> int:

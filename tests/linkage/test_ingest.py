@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from oncoscale.linkage import audit, ingest_staged, tables
 from oncoscale.linkage import ingest as ingesting
 from oncoscale.linkage.consent import Consent, consents, require, withdraw
 from oncoscale.linkage.ingest import find_visit, ingest, load_study, studies, visits
+from oncoscale.linkage.quality_check import check
+from oncoscale.linkage.replacing import folder_of_before
 from oncoscale.linkage.store import Store
 from oncoscale.linkage.vault import Vault
 
@@ -314,6 +317,27 @@ def test_a_visit_is_replaced_whole_or_stays(store: Store, make_visit: MakeVisit,
     again = ingest(folder, store, "HOSP-0001", consent=ACTIVE)
     assert (again.study, again.is_new) == (done.study, True)
     assert [row["role"] for row in again.series] == ["dynamic", "labels", "labels"]
+
+
+@pytest.mark.parametrize("killed", ["before the commit", "after it"])
+def test_a_replacement_that_was_killed_is_put_right(store: Store, make_visit: MakeVisit, killed: str):
+    """Both versions are there; the next ingest keeps the one that the database speaks of, and so does a repair."""
+    folder = make_visit()
+    first = ingest(folder, store, "HOSP-0001", consent=ACTIVE)
+    final, before = store.study_folder(first.study), folder_of_before(store, first.study)
+    old = dict(bytes_below(final))
+    shutil.copytree(final, before)
+    if killed == "before the commit":
+        account = json.loads((final / "study.json").read_text())
+        (final / "study.json").write_text(json.dumps(account | {"source": "of another ingest"}))
+    else:
+        (before / "study.json").write_text("{}")
+    assert not ingest(folder, store, "HOSP-0001").is_new
+    assert dict(bytes_below(final)) == old
+    assert not before.exists()
+    final.rename(before)
+    assert check(store, repair=True).removed == 0
+    assert dict(bytes_below(final)) == old
 
 
 def test_a_part_of_a_visit_does_not_replace_it(store: Store, make_visit: MakeVisit):

@@ -27,7 +27,7 @@ WRITABLE = tuple(name for name in standards.names() if hasattr(standards.standar
 
 
 def dated(cohort: Holdings, luck: Random) -> tuple[Holdings, set[str]]:
-    """The cohort with a day of its own in every place that holds one, and all these days: no time that leaves is so late."""
+    """The cohort with a day of its own in every place that holds one, and these days: none that leaves is so late."""
     days = luck.sample(range(6000), 400)
     used: set[str] = set()
 
