@@ -122,6 +122,18 @@ class DicomWeb:
             for row in self._below(f"studies/{study}/series/{uid}/instances")
         )
 
+    def search(
+        self, place: str, match: Mapping[str, str], fields: Sequence[str], *, most: int = 0
+    ) -> list[Mapping[str, Any]]:
+        """Rows of DICOM JSON (QIDO-RS): of ``studies``, or below one (``studies/UID/series``), none if it is unknown.
+
+        match   DICOM keyword to what it must match
+        fields  keywords that are asked for beside those that an archive tells of itself
+        most    ask for no more rows; 0: for all
+        """
+        terms = dict(match) | ({"includefield": ",".join(fields)} if fields else {})
+        return self._below(place, terms, most) if "/" in place else self._rows(place, terms, most)
+
     def store(self, objects: Sequence[Outgoing]) -> Iterator[tuple[Outgoing, str]]:
         """Send files (STOW-RS), one a request."""
         for one in objects:
@@ -145,27 +157,27 @@ class DicomWeb:
                 continue
             yield one, _single_part(content, kind)
 
-    def _below(self, place: str) -> list[Mapping[str, Any]]:
+    def _below(self, place: str, terms: Mapping[str, str] | None = None, most: int = 0) -> list[Mapping[str, Any]]:
         """The rows of a place below a study; none where the archive does not know the study or series."""
         try:
-            return self._rows(place, {})
+            return self._rows(place, terms or {}, most)
         except _Refused:
             self._ask("studies?limit=1", {"Accept": _JSON})
             return []
 
-    def _rows(self, place: str, terms: Mapping[str, str]) -> list[Mapping[str, Any]]:
-        """All answers to a question, page by page, until a page brings nothing new."""
+    def _rows(self, place: str, terms: Mapping[str, str], most: int = 0) -> list[Mapping[str, Any]]:
+        """All answers to a question, page by page, until a page brings nothing new; with ``most`` no more than that."""
         rows: dict[str, Mapping[str, Any]] = {}
         while True:
-            query = urlencode({**terms, "limit": PAGE, "offset": len(rows)}, safe=",")
+            query = urlencode({**terms, "limit": most or PAGE, "offset": len(rows)}, safe=",")
             page = _read_json(self._ask(f"{place}?{query}", {"Accept": _JSON})) or []
             if not isinstance(page, list):
                 raise _other_language()
             fresh = {json.dumps(row, sort_keys=True): row for row in page}
             new = {key: row for key, row in fresh.items() if key not in rows}
             rows |= new
-            if not new or len(page) < PAGE:
-                return list(rows.values())
+            if most or not new or len(page) < PAGE:
+                return list(rows.values())[: most or None]
 
     def _ask(self, place: str, headers: Mapping[str, str], body: bytes | None = None) -> tuple[bytes, str]:
         """(content, content type) of an answer. Raises ConfigurationRejected, _Refused, StorageFault."""

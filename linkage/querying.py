@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -86,9 +86,17 @@ def ask_sql(
 
 
 def ask_sparql(
-    store: Store, text: str, *, of: str = "all", purpose: str = "HRESCH", limits: Limits | None = None
+    store: Store,
+    text: str,
+    *,
+    of: str = "all",
+    purpose: str = "HRESCH",
+    limits: Limits | None = None,
+    images: Callable[[list[str]], tuple[core.Series, ...]] | None = None,
 ) -> Answer:
     """One SPARQL query (SELECT, ASK, CONSTRUCT or DESCRIBE) over the graph of the subjects that ``of`` names.
+
+    images  gives the image series of subjects, from elsewhere; without it they are the store's own
 
     The prefixes of the rendering need not be declared. Raises as ``ask_sql``; SERVICE and FROM are refused, since
     they would reach a network.
@@ -97,6 +105,8 @@ def ask_sparql(
     seen, left_out = _asked(store, text, of, purpose, "sparql")
     with store.reading() as connection:
         holdings = leaving(held(connection, seen))
+    if images is not None:
+        holdings = replace(holdings, image_series=images(seen))
     found = _guarded(limits, rows_of_sparql, holdings, text, limits)
     return Answer(*_answered(found), len(seen), left_out)
 
@@ -244,7 +254,7 @@ def rows_of_sparql(holdings: Holdings, text: str, limits: Limits) -> Rows:
     from .standards.rdf import graph_of
 
     sparql.SPARQL_LOAD_GRAPHS = False
-    query = _parsed(text)
+    query = parsed(text)
     try:
         return _rows_of(graph_of(holdings).query(query), limits.rows)
     except MemoryError:
@@ -253,7 +263,7 @@ def rows_of_sparql(holdings: Holdings, text: str, limits: Limits) -> Rows:
         raise _no_question(f"it cannot be answered ({type(error).__name__})") from None
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     """A query ready to be evaluated. Raises ConfigurationRejected for an update, or one that would fetch something."""
     from rdflib.plugins.sparql.algebra import translateQuery
     from rdflib.plugins.sparql.parser import parseQuery

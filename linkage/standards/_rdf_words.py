@@ -7,6 +7,7 @@ convention of this project. Nothing that was predicted or simulated is said in t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -23,6 +24,9 @@ CYTOTOXIC = "L01"  # ATC: antineoplastic agents
 VOLUME = "118565006"
 """SNOMED CT, Volume. ASSUMED: of the tumour, as every volume that this program measures is."""
 DAYS_A_YEAR = 365.25
+OF_STUDY = frozenset(["StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription", "ModalitiesInStudy",
+                      "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"])  # fmt: skip
+"""Attributes of DICOM that are said of a study, not of a series (PS3.18 table 10.6.3-3)."""
 
 
 def in_their_words(holdings: Holdings) -> Iterator[Triple]:
@@ -130,7 +134,7 @@ def _series(series: Series) -> Iterator[Triple]:
               "FrameOfReferenceUID": series.frame_uid, **series.acquisition}  # fmt: skip
     for keyword, value in stated.items():
         if value is not None and _is_keyword(keyword):
-            yield here, _dicom(keyword), Literal(str(value))
+            yield (study if keyword in OF_STUDY else here), _dicom(keyword), Literal(dicom_text(keyword, str(value)))
 
 
 @cache
@@ -138,6 +142,36 @@ def _is_keyword(name: str) -> bool:
     from pydicom.datadict import tag_for_keyword
 
     return tag_for_keyword(name) is not None
+
+
+def dicom_text(keyword: str, value: str) -> str:
+    """A value of DICOM as the graph says it: several with comma and blank between, numbers with no needless digit.
+
+    >>> dicom_text("PixelSpacing", "0.70, 1.0"), dicom_text("ScanOptions", "'FAST', 'PFP'")
+    ('0.7, 1', 'FAST, PFP')
+    """
+    kind, is_single = _kind(keyword)
+    parts = [value] if is_single else [part.strip(" '\"") for part in re.split(r"[,\\]", value)]
+    return ", ".join(_shortest(part) if kind in NUMBERS else part.strip() for part in parts)
+
+
+NUMBERS = ("DS", "IS", "FL", "FD", "SS", "US", "SL", "UL")
+"""Kinds of value that are numbers (PS3.5 §6.2)."""
+
+
+@cache
+def _kind(keyword: str) -> tuple[str, bool]:
+    """(kind of value, whether there is one alone) of an attribute."""
+    from pydicom.datadict import dictionary_VM, dictionary_VR
+
+    return dictionary_VR(keyword), dictionary_VM(keyword) == "1"
+
+
+def _shortest(text: str) -> str:
+    try:
+        return repr(float(text)).removesuffix(".0")
+    except ValueError:
+        return text.strip()
 
 
 @cache

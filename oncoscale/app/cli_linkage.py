@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_archive import LoginFile, PlainHttp
 from .cli_options import DryRun, Json, MaybeStore, Quiet, StoreOption
 from .console import Session
 
@@ -110,6 +111,14 @@ def query(
     token: Annotated[
         Path | None, typer.Option("--token", metavar="FILE", help="With --federate: file with the token, mode 0600.")
     ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive", metavar="URL", help="Ask an archive (DICOMweb) for the images of the store's subjects."
+        ),
+    ] = None,
+    login: LoginFile = None,
+    plain_http: PlainHttp = False,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Longest time.")] = 60.0,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Most rows of an answer.")] = 10_000,
@@ -122,18 +131,18 @@ def query(
             from ..core.errors import ConfigurationRejected
             from .federating import ask as ask_all
 
-            if sparql is not None or sql is not None or of != "all" or csv:
+            if sparql is not None or sql is not None or of != "all" or csv or archive:
                 raise ConfigurationRejected(
                     "--federate with another question",
                     "counts alone, of all subjects",
-                    "leave SPARQL, --sql, --of, --csv",
+                    "leave SPARQL, --sql, --of, --csv, --archive",
                 )
             session.finish(ask_all(store, federate, by or [], token, purpose))
             return
         from .querying_store import QueryRequest
         from .querying_store import query as ask
 
-        request = QueryRequest(sparql, sql, of, purpose, seconds, rows)
+        request = QueryRequest(sparql, sql, of, purpose, seconds, rows, archive, login, plain_http)
         session.finish(ask(store, request, as_csv=csv))
 
 

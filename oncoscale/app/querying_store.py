@@ -12,12 +12,16 @@ from ..core.errors import ConfigurationRejected
 from .console import Result
 
 if TYPE_CHECKING:
+    from ..imaging.dicomweb import DicomWeb
     from ..linkage.querying import Answer
 
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """A question as typed: in SPARQL or in SQL, about whom, and what it may cost."""
+    """A question as typed: in SPARQL or in SQL, about whom, and what it may cost.
+
+    archive  address of a DICOMweb service that is asked for the images; login and plain_http: see ``archiving.Address``
+    """
 
     sparql: str | None
     sql: str | None
@@ -25,10 +29,14 @@ class QueryRequest:
     purpose: str = "HRESCH"
     seconds: float = 60.0
     rows: int = 10_000
+    archive: str | None = None
+    login: Path | None = None
+    plain_http: bool = False
 
 
 def query(store: Path, request: QueryRequest, *, as_csv: bool = False) -> Result:
     """Ask the store."""
+    from ..linkage.archive_query import ask_archive
     from ..linkage.querying import Limits, ask_sparql, ask_sql
     from ..linkage.store import Store
 
@@ -38,11 +46,24 @@ def query(store: Path, request: QueryRequest, *, as_csv: bool = False) -> Result
         )
     opened, limits = Store.open(store), Limits(seconds=request.seconds, rows=request.rows)
     asked = {"of": request.of, "purpose": request.purpose, "limits": limits}
-    if request.sql is not None:
+    if request.archive is not None:
+        answer = ask_archive(opened, _archive(request), request.sparql or "", **asked)  # type: ignore[arg-type]
+    elif request.sql is not None:
         answer = ask_sql(opened, request.sql, **asked)  # type: ignore[arg-type]
     else:
         answer = ask_sparql(opened, request.sparql or "", **asked)  # type: ignore[arg-type]
     return Result(_content(answer), comma_separated(answer) if as_csv else "\n".join(_words(answer)))
+
+
+def _archive(request: QueryRequest) -> DicomWeb:
+    """The archive that is to be asked. Raises ConfigurationRejected for SQL, or an address that is none."""
+    from ..imaging.dicomweb import DicomWeb
+    from .archive_login import archive_login
+
+    if request.sql is not None:
+        raise ConfigurationRejected("--archive with --sql", "a question in SPARQL", "ask in SPARQL, or leave --archive")
+    url = request.archive or ""
+    return DicomWeb(url, archive_login(url, request.login), request.plain_http)
 
 
 def _content(answer: Answer) -> dict[str, Any]:

@@ -1,19 +1,13 @@
 """Through archives and back: every derived object comes out of a network node and of Orthanc as it went in.
 
-Orthanc runs as a process of the test on loopback, with its own configuration and storage. Where it is missing, the
-test installs it from Debian if it may; where it may not, it is skipped and says why.
+See ``orthanc`` for the archive.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pydicom
@@ -51,6 +44,8 @@ from oncoscale.imaging.parametric_map import write_parametric_map
 from oncoscale.imaging.source_images import read_source_images
 from oncoscale.imaging.study import Grid, LabelImage, ParametricMap
 from oncoscale.imaging.surface_dicom import write_surface_object
+
+from .orthanc import LOGIN, ask, empty, free_port, running_orthanc  # noqa: F401
 
 SHAPE = (4, 3, 3)
 GRID = Grid(SHAPE, np.diag([1.5, 2.0, 4.0, 1.0]), derived_uid("archive", "frame"))
@@ -387,92 +382,6 @@ def test_a_login_comes_from_a_private_file_or_the_environment(tmp_path: Path) ->
 # ---------------------------------------------------------------------------------------------------------- Orthanc
 
 
-def orthanc_program() -> str:
-    """Path of Orthanc with DICOMweb, installed from Debian if need be; or a skip with the reason."""
-    plugin = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-    if shutil.which("Orthanc") and plugin.exists():
-        return str(shutil.which("Orthanc"))
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip("Orthanc is not installed, and only root with apt may install it (orthanc orthanc-dicomweb)")
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "orthanc", "orthanc-dicomweb"]):
-        try:
-            run = subprocess.run(
-                ["apt-get", "-q", *command], env=quiet, capture_output=True, text=True, timeout=300, check=False
-            )
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"Orthanc could not be installed: apt-get {command[0]} took more than 300 s")
-        if run.returncode != 0:
-            pytest.skip(f"Orthanc could not be installed: apt-get {command[0]} failed: {run.stderr.strip()[-200:]}")
-    found = shutil.which("Orthanc")
-    if found is None or not plugin.exists():
-        pytest.skip("apt-get installed no Orthanc with DICOMweb")
-    return found
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-LOGIN = Login("oncoscale", "made up")
-
-
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """(address, DICOM port) of an Orthanc of our own, empty, on loopback, that asks for a login."""
-    program, folder = orthanc_program(), tmp_path_factory.mktemp("orthanc")
-    web, dicom = free_port(), free_port()
-    settings = {
-        "Name": "test",
-        "HttpPort": web,
-        "DicomPort": dicom,
-        "DicomAet": "ARCHIVE",
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": True,
-        "RegisteredUsers": {LOGIN.user: LOGIN.password},
-        "DicomAlwaysAllowStore": True,
-        "DicomAlwaysAllowFind": True,
-        "DicomAlwaysAllowGet": True,
-        "UnknownSopClassAccepted": True,
-        "OverwriteInstances": True,
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"),
-        "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
-    try:
-        _wait_for(f"http://127.0.0.1:{web}", process, folder / "log")
-        yield f"http://127.0.0.1:{web}", dicom
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
-        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
-        try:
-            ask(address, "/system")
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("Orthanc does not answer: " + log.read_text(errors="replace")[-2000:])
-
-
-def ask(address: str, path: str, body: bytes | None = None, method: str | None = None) -> Any:
-    """Orthanc's own interface."""
-    with urlopen(Request(f"{address}{path}", body, LOGIN.header(), method=method), timeout=20) as reply:
-        return json.loads(reply.read() or b"{}")
-
-
 def check_all_back(objects: list[Path], address: str) -> None:
     """Another client finds every object and every series, and gets each with equal elements and equal bulk data."""
     session = create_session_from_user_pass(LOGIN.user, LOGIN.password)
@@ -486,12 +395,6 @@ def check_all_back(objects: list[Path], address: str) -> None:
         assert differences(one, back) == [], path.name
         for keyword in (name for name in PIXELS if name in one):
             assert back[keyword].value == one[keyword].value
-
-
-def empty(address: str) -> None:
-    """Delete every study from Orthanc."""
-    for study in ask(address, "/studies"):
-        ask(address, f"/studies/{study}", method="DELETE")
 
 
 def lose(address: str, instance: str) -> None:

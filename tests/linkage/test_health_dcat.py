@@ -68,6 +68,13 @@ CAUGHT = {
 }
 """Who catches which fault: our own check, the official shapes, the models of sempyro."""
 
+BY_SHAPES = (
+    "import sys, pyshacl\n"
+    "for path in sys.argv[2:]:\n"
+    "    print(pyshacl.validate(path, shacl_graph=sys.argv[1], advanced=True, do_owl_imports=False)[0])\n"
+)
+"""Run by the judges' interpreter: for each entry, whether the shapes are met."""
+
 
 def broken(path: Path, fault: str) -> Path:
     """A copy of the entry with one fault."""
@@ -91,12 +98,7 @@ def test_the_official_shapes_accept_the_entry_and_reject_broken_ones(judge, shar
     shapes = shared / "standards" / "health-dcat" / "healthdcat-ap-r5-nonpublic-shapes.ttl"
     good = entry(tmp_path, hdab="Body", hdab_url="https://example.org/hdab", contact_url="https://example.org/ask")
     files = {"none": good} | {fault: broken(good, fault) for fault in CAUGHT}
-    script = (
-        "import sys, pyshacl\n"
-        "for path in sys.argv[2:]:\n"
-        "    print(pyshacl.validate(path, shacl_graph=sys.argv[1], advanced=True, do_owl_imports=False)[0])\n"
-    )
-    answer = judge("python", "-c", script, shapes, *files.values())
+    answer = judge("python", "-c", BY_SHAPES, shapes, *files.values())
     conforms = dict(zip(files, answer.stdout.split()))
     assert conforms == {"none": "True"} | {fault: str("pyshacl" not in judges) for fault, judges in CAUGHT.items()}
 

@@ -21,6 +21,10 @@ IN_OWL = ("ncit", "roo", "ro", "uo", "swo")
 
 @pytest.fixture(scope="module")
 def known(shared: Path) -> set[str]:
+    return known_terms(shared)
+
+
+def known_terms(shared: Path) -> set[str]:
     """Every IRI in the files of the two ontologies."""
     graph = Graph()
     for name in ("roo.owl", "ro.owl"):
