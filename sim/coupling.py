@@ -73,7 +73,7 @@ def localise(
             oxygen=float(np.clip(state.oxygen[element] / BLOOD_OXYGEN.value, 0.0, 1.0)),
             composition=tuple(float(fraction) for fraction in composition),  # type: ignore[arg-type]
             clock=round(24 * state.day),
-            drugs=treatment.windows_at(float(state.delivery[element])) if treatment else (),
+            drugs=treatment.windows_of(int(element), float(state.delivery[element])) if treatment else (),
             radiation=treatment.fractions_at(1.0 if state.dose is None else float(state.dose[element]))
             if treatment
             else (),

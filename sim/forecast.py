@@ -185,21 +185,21 @@ def _tissue(state: TissueState) -> dict[str, Any]:
     tumour = state.tumour
     if not len(tumour):
         unseen = {"oxygen_mmhg": None, "living_fraction": None, "living_cells": 0.0, "largest_von_mises_kpa": None}
-        return {"day": state.day, "volume_ml": state.volume, **unseen}
+        return {"day": state.day, "volume_ml": state.volume, **unseen, "fluid_mmhg": None}
     volumes = state.mesh.volumes[tumour]
-    oxygen = state.oxygen[tumour]
     return {
         "day": state.day,
         "volume_ml": state.volume,
-        "oxygen_mmhg": {
-            "p10": float(np.percentile(oxygen, 10)),
-            "median": float(np.median(oxygen)),
-            "p90": float(np.percentile(oxygen, 90)),
-        },
+        "oxygen_mmhg": _spread(state.oxygen[tumour]),
+        "fluid_mmhg": None if state.fluid is None else _spread(state.fluid[tumour]),
         "living_fraction": float(np.average(state.cellularity[tumour], weights=volumes)),
         "living_cells": float((state.cellularity[tumour] * volumes).sum() * CELL_DENSITY.value),
         "largest_von_mises_kpa": None if state.von_mises is None else float(state.von_mises.max()),
     }
+
+
+def _spread(values: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(np.percentile(values, share)) for name, share in (("p10", 10), ("median", 50), ("p90", 90))}
 
 
 def _step(step: MacroStep) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints, engine
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
-from . import coupling, oxygen
+from . import coupling, interstitial, oxygen
+from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
 from .sensitivity import Change, Trajectory, changes, effects
@@ -90,6 +91,8 @@ def prepare(
     start = start_from(mesh, fields, settings, ground)
     if treatment is not None and treatment.planned:
         start = replace(start, dose=radiotherapy.planned_share(treatment, quantified.dose, mesh))
+    if treatment is not None and treatment.drugs:
+        exchange_of(start)  # refused before any cell lives, if Ktrans was not measured
     materials = materials_of(tumour, settings)
     plan = Plan(
         tumour,
@@ -160,9 +163,11 @@ def forecast(
         statements=(
             *tumour.statements_about(body_part, species),
             *ready.fields.statements,
+            *fluid_statements(start),
+            *drug_statements(plan.treatment),
             *(note for step in steps for note in step.notes),
         ),
-        assumptions=assumptions(tumour, treatment),
+        assumptions=(*assumptions(tumour, treatment), *(interstitial.PARAMETERS if start.fluid is not None else ())),
         recipe={
             "tumour": tumour.name,
             "days": days,
@@ -182,6 +187,28 @@ def whole_statements(made: Forecast) -> tuple[str, ...]:
     if words and len(made.volumes) == 1:
         words.append("With every element and one seed the interval holds neither extrapolation nor chance.")
     return tuple(words)
+
+
+def fluid_statements(start: TissueState) -> tuple[str, ...]:
+    """What must be read with a pressure of interstitial fluid."""
+    if start.fluid is None:
+        return ()
+    return (
+        "The pressure of interstitial fluid rests on values published for other tumours (Baxter and Jain 1989), not on "
+        "these images; the rim over which it falls is thinner than an element.",
+    )
+
+
+def drug_statements(treatment: Treatment | None) -> tuple[str, ...]:
+    """What must be read with drugs that are carried through the tissue."""
+    if treatment is None or not treatment.drugs:
+        return ()
+    names = ", ".join(one.name for one in treatment.drugs)
+    return (
+        f"Carried through the tissue from plasma curves of their doses: {names} (vessels, diffusion, flow, loss and "
+        "binding). The effect of a window is that of the tumour's median exposure unless a drug states its own "
+        "half-maximal concentration: how much drug the cells of this tumour need is not known.",
+    )
 
 
 def without_cells(states: Trajectory) -> Trajectory:

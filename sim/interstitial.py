@@ -27,6 +27,7 @@ from ..core.quantity import Parameter
 from ..meshing.mesh import TumourMesh
 from .elements import checked_volumes, corner_sums, gradients, refuse_elements
 from .solvers import solve_scalar
+from .state import TissueState
 
 Real = NDArray[np.float64]
 
@@ -234,6 +235,14 @@ def solve_fluid(
     height = 1.0 / np.linalg.norm(gradient, axis=2).max(axis=1)
     rims = height * np.sqrt(flow.turnover / flow.conductivity)
     return FluidField(nodes, elements, velocity, rims, flow.balance(volumes[:, None] / 4.0, corners, outflow))
+
+
+def fluid_in(state: TissueState) -> FluidField:
+    """The steady fluid of the tissue of a forecast as it is now.
+
+    ASSUMED: tissue without supply of blood has no vessels that leak; elsewhere all vessels of a region leak alike.
+    """
+    return solve_fluid(state.mesh, vessels=(state.supply > 0.0).astype(np.float64))
 
 
 def _solved(matrix: sparse.csr_matrix, source: Real, held: Real, free: NDArray[np.bool_]) -> Real:

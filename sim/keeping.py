@@ -32,6 +32,9 @@ PATIENCE_S = 5.0
 FIELDS = ("displacement", "stretch", "composition", "supply", "delivery", "oxygen", "mean_stress", "von_mises")
 """Arrays of a ``TissueState`` that a macro step changes."""
 
+OPTIONAL = ("fluid_pressure", "drug", "exposure")
+"""Arrays of a ``TissueState`` that a macro step changes if they were asked for."""
+
 BORDERLESS = ("density", "visible")
 """Arrays of the ``TissueState`` of a tumour without a border; its reference mesh is labelled anew by each step."""
 
@@ -158,6 +161,7 @@ def _state_arrays(state: TissueState) -> dict[str, NDArray[Any]]:
         "day": np.array(state.day),
         **borderless,
         **{name: getattr(state, name) for name in FIELDS},
+        **{name: value for name in OPTIONAL if (value := getattr(state, name)) is not None},
         **{f"equilibrium.{name}": getattr(solved, name) for name in SOLVED},
         **{f"equilibrium.{name}": np.array(getattr(solved, name)) for name in ENERGIES},
         "moments": np.array(json.dumps({str(element): moments for element, moments in state.moments.items()})),
@@ -175,7 +179,7 @@ def _borderless(state: TissueState) -> dict[str, NDArray[Any]]:
 
 def _state(kept: Mapping[str, NDArray[Any]], start: TissueState) -> TissueState:
     stored = {name.removeprefix("colonies."): values for name, values in kept.items() if name.startswith("colonies.")}
-    fields: dict[str, Any] = {name: kept[name] for name in FIELDS}
+    fields: dict[str, Any] = {name: kept[name] for name in (*FIELDS, *OPTIONAL) if name in kept}
     if "region" in kept:
         fields |= {name: kept[name] for name in BORDERLESS}
         fields["reference"] = replace(start.reference, region=kept["region"])

@@ -151,10 +151,10 @@ def local_balance(supply: Any, demand: Any, blood: float = BLOOD_OXYGEN.value, h
     supply 1/day, demand mmHg/day; tissue without either is NaN, because nothing determines its oxygen
     """
     supply, demand = np.asarray(supply, dtype=np.float64), np.asarray(demand, dtype=np.float64)
-    return np.where(supply + demand > 0.0, _balance(supply, supply * blood, demand, half), np.nan)
+    return np.where(supply + demand > 0.0, balance_root(supply, supply * blood, demand, half), np.nan)
 
 
-def _balance(out: Real, given: Real, demand: Real, half: float) -> Real:
+def balance_root(out: Real, given: Real, demand: Real, half: float) -> Real:
     """The root p >= 0 of out p + demand p/(p + half) = given, a quadratic, without cancellation."""
     c = demand + out * half - given
     root = np.sqrt(c * c + 4.0 * out * given * half)
@@ -266,7 +266,7 @@ class Corners:
 
     def pressure(self, node: Real) -> Real:
         """The corner's oxygen beside that of its node (elements, 4) mmHg."""
-        return _balance(self.supply + self.exchange, self._arriving(node), self.demand, self.half)
+        return balance_root(self.supply + self.exchange, self._arriving(node), self.demand, self.half)
 
     def uptake(self, node: Real, corner: Real) -> Real:
         """What the cells use, mmHg/day. Where oxygen is gone it is all that arrives."""

@@ -58,7 +58,7 @@ def changes(fields: InitialFields, plan: Plan) -> tuple[Change, ...]:
     if plan.ground is None:
         varying.append(("composition", "Cellularity"))
     if plan.treatment:
-        varying.append(("delivery", "Delivery of drug (Ktrans)"))
+        varying.append(("ktrans" if plan.treatment.drugs else "delivery", "Delivery of drug (Ktrans)"))
     asked = []
     for name, words in varying:
         if np.ptp(_tumour_values(fields, name), axis=0).max() > 1e-9:

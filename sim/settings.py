@@ -40,6 +40,7 @@ class ForecastSettings(BaseModel):
     genetics: dict[Mutation, int] = Field(default_factory=dict, description="0, 1 (ALK: 2), or -1 unknown")
     histology: int | None = Field(None, ge=0, le=6)
     gradiff: int | None = Field(None, ge=0, le=2)
+    fluid: bool = Field(True, description="interstitial fluid pressure, of a tumour that has a border")
     effects: bool = Field(True, description="repeat the forecast with each input changed: what it rests on")
 
     @field_validator("selection")

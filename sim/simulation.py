@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints
-from . import coupling, oxygen, spreading
+from . import coupling, interstitial, oxygen, spreading
+from .exposure import expose
 from .forecast import MacroStep
 from .growth import grow
 from .keeping import KeptRun
@@ -97,12 +98,13 @@ def macro_step(
 ) -> tuple[TissueState, MacroStep]:
     """One stretch of days: who breathes, who is chosen, what cells do, how tissue moves."""
     settings, hours = plan.settings, round(24 * (end - state.day))
+    state, treatment = expose(state, plan.treatment, end)
     selection = chosen_of(state, plan)
     colonies = coupling.localise(
         state,
         selection,
         cells=settings.cells,
-        treatment=plan.treatment,
+        treatment=treatment,
         genetics={**plan.tumour.genetics, **{str(name): value for name, value in settings.genetics.items()}},
         histology=plan.tumour.histology if settings.histology is None else settings.histology,
         gradiff=plan.tumour.gradiff if settings.gradiff is None else settings.gradiff,
@@ -115,7 +117,7 @@ def macro_step(
         answer = spreading.spread(state, selection, outcomes, plan.ground)
     moved, mechanics = deform(answer.state, plan)
     breathing = deliver_oxygen(replace(moved, day=end))
-    return breathing, MacroStep(
+    return filtered(breathing, settings), MacroStep(
         state.day,
         end,
         answer.representatives,
@@ -140,6 +142,13 @@ def deliver_oxygen(state: TissueState) -> TissueState:
     demand = oxygen.demand_of(breathing(state))
     solved = oxygen.solve_oxygen(state.mesh, state.supply, demand)
     return replace(state, oxygen=solved.elements)
+
+
+def filtered(state: TissueState, settings: ForecastSettings) -> TissueState:
+    """Quasi-steady interstitial fluid of the tissue as it is now, where it is asked for and the tumour has a border."""
+    if not settings.fluid or state.visible is not None:
+        return state
+    return replace(state, fluid_pressure=interstitial.fluid_in(state).nodes)
 
 
 def breathing(state: TissueState) -> NDArray[np.float64]:

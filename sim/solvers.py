@@ -190,6 +190,38 @@ def solve_scalar(matrix: sparse.csr_matrix, b: Real, *, reduction: float) -> tup
     return conjugate_gradients(matrix.__matmul__, b, multigrid(matrix), reduction=reduction)
 
 
+def stabilised_gradients(
+    apply: Operator, b: Real, precondition: Operator, *, reduction: float, most: int = 500
+) -> tuple[Real, int]:
+    """Solve A x = b for a matrix without symmetry by BiCGSTAB [van der Vorst 1992, doi 10.1137/0913035].
+
+    Until |b - A x| <= reduction |b|; returns x and the iterations. Raises SolverFault when they run out.
+    """
+    x, r = np.zeros_like(b), b.copy()
+    shadow, p, v = b, np.zeros_like(b), np.zeros_like(b)
+    rho = alpha = omega = 1.0
+    goal = reduction * euclidean(b)
+    for count in range(most):
+        if euclidean(r) <= goal:
+            return x, count
+        rho, old = dot(shadow, r), rho
+        p = r + (rho / old) * (alpha / omega) * (p - omega * v)
+        ahead = precondition(p)
+        v = apply(ahead)
+        alpha = rho / dot(shadow, v)
+        half = r - alpha * v
+        aside = precondition(half)
+        t = apply(aside)
+        square = dot(t, t)
+        omega = dot(t, half) / square if square else 1.0
+        x, r = x + alpha * ahead + omega * aside, half - omega * t
+    raise SolverFault(
+        f"|r|/|b| = {euclidean(b - apply(x)) / euclidean(b):.1e} after {most} stabilised gradients",
+        f"{reduction:.0e}",
+        "look for elements of poor quality, or take shorter steps",
+    )
+
+
 def factorise(matrix: sparse.spmatrix) -> Operator:
     """Solver by sparse LU of a matrix with a symmetric pattern, ordered by minimum degree.
 

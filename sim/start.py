@@ -17,7 +17,7 @@ from ..meshing.tetrahedra import mesh_tumour
 from ..meshing.transfer import overlaps, to_elements
 from . import oxygen
 from .settings import ForecastSettings
-from .simulation import breathing, deliver_oxygen
+from .simulation import breathing, deliver_oxygen, filtered
 from .spread import Ground, Spread
 from .state import TissueState
 from .tumour_type import ElementMap, InitialFields
@@ -67,6 +67,8 @@ def start_from(
         supply=nothing,
         delivery=fields.delivery,
         oxygen=nothing,
+        ktrans=fields.ktrans,
+        ve=fields.ve,
     )
     if ground is not None:
         assert fields.density is not None
@@ -77,7 +79,7 @@ def start_from(
             visible=ground.visible_share(fields.density),
         )
     supply = scaled_supply(still.reference, fields.perfusion, breathing(still), settings.oxygen_target)
-    return deliver_oxygen(replace(still, supply=supply))
+    return filtered(deliver_oxygen(replace(still, supply=supply)), settings)
 
 
 def infiltrated(fields: InitialFields, ground: Ground, labels: LabelImage) -> InitialFields:

@@ -32,6 +32,10 @@ class TissueState:
     density       (voxels) share of the room that the cells of a tumour without a border fill, on ``spread.Ground``
     visible       (elements,) share of each element that images would show as tumour; None: all of it or nothing
     dose          (elements,) radiation that arrives over that of the treatment; None: 1, the dose is uniform
+    ktrans, ve    (elements,) 1/min and interstitial fraction, as drugs meet them; None: not measured
+    drug          (drugs, elements, 4) mg/L of each drug at the corners of elements; None: none is carried
+    exposure      (drugs, elements) mg/L day of each drug since time 0; None: none is carried
+    fluid_pressure  (nodes,) mmHg of the interstitial fluid; None: not asked for
     """
 
     day: float
@@ -50,6 +54,11 @@ class TissueState:
     density: NDArray[np.float64] | None = None
     visible: NDArray[np.float64] | None = None
     dose: NDArray[np.float64] | None = None
+    ktrans: NDArray[np.float64] | None = None
+    ve: NDArray[np.float64] | None = None
+    drug: NDArray[np.float64] | None = None
+    exposure: NDArray[np.float64] | None = None
+    fluid_pressure: NDArray[np.float64] | None = None
 
     @property
     def mesh(self) -> TumourMesh:
@@ -70,6 +79,12 @@ class TissueState:
     def cellularity(self) -> NDArray[np.float64]:
         """(elements,) volume fraction of living cells."""
         return np.asarray(self.composition[:, 0] + self.composition[:, 3])
+
+    @property
+    def fluid(self) -> NDArray[np.float64] | None:
+        """(elements,) mmHg of the interstitial fluid, mean of each element."""
+        nodes = self.fluid_pressure
+        return None if nodes is None else np.asarray(nodes[self.reference.tetrahedra].mean(axis=1))
 
     @property
     def volume(self) -> float:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from ..agents.colony import DrugWindow, Irradiation
 from ..core import registry
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
+from .exposure import Drug
 
 TREATMENTS = "oncoscale.sim.treatments"
 
@@ -52,6 +55,8 @@ class Treatment:
     source     where the schedule and the effects come from
     fractions  of radiation
     planned    whether their dose is that of the study's plan rather than uniform
+    drugs      that are carried through the tissue; none: every window acts as it says, where it is delivered
+    local      (windows, elements, 6) effects of the windows once their drugs were carried (``exposure``)
     """
 
     kind: str
@@ -60,11 +65,14 @@ class Treatment:
     source: str = ""
     fractions: tuple[Fraction, ...] = ()
     planned: bool = False
+    drugs: tuple[Drug, ...] = ()
+    local: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """What the treatment's effects rest on."""
-        return tuple(registry.load(TREATMENTS, self.kind).PARAMETERS)
+        carried = registry.load(TREATMENTS, "chemotherapy").TRANSPORT if self.drugs else ()
+        return (*registry.load(TREATMENTS, self.kind).PARAMETERS, *carried)
 
     @property
     def gray(self) -> float:
@@ -94,6 +102,15 @@ class Treatment:
             for window in self.windows
         )
 
+    def windows_of(self, element: int, delivery: float) -> tuple[DrugWindow, ...]:
+        """The windows as the cells of an element feel them: by its own drug if carried, else by delivery."""
+        if self.local is None:
+            return self.windows_at(delivery)
+        return tuple(
+            replace(window, effects=tuple(float(effect) for effect in effects))  # type: ignore[arg-type]
+            for window, effects in zip(self.windows, self.local[:, element], strict=True)
+        )
+
     def as_table(self) -> dict[str, Any]:
         """The treatment as plain values, for the record."""
         return {
@@ -103,7 +120,21 @@ class Treatment:
             "windows": [{"start_h": w.start, "end_h": w.end, "effects": list(w.effects)} for w in self.windows],
             "fractions": [{"hour": f.hour, "gray": f.gray, "alpha": f.alpha, "beta": f.beta} for f in self.fractions],
             "dose": "planned" if self.planned else "uniform",
+            **({"drugs": [_drug(one) for one in self.drugs]} if self.drugs else {}),
         }
+
+
+def _drug(one: Drug) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "doses": [{"day": d.day, "mg_m2": d.amount, "hours": 24.0 * d.days} for d in one.plasma.doses],
+        "disposition": asdict(one.plasma.disposition),
+        "loss_per_day": one.loss,
+        "binding_mg_per_l_day": one.binding,
+        "half_binding_mg_per_l": one.half,
+        "diffusivity_mm2_per_day": one.diffusivity,
+        "responses": {target: asdict(response) for target, response in one.responses.items()},
+    }
 
 
 def read_treatment(path: Path | str) -> Treatment:

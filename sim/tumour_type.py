@@ -30,6 +30,7 @@ class InitialFields:
     perfusion    (elements,) supply of oxygen by blood relative to the tumour's median
     delivery     (elements,) drug relative to the tumour's median
     statements   how each was obtained, in words
+    ktrans, ve   (elements,) 1/min and interstitial fraction, as drugs meet them; None: not measured
     """
 
     composition: NDArray[np.float64]
@@ -37,6 +38,8 @@ class InitialFields:
     delivery: NDArray[np.float64]
     statements: tuple[str, ...]
     density: NDArray[np.float64] | None = None
+    ktrans: NDArray[np.float64] | None = None
+    ve: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

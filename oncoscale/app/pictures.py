@@ -352,6 +352,7 @@ SHADES = {
     "cellularity": Shade("living cells", "volume fraction", "YlGnBu_r"),
     "growth": Shade("local volume", "times that of day 0", "RdBu_r", 1.0),
     "pressure": Shade("mean stress", "kPa, tension positive", "PuOr_r", 0.0),
+    "fluid": Shade("interstitial fluid", "mmHg", "cividis"),
 }
 
 
@@ -361,11 +362,12 @@ def field_of(state: TissueState, name: str) -> NDArray[np.float64] | None:
         return np.asarray(state.mesh.volumes / state.reference.volumes)
     if name == "pressure":
         return None if state.mean_stress is None else np.asarray(state.mean_stress)
-    return np.asarray(getattr(state, name))
+    values = getattr(state, name)
+    return None if values is None else np.asarray(values)
 
 
 def field_sections(forecast: Forecast) -> Picture:
-    """Oxygen, living cells, local growth and stress in the axial plane, one row a day, on the deformed mesh."""
+    """Oxygen, living cells, local growth, stress and fluid in the axial plane, one row a day, on the deformed mesh."""
     states = _chosen(forecast.states, 4)
     names = [name for name in SHADES if _extent_of(states, name) is not None]
     frame = _axial(states)
@@ -380,7 +382,7 @@ def field_sections(forecast: Forecast) -> Picture:
                 if name == names[0]:
                     axes.set_ylabel(f"day {state.day:g}", fontsize=9.5)
             _bar(figure, ScalarMappable(norm, colours), list(column), SHADES[name].unit)
-        return _picture(figure, "Oxygen, living cells, growth and stress over time")
+        return _picture(figure, "Oxygen, living cells, growth, stress and interstitial fluid over time")
 
 
 def _chosen(states: Sequence[Any], most: int) -> list[Any]:

@@ -50,6 +50,7 @@ NOBODY = -1
 
 STATE_FIELDS = ("stretch", "supply", "delivery", "oxygen")
 STRESS_FIELDS = ("mean_stress", "von_mises")
+FLUID = "fluid_pressure"
 VISIBLE = "visible_share"
 """Of each element, what images would show as tumour: of a tumour without a border, whose regions differ by the day."""
 
@@ -110,9 +111,15 @@ def write_tissue(path: Path, forecast: Forecast) -> None:
         forecast.states[0].reference,
         list(forecast.days),
         [state.mesh.points for state in forecast.states],
-        {"displacement": [state.displacement for state in forecast.states]},
+        _point_fields(forecast),
         {name: [step[name] for step in fields] for name in fields[0]},
     )
+
+
+def _point_fields(forecast: Forecast) -> dict[str, list[NDArray[Any]]]:
+    fields: dict[str, list[NDArray[Any]]] = {"displacement": [state.displacement for state in forecast.states]}
+    pressures = [state.fluid_pressure for state in forecast.states if state.fluid_pressure is not None]
+    return fields | {FLUID: pressures} if pressures else fields
 
 
 def _fields(state: TissueState) -> dict[str, NDArray[Any]]:
@@ -251,6 +258,7 @@ def _state(step: Step, mesh: TumourMesh) -> TissueState:
     if VISIBLE in fields:
         known["visible"] = fields[VISIBLE]
         mesh = replace(mesh, region=np.asarray(fields["region"], dtype=np.int64))
+    known["fluid_pressure"] = step.point_data.get(FLUID)
     return TissueState(step.time, mesh, step.point_data["displacement"], composition=composition, **known)
 
 

@@ -88,6 +88,7 @@ def step_of(run: StoredRun, element: int, number: int) -> dict[str, Any]:
         "start_day": step.start_day,
         "end_day": step.end_day,
         "oxygen_mmhg": float(before.oxygen[element]),
+        "fluid_mmhg": None if before.fluid is None else float(before.fluid[element]),
         "cellularity": float(before.cellularity[element]),
         "supply_per_day": float(before.supply[element]),
         "delivery": float(before.delivery[element]),
@@ -201,9 +202,10 @@ def _meant(run: StoredRun, first: Mapping[str, Any]) -> str:
 
 
 def _breathing(first: Mapping[str, Any]) -> str:
+    fluid = "" if first["fluid_mmhg"] is None else f"; interstitial fluid at {first['fluid_mmhg']:.1f} mmHg"
     return (
         f"oxygen: {first['oxygen_mmhg']:.1f} mmHg in this element on day {first['start_day']:g}, from supply, "
-        f"diffusion and uptake by {first['cellularity']:.2f} living cells per volume"
+        f"diffusion and uptake by {first['cellularity']:.2f} living cells per volume{fluid}"
     )
 
 

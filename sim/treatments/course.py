@@ -49,5 +49,12 @@ def parse(table: Mapping[str, Any]) -> Treatment:
         raise ConfigurationRejected(
             "treatment: one part is irradiated as planned, another uniformly", "one kind of dose", "state it alike"
         )
+    if len({bool(part.drugs) for part in parts if part.windows}) > 1:
+        raise ConfigurationRejected(
+            "treatment: one part carries its drugs through the tissue, another does not",
+            "all or none",
+            "state it alike",
+        )
     planned = any(part.planned for part in parts)
-    return Treatment("course", file.name, tuple(windows), file.source, tuple(fractions), planned)
+    drugs = tuple(one for part in parts for one in part.drugs)
+    return Treatment("course", file.name, tuple(windows), file.source, tuple(fractions), planned, drugs)

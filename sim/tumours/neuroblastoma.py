@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...core.errors import ModelRefused
 from ...core.quantity import Parameter
 from ...meshing.mesh import TumourMesh
+from ..exposure import HOST_KTRANS, HOST_VE, LEAST_VE
 from ..tissue import HOST_POISSON, HOST_YOUNG, TUMOUR_POISSON, TUMOUR_YOUNG, Material
 from ..treatments.chemotherapy import relative_delivery
 from ..tumour_type import ElementMap, InitialFields, TumourType
@@ -73,6 +74,7 @@ def initial_fields(mesh: TumourMesh, maps: Mapping[str, ElementMap]) -> InitialF
         _everywhere(mesh, tumour, perfusion),
         _everywhere(mesh, tumour, delivery),
         (how_cellular, how_perfused, how_delivered),
+        **_exchange(mesh, maps, tumour),
     )
 
 
@@ -152,6 +154,19 @@ def _delivery(maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]) -> tupl
         words = "Drug is delivered in proportion to kep / (kep + loss), kep = Ktrans / ve."
         return relative_to_median(filled), words + counted
     return np.ones(len(tumour)), "Delivery of drug is uniform: no Ktrans was measured."
+
+
+def _exchange(
+    mesh: TumourMesh, maps: Mapping[str, ElementMap], tumour: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Ktrans and ve of every element, as drugs meet them; nothing where they were not measured."""
+    if "ktrans" not in maps or "ve" not in maps:
+        return {}
+    ktrans = np.full(len(mesh.tetrahedra), HOST_KTRANS.value)
+    ve = np.full(len(mesh.tetrahedra), HOST_VE.value)
+    ktrans[tumour] = np.maximum(_filled(maps["ktrans"].values[tumour])[0], 0.0)
+    ve[tumour] = np.clip(_filled(maps["ve"].values[tumour])[0], LEAST_VE.value, 1.0)
+    return {"ktrans": ktrans, "ve": ve}
 
 
 def relative_to_median(values: NDArray[np.float64]) -> NDArray[np.float64]:

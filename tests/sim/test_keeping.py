@@ -91,7 +91,8 @@ def uninterrupted(small_state):
 def test_every_field_of_a_state_is_kept_or_given():
     """A new field of the tissue must be put into one of the two, or a restart would lose it."""
     assert {field.name for field in fields(TissueState)} == {
-        *FIELDS, *keeping.BORDERLESS, "day", "moments", "colonies", "equilibrium", "reference", "dose",
+        *FIELDS, *keeping.OPTIONAL, *keeping.BORDERLESS,
+        "day", "moments", "colonies", "equilibrium", "reference", "dose", "ktrans", "ve",
     }  # fmt: skip
     assert {field.name for field in fields(keeping.Equilibrium)} == {*SOLVED, *ENERGIES, "increments"}
 
