@@ -18,7 +18,7 @@ from scipy import sparse
 from ..core.errors import ConfigurationRejected, SolverFault
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly
-from .elements import named, nodal_areas, outer_faces
+from .elements import named
 from .laws import Deformation, cauchy, energy
 from .solvers import DIRECT_UNKNOWNS, Operator, SaddleMatrix, dot, factorise, minres, multigrid, newton
 from .stretches import (
@@ -30,6 +30,7 @@ from .stretches import (
     relaxed_volume,
     relaxing,
 )
+from .supports import Supports
 from .tissue import Material, Springs
 
 Real = NDArray[np.float64]
@@ -115,7 +116,7 @@ def grow(
     stretch: Real,
     materials: Mapping[str, Material],
     *,
-    springs: Springs,
+    springs: Springs | Supports,
     held: NDArray[np.bool_] | None = None,
     start: Equilibrium | None = None,
     remembered: Real | None = None,
@@ -130,7 +131,8 @@ def grow(
     stretch            (elements,) total growth stretch g relative to it, the cube root of the growth in volume; or
                        (elements, 3, 3) a symmetric tensor Fg (``fibre_growth``)
     materials          region name to material
-    springs            hold the outer boundary; together with ``held`` they must stop rigid motion
+    springs            hold the outer boundary, or supports of several surfaces; with ``held`` they must stop rigid
+                       motion
     held               (nodes, 3) True where a component of the displacement stays zero; None: nowhere
     start              an earlier equilibrium of this mesh, from which growth goes on; None: the reference, g = 1
     remembered         (elements, 3, 3) elastic map Fp that the body kept from before the mesh was made (see
@@ -140,7 +142,8 @@ def grow(
     tolerance          on the scaled residual (see Equilibrium)
     progress           called with the share of the growth that is done
 
-    Raises ConfigurationRejected for a region without material or supports that leave a rigid motion; SolverFault
+    Raises ConfigurationRejected for a region without material, a support of a region that is not there, or supports
+    that leave a rigid motion; SolverFault
     (naming elements) when an element of the mesh is inside out, a stretch is not a positive number (a tensor not
     symmetric and positive, an elastic map without volume), or no small enough increment is found.
     """
@@ -217,7 +220,7 @@ class Body:
         cls,
         mesh: TumourMesh,
         materials: Mapping[str, Material],
-        springs: Springs,
+        springs: Springs | Supports,
         held: NDArray[np.bool_] | None = None,
         pulled: Real | None = None,
         *,
@@ -229,9 +232,9 @@ class Body:
         """
         assembly = Assembly.of(mesh, materials, split=split)
         p = assembly.pattern
-        faces = outer_faces(mesh.tetrahedra) if springs.region is None else mesh.surface_of(springs.region)
-        spring = springs.stiffness * nodal_areas(mesh.points, faces)
+        spring, fixed = Supports.of(springs).on(mesh)
         free = np.ones_like(mesh.points) if held is None else 1.0 - np.asarray(held, dtype=np.float64)
+        free[fixed] = 0.0
         size = p.volumes ** (2.0 / 3.0)
         _refuse_rigid_motion(
             mesh.points, spring[:, None] + (1.0 - free) * assembly.constants.shear.mean() * size.mean()

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...core.quantity import Parameter
 from ...meshing.mesh import TumourMesh
+from ..materials import BRAIN_POISSON, BRAIN_YOUNG
 from ..spread import Spread
 from ..tissue import Material
 from ..tumour_type import ElementMap, InitialFields, TumourType
@@ -37,14 +38,6 @@ SWELLING = Parameter(
     0.15, "1", "ln of the stretch of brain that fills with cells",
     source="danielabler/glimslib, commit 7667df9, its test (project specification, tissue §3.5)", range=(0.0, 0.3),
     assumed=True,
-)  # fmt: skip
-BRAIN_YOUNG = Parameter(
-    3.0, "kPa", "Young's modulus of brain", source="danielabler/glimslib, commit 7667df9, its tests (project "
-    "specification, tissue §5)", range=(0.5, 6.0), assumed=True,
-)  # fmt: skip
-BRAIN_POISSON = Parameter(
-    0.45, "1", "Poisson's ratio of brain", source="danielabler/glimslib, commit 7667df9, its tests (project "
-    "specification, tissue §5)", range=(0.4, 0.49), assumed=True,
 )  # fmt: skip
 ALPHA = Parameter(
     0.03, "1/Gy", "linear sensitivity of the tumour's cells", source="ASSUMED: of the order that Rockne et al. 2010, "

@@ -1,0 +1,82 @@
+"""Materials by the names of regions: what an anatomy's tissue is taken for, unless its stiffness is stated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..core.quantity import Parameter
+from .tissue import HOST_POISSON, HOST_YOUNG, Material
+
+HARDENING = Parameter(
+    1.0, "1", "hardening b of the exponential law", source="ASSUMED: b in exp(b (I1' - 3)) differs by orders between "
+    "tissues; 1 is mild, twice as stiff at a stretch of 1.55. No fit was read for this project", range=(0.1, 10.0),
+    assumed=True,
+)  # fmt: skip
+BRAIN_YOUNG = Parameter(
+    3.0, "kPa", "Young's modulus of brain", source="danielabler/glimslib, commit 7667df9, its tests (project "
+    "specification, tissue §5)", range=(0.5, 6.0), assumed=True,
+)  # fmt: skip
+BRAIN_POISSON = Parameter(
+    0.45, "1", "Poisson's ratio of brain", source="danielabler/glimslib, commit 7667df9, its tests (project "
+    "specification, tissue §5)", range=(0.4, 0.49), assumed=True,
+)  # fmt: skip
+FLUID_YOUNG = Parameter(
+    1.0, "kPa", "Young's modulus of what stands for a fluid space", source="danielabler/glimslib, commit 7667df9, its "
+    "tests (project specification, tissue §4.4)", range=(0.1, 2.0), assumed=True,
+)  # fmt: skip
+FLUID_POISSON = Parameter(
+    0.3, "1", "Poisson's ratio of what stands for a fluid space that can empty", source="danielabler/glimslib, commit "
+    "7667df9, its ventricles (project specification, tissue §4.4)", range=(0.3, 0.45), assumed=True,
+)  # fmt: skip
+BONE_YOUNG = Parameter(
+    3.69e6, "kPa", "Young's modulus of a child's cranial bone, its three layers together", source="Davis et al. 2012, "
+    "J Biomech 45:2493, one child of six years: 3.69 (sd 0.92) GPa (abstract read)", range=(1.1e6, 9.9e6),
+)  # fmt: skip
+BONE_POISSON = Parameter(
+    0.3, "1", "Poisson's ratio of bone", source="ASSUMED: usual for bone; it does not matter where tissue is a million "
+    "times softer", range=(0.2, 0.4), assumed=True,
+)  # fmt: skip
+LIVER_YOUNG = Parameter(
+    4.1, "kPa", "Young's modulus of a child's liver", source="Mjelle et al. 2019, doi 10.1097/MPG.0000000000002320: "
+    "median of 238 healthy children by shear waves, quartiles 3.6 and 4.7 (abstract read). ASSUMED: tissue loaded for "
+    "days is as stiff as under shear waves", range=(2.7, 4.7), assumed=True,
+)  # fmt: skip
+LIVER_POISSON = Parameter(
+    0.47, "1", "Poisson's ratio of liver", source="ASSUMED: nearly incompressible", range=(0.45, 0.49), assumed=True,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A tissue as it is found in books: elastic constants with their sources, and a law."""
+
+    young: Parameter
+    poisson: Parameter
+    law: str = "neo-hookean"
+
+    @property
+    def material(self) -> Material:
+        """As the tissue laws take it."""
+        return Material(self.young.value, self.poisson.value, self.law)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What it rests on."""
+        return self.young, self.poisson
+
+
+_BONE = Preset(BONE_YOUNG, BONE_POISSON, "compressible")
+_FLUID = Preset(FLUID_YOUNG, FLUID_POISSON, "compressible")
+
+PRESETS: Mapping[str, Preset] = {
+    "abdomen": Preset(HOST_YOUNG, HOST_POISSON),
+    "bone": _BONE,
+    "brain": Preset(BRAIN_YOUNG, BRAIN_POISSON),
+    "fluid": _FLUID,
+    "liver": Preset(LIVER_YOUNG, LIVER_POISSON),
+    "skull": _BONE,
+    "spine": _BONE,
+    "ventricles": _FLUID,
+}
+"""Tissues by name. A region of such a name is taken for that tissue; any region may be said to be like one."""
