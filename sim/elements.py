@@ -17,6 +17,13 @@ EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
 """The six edges of a tetrahedron."""
 
 
+def edges_of(tetrahedra: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(edges, 2) the two nodes of every edge, ascending, and (elements, 6) the number of each of EDGES."""
+    pairs = np.sort(tetrahedra[:, EDGES], axis=2).reshape(-1, 2)
+    ends, place = np.unique(pairs, axis=0, return_inverse=True)
+    return ends, place.reshape(-1, 6)
+
+
 def gradients(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -> NDArray[np.float64]:
     """(elements, 4, 3) 1/mm: gradients of the four linear shape functions."""
     edges = points[tetrahedra[:, 1:]] - points[tetrahedra[:, :1]]

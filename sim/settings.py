@@ -32,6 +32,9 @@ class ForecastSettings(BaseModel):
     size: float | None = Field(None, gt=0, description="element size in the tumour, mm")
     host_size: float | None = Field(None, gt=0, description="element size in the host, mm")
     mesher: Literal["auto", "gmsh", "bcc"] = "auto"
+    element: Literal["p1", "p2p1"] = Field(
+        "p1", description="of the mechanics: linear, or quadratic for accurate stresses on small meshes"
+    )
     oxygen_target: float = Field(
         TUMOUR_OXYGEN.value, gt=0, lt=72, description="median pO2 of the tumour at time 0, mmHg"
     )

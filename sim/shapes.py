@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..meshing.mesh import TumourMesh, signed_volumes
-from .elements import EDGES
+from .elements import edges_of
 
 Points = NDArray[np.float64]
 
@@ -31,6 +31,12 @@ def cube(divisions: int, *, side: float = 1.0, shake: float = 0.0) -> TumourMesh
         number = np.arange(len(points))[:, None] * np.array([1.0, 2.0, 3.0])
         points[inside] += shake / divisions * np.sin(12.9898 * number + 78.233)[inside]
     return _mesh(points * side, tetrahedra, np.full(len(tetrahedra), 2))
+
+
+def slab(divisions: tuple[int, int, int]) -> TumourMesh:
+    """The unit cube in 6 i j k tetrahedra, i, j, k divisions along its axes, all one region "tumour"."""
+    points, tetrahedra = _kuhn(*divisions)
+    return _mesh(points, tetrahedra, np.full(len(tetrahedra), 2))
 
 
 def ball_octant(radii: Sequence[float], layers: Sequence[int]) -> TumourMesh:
@@ -54,21 +60,20 @@ def refined(mesh: TumourMesh) -> TumourMesh:
 
     The children of element e are the elements 8 e to 8 e + 7.
     """
-    pairs = np.sort(mesh.tetrahedra[:, EDGES], axis=2).reshape(-1, 2)
-    ends, place = np.unique(pairs, axis=0, return_inverse=True)
+    ends, place = edges_of(mesh.tetrahedra)
     points = np.concatenate([mesh.points, mesh.points[ends].mean(axis=1)])
-    known = np.concatenate([mesh.tetrahedra, len(mesh.points) + place.reshape(-1, 6)], axis=1)
+    known = np.concatenate([mesh.tetrahedra, len(mesh.points) + place], axis=1)
     children = known[:, CHILDREN].reshape(-1, 4)
     return replace(_mesh(points, children, np.repeat(mesh.region, 8)), region_names=mesh.region_names)
 
 
-def _kuhn(divisions: int) -> tuple[Points, NDArray[np.int64]]:
+def _kuhn(*divisions: int) -> tuple[Points, NDArray[np.int64]]:
     """Nodes of the unit cube's lattice and six tetrahedra a cell, one per order of the three axes."""
-    side = divisions + 1
-    axis = np.linspace(0.0, 1.0, side)
-    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    cells = np.stack(np.meshgrid(*3 * [np.arange(divisions)], indexing="ij"), axis=-1).reshape(-1, 3)
-    strides = np.array([side * side, side, 1])
+    i, j, k = divisions if len(divisions) == 3 else 3 * divisions
+    axes = (np.linspace(0.0, 1.0, number + 1) for number in (i, j, k))
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    cells = np.stack(np.meshgrid(*(np.arange(number) for number in (i, j, k)), indexing="ij"), axis=-1).reshape(-1, 3)
+    strides = np.array([(j + 1) * (k + 1), k + 1, 1])
     paths = [np.cumsum([0, *strides[list(order)]]) for order in permutations(range(3))]
     tetrahedra = ((cells @ strides)[:, None, None] + np.array(paths)[None]).reshape(-1, 4)
     return points, tetrahedra

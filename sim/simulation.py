@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from .exposure import expose
 from .forecast import MacroStep
 from .growth import grow
 from .keeping import KeptRun
+from .quadratic import grow_quadratic
 from .selection import Selection, select_elements
 from .settings import ForecastSettings
 from .spread import Ground
@@ -162,13 +164,10 @@ def breathing(state: TissueState) -> NDArray[np.float64]:
 
 def deform(state: TissueState, plan: Plan) -> tuple[TissueState, dict[str, Any]]:
     """Mechanical equilibrium with the new growth; without a border, of the healthy tissue that the cells are in."""
-    equilibrium = grow(
-        state.reference if plan.ground is None else plan.ground.body,
-        state.stretch,
-        plan.materials,
-        springs=plan.springs,
-        start=state.equilibrium,
-        max_log_increment=LARGEST_LOG_INCREMENT,
+    body = state.reference if plan.ground is None else plan.ground.body
+    solve = partial(grow, start=state.equilibrium) if plan.settings.element == "p1" else grow_quadratic
+    equilibrium = solve(
+        body, state.stretch, plan.materials, springs=plan.springs, max_log_increment=LARGEST_LOG_INCREMENT
     )
     mechanics = {
         "increments": len(equilibrium.history),
