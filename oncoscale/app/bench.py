@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,10 @@ def bench(
 
 
 def chosen_scripts(suite: str | None, only: str | None) -> list[Script]:
-    """The benchmarks of a suite, or one of them. Raises ConfigurationRejected when there are none."""
+    """The benchmarks of a suite, or one of them, or those of a group. Raises ConfigurationRejected when there are none.
+
+    A group is a name in ``benchmarks/SUITE/groups.toml`` with patterns of the names that it stands for.
+    """
     if not FOLDER.is_dir():
         raise ConfigurationRejected("this installation has no benchmarks: they are not part of the package",
                                     "a checkout of the source tree, installed with pip install -e",
@@ -93,7 +98,7 @@ def chosen_scripts(suite: str | None, only: str | None) -> list[Script]:
         for path in sorted((FOLDER / one).glob("*.py"))
         if not path.name.startswith("_")
     ]
-    matching = [script for script in found if only is None or script.name == only.replace("_", "-")]
+    matching = [script for script in found if only is None or _is_named(script, only.replace("_", "-"))]
     if not matching:
         raise ConfigurationRejected(
             f"no benchmark {only!r}" if only else f"no benchmark in suite {suite}",
@@ -101,6 +106,13 @@ def chosen_scripts(suite: str | None, only: str | None) -> list[Script]:
             "see oncoscale bench --list",
         )
     return matching
+
+
+def _is_named(script: Script, only: str) -> bool:
+    """Whether a benchmark has this name or belongs to the group of this name."""
+    groups = FOLDER / script.suite / "groups.toml"
+    patterns = tomllib.loads(groups.read_text(encoding="utf-8")).get(only, []) if groups.is_file() else []
+    return script.name == only or any(fnmatchcase(script.name, pattern) for pattern in patterns)
 
 
 def run(script: Script, further: Sequence[str]) -> list[dict[str, Any]]:

@@ -79,6 +79,15 @@ def test_one_by_its_name_and_further_options():
     assert answer["records"][0]["record"]["args"] == ["--pairs", "3"]
 
 
+def test_a_group_runs_what_its_patterns_name(tree):
+    """A name in the suite's groups.toml stands for benchmarks; an unknown one is refused."""
+    (tree / "benchmarks" / "verification" / "groups.toml").write_text('theory = ["*-theory"]\n')
+    listed = bench("--only", "theory", "--list")["benchmarks"]
+    assert [one["name"] for one in listed] == ["bad-theory", "good-theory"]
+    refused = CliRunner().invoke(app, ["bench", "--only", "practice"])
+    assert refused.exit_code == 2
+
+
 def test_nothing_run_is_not_done():
     assert bench("--only", "absent", code=3)["records"][0]["status"] == "not run"
 
