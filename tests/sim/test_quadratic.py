@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,20 @@ import pytest
 from oncoscale.core.errors import ConfigurationRejected, SolverFault
 from oncoscale.sim import quadratic
 from oncoscale.sim.elements import edges_of
-from oncoscale.sim.growth import grow
-from oncoscale.sim.quadratic import CORNERS, WEIGHTS, QuadraticAssembly, QuadraticBody, grow_quadratic, slopes
+from oncoscale.sim.growth import Equilibrium, grow
+from oncoscale.sim.quadratic import (
+    CORNERS,
+    WEIGHTS,
+    QuadraticAssembly,
+    QuadraticBody,
+    QuadraticEquilibrium,
+    grow_quadratic,
+    slopes,
+)
+from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.shapes import ball_octant, cube
+from oncoscale.sim.simulation import deform
+from oncoscale.sim.state import TissueState
 from oncoscale.sim.tissue import DEFAULT_MATERIALS, Material, Springs, springs_of
 
 FREE = Springs(0.0)
@@ -112,6 +125,23 @@ def test_an_inner_edge_between_held_walls_is_free():
     middle = np.abs(body.points - 0.5).max(axis=1) < 1e-9
     assert body.free[middle].tolist() == [[1.0, 1.0, 1.0]]
     assert body.free.sum() == 3.0
+
+
+@pytest.mark.parametrize(("element", "kind"), [("p1", Equilibrium), ("p2p1", QuadraticEquilibrium)])
+def test_a_forecast_takes_the_element_that_its_settings_name(element, kind):
+    """The tissue of a forecast moves by the element asked for; the default is the linear one."""
+    mesh = ball_octant((10.0, 20.0), (1, 1))
+    nothing = np.zeros(len(mesh.tetrahedra))
+    state = TissueState(
+        0.0, mesh, 0.0 * mesh.points, np.where(mesh.region == 2, 1.05, 1.0), np.zeros((48, 6)), *3 * [nothing]
+    )
+    settings = ForecastSettings(element=element)
+    plan: Any = SimpleNamespace(settings=settings, ground=None, materials=DEFAULT_MATERIALS, springs=springs_of())
+    moved, told = deform(state, plan)
+    assert type(moved.equilibrium) is kind
+    assert moved.displacement.shape == mesh.points.shape
+    assert told["residual"] < 1e-8
+    assert ForecastSettings().element == "p1"
 
 
 def test_large_meshes_and_impossible_growth_are_refused(monkeypatch):
