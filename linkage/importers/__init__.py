@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -40,7 +41,7 @@ class Importer(Protocol):
 
 @dataclass(frozen=True)
 class _OfStandard:
-    """A standard that can be read, as an importer without options."""
+    """A standard that can be read, as an importer; what it may be told is what its ``read`` takes."""
 
     chosen: standards.Readable
 
@@ -52,8 +53,13 @@ class _OfStandard:
     def VERSION(self) -> str:
         return self.chosen.VERSION
 
+    @property
+    def OPTIONS(self) -> Mapping[str, str]:
+        taken = signature(self.chosen.read).parameters
+        return {name: words for name, words in getattr(self.chosen, "OPTIONS", {}).items() if name in taken}
+
     def read(self, path: Path, **options: str) -> Read:
-        return self.chosen.read(path)
+        return self.chosen.read(path, **options)
 
 
 def names() -> tuple[str, ...]:

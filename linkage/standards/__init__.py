@@ -8,6 +8,7 @@ SUFFIX                 of a file, with the dot; empty for a folder
 PREDICTIONS            whether predictions are rendered unless the user says otherwise
 render(holdings, out)  write the core in this standard to ``out``, which does not exist yet
 read(path)             the core from this standard, with what was not understood (absent: cannot be read)
+OPTIONS                optional: what else ``render`` or ``read`` may be told by name, name to help
 check(out)             what breaks the standard's own rules in a rendering, without any outside program
 gaps()                 what of the core this standard cannot say, with the clause that says so
 mapping()              optional: where each attribute of the core goes, ``table.field`` to the place in the standard; an
@@ -96,7 +97,7 @@ class Standard(Protocol):
 class Readable(Standard, Protocol):
     """A standard that can be read as well."""
 
-    def read(self, path: Path) -> Read:
+    def read(self, path: Path, **options: str) -> Read:
         """The core from a file or folder. Raises FileRejected for what it does not understand at all."""
 
 

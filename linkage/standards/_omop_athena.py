@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...core.errors import FileRejected
 from ..core import Code
-from ._omop_cdm import LOCAL, SYSTEMS
+from ._omop_cdm import LOCAL, SYSTEMS, TABLES
 
 NAMES = {system: name for name, system in SYSTEMS.items()}
 
@@ -69,6 +69,14 @@ class Athena:
     def row(self, number: int) -> list[str]:
         """The row of CONCEPT, or none."""
         return self.rows.get(number, [])
+
+
+def explained(folder: Path, numbers: set[str]) -> Iterator[dict[str, str]]:
+    """Rows of CONCEPT, by field, for the concepts of these numbers. Raises FileRejected for another kind of folder."""
+    names = list(TABLES["concept"])
+    for line in _lines(folder / "CONCEPT.csv", len(names)):
+        if line[0] in numbers:
+            yield dict(zip(names, line, strict=True))
 
 
 _FIELDS = {number: name for name, number in LOCAL.items() if "." in name}

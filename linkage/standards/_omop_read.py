@@ -26,9 +26,9 @@ SEX_OF = {"8507": "male", "8532": "female", "8551": "unknown", "0": "unknown", "
 BY_SOFTWARE = re.compile(r"(?:software=(?P<software>.*?))? ?(?:run=(?P<run>[0-9a-f]{64}))?")
 
 
-def everything(folder: Path) -> Read:
+def everything(folder: Path, vocabulary: Path | None = None) -> Read:
     """The core, and the gaps, the most frequent first. Raises FileRejected."""
-    tables = Tables.of(folder)
+    tables = Tables.of(folder, vocabulary)
     found = Clinical(tables)
     holdings = Holdings(
         subject=tuple(found.subjects()),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import Code
+from ._omop_athena import explained
 from ._omop_cdm import (
     DAY_0,
     EVENTS,
@@ -46,9 +47,14 @@ class Tables:
     missed: Missed
 
     @classmethod
-    def of(cls, folder: Path) -> Tables:
-        """The tables of a folder. Raises FileRejected."""
-        return cls(*read_tables(folder))
+    def of(cls, folder: Path, vocabulary: Path | None = None) -> Tables:
+        """The tables of a folder, with what a vocabulary says of concepts that they use. Raises FileRejected."""
+        found, missed = read_tables(folder)
+        if vocabulary is not None:
+            known = {row["concept_id"] for row in found.get("concept", ())}
+            wanted = _concepts_used(found) - known
+            found["concept"] = [*found.get("concept", ()), *map(Row, explained(vocabulary, wanted))]
+        return cls(found, missed)
 
     def __post_init__(self) -> None:
         source = next(iter(self["cdm_source"]), Row())
@@ -197,6 +203,12 @@ class Tables:
                 if at is not None and row["person_id"] in self.keys:
                     days[row["person_id"]] = min(at, days.get(row["person_id"], at))
         return days
+
+
+def _concepts_used(found: Mapping[str, list[Row]]) -> set[str]:
+    """The concepts that rows name, by number."""
+    rows = (row for table, rows in found.items() if table != "concept" for row in rows)
+    return {value.strip() for row in rows for name, value in row.items() if "concept_id" in name} - set(NOTHING)
 
 
 def _code(row: Row, vocabularies: Mapping[str, Row]) -> Code:

@@ -29,9 +29,11 @@ from ._omop_write_chain import OF_A_COMPUTATION
 NAME, VERSION = "omop", "5.4"
 FORM, SUFFIX = "folder", ""
 PREDICTIONS = False
+OPTIONS: Mapping[str, str] = {"vocabulary": "folder of a vocabulary, as https://athena.ohdsi.org delivers it"}
+"""What is told beside the store, or beside a folder that is read."""
 
 
-def render(holdings: Holdings, out: Path, *, vocabulary: Path | None = None) -> None:
+def render(holdings: Holdings, out: Path, *, vocabulary: Path | str | None = None) -> None:
     """One CSV for each table that has rows.
 
     vocabulary  folder of a vocabulary from Athena; its concepts take the place of 0
@@ -39,7 +41,7 @@ def render(holdings: Holdings, out: Path, *, vocabulary: Path | None = None) -> 
     Raises ConfigurationRejected for a value that is longer than its field, FileRejected for another kind of folder.
     """
     values = (value for _, rows in core.rows(holdings) for row in rows for value in vars(row).values())
-    athena = Athena.read(vocabulary, {value for value in values if isinstance(value, Code)})
+    athena = Athena.read(_folder(vocabulary), {value for value in values if isinstance(value, Code)})
     lines = sheets(holdings, athena.version or "none").lines
     seen = core.for_json(core.observed(core.without(holdings, ())))
     seed = sha256(canonical_json(seen).encode()).hexdigest()
@@ -53,13 +55,20 @@ def render(holdings: Holdings, out: Path, *, vocabulary: Path | None = None) -> 
                     writer.writerows(rows)
 
 
-def read(path: Path) -> Read:
+def _folder(vocabulary: Path | str | None) -> Path | None:
+    return None if vocabulary is None else Path(vocabulary)
+
+
+def read(path: Path, *, vocabulary: Path | str | None = None) -> Read:
     """Subjects with their events, samples and measurements; of an own export everything but the declared gaps.
 
-    Raises FileRejected for a folder without PERSON, with a row that cannot be read, or of which a part is missing.
+    vocabulary  folder of a vocabulary from Athena: explains the concepts that the tables' own CONCEPT does not
+
+    Raises FileRejected for a folder without PERSON, with a row that cannot be read, or of which a part is missing;
+    and for a vocabulary that is none.
     """
     try:
-        return everything(Path(path))
+        return everything(Path(path), _folder(vocabulary))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError) as error:
         raise FileRejected(
             "the tables of this folder do not fit together",

@@ -18,6 +18,12 @@ With = Annotated[
     list[str] | None,
     typer.Option("--with", metavar="NAME=VALUE", help="Something that must be told beside. Repeat for more."),
 ]
+Vocabulary = Annotated[
+    Path | None,
+    typer.Option(
+        "--vocabulary", metavar="FOLDER", help="For omop: a vocabulary as Athena delivers it; gives concepts."
+    ),
+]
 Purpose = Annotated[
     str, typer.Option("--purpose", metavar="CODE", help="What for: HRESCH, DSRCH, BIORCH or MLTRAINING.")
 ]
@@ -52,6 +58,7 @@ def export(
     faces_handled: Annotated[
         bool, typer.Option("--faces-handled", help="Images of heads may leave: no face can be recognised in them.")
     ] = False,
+    vocabulary: Vocabulary = None,
     option: With = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -61,7 +68,8 @@ def export(
         from .exporting_records import ExportRequest
         from .exporting_records import export as write
 
-        request = ExportRequest(name, standard, out, predictions, recipient, purpose, faces_handled, option or [])
+        told = [*(option or []), *_told(vocabulary)]
+        request = ExportRequest(name, standard, out, predictions, recipient, purpose, faces_handled, told)
         session.finish(write(request, store=store, validate=validate))
 
 
@@ -77,6 +85,7 @@ def import_(
     site: Annotated[
         str, typer.Option("--site", help="Where the subjects' names in the file are known; part of every pseudonym.")
     ] = "site1",
+    vocabulary: Vocabulary = None,
     option: With = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -86,7 +95,12 @@ def import_(
     with Session(json, quiet) as session:
         from .importing_records import import_records as take
 
-        session.finish(take(file, source=source, store=store, site=site, options=option or [], dry_run=dry_run))
+        told = [*(option or []), *_told(vocabulary)]
+        session.finish(take(file, source=source, store=store, site=site, options=told, dry_run=dry_run))
+
+
+def _told(vocabulary: Path | None) -> list[str]:
+    return [] if vocabulary is None else [f"vocabulary={vocabulary}"]
 
 
 @linkage_app.command(

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from oncoscale.app.cli import app
 from oncoscale.core.errors import ConfigurationRejected, FileRejected
 from oncoscale.linkage import core, standards
 from oncoscale.linkage.core import Code, Holdings
 from oncoscale.linkage.exporting import export
 from oncoscale.linkage.holding import take_in
-from oncoscale.linkage.reference import SNOMED, reference_cohort
+from oncoscale.linkage.reference import SNOMED, UCUM, reference_cohort
 from oncoscale.linkage.standards import omop
 from oncoscale.linkage.standards._omop_cdm import LOCAL, TABLES
 from oncoscale.linkage.store import Store
+from oncoscale.linkage.vault import Vault
 
 from .omop_cases import COHORT, LOST, every_kind, official_definition, omop_rendering, tables_of  # noqa: F401
 from .omop_judges import Definition, in_sqlite
@@ -217,6 +220,46 @@ def test_a_users_vocabulary_takes_the_place_of_nothing(athena: Path, tmp_path: P
     assert {one.id: one.series for one in after.observation} == {one.id: one.series for one in before.observation}
     assert omop.check(tmp_path / "out") == ()
     assert in_sqlite(tmp_path / "out", defined) is None
+
+
+def test_a_users_vocabulary_explains_somebody_elses_concepts(athena: Path, tmp_path: Path):
+    """Numbers that their own CONCEPT does not explain become codes; without it they stay numbers, and their fields no
+    less; a table of theirs that explains a number is believed."""
+    theirs = {
+        "PERSON": "person_id,gender_concept_id,year_of_birth,person_source_value\n1,8507,1990,A\n",
+        "CONDITION_OCCURRENCE": "condition_occurrence_id,person_id,condition_concept_id,condition_start_date\n"
+        "7,1,101,2001-02-03\n8,1,100,2001-02-04\n",
+        "MEASUREMENT": "measurement_id,person_id,measurement_concept_id,measurement_date,value_as_number,"
+        "unit_concept_id\n9,1,300,2001-02-05,60.5,105\n",
+        "CONCEPT": ",".join(TABLES["concept"]) + "\n300,Volume,Measurement,SNOMED,Observable,S,118565006,2020-01-01,"
+        "2099-12-31,\n",
+    }  # fmt: skip
+    (tmp_path / "theirs").mkdir()
+    for name, text in theirs.items():
+        (tmp_path / "theirs" / f"{name}.csv").write_text(text, encoding="utf-8")
+    bare, told = (omop.read(tmp_path / "theirs", vocabulary=one).holdings for one in (None, athena))
+    number = "https://fhir-terminology.ohdsi.org"
+    assert {(one.code.system, one.code.code) for one in bare.event} == {(number, "101"), (number, "100")}
+    assert {(one.code.system, one.code.code) for one in told.event} == {(SNOMED, "126873007"), (number, "100")}
+    assert bare.observation[0].quantity == told.observation[0].quantity == Code(SNOMED, "118565006", "Volume")
+    assert told.observation[0].unit == Code(UCUM, "mL", "milliliter")
+    assert bare.observation[0].unit == Code(number, "105")
+
+
+def test_a_vocabulary_is_named_on_the_command_line(athena: Path, store: Store, vault: Vault, tmp_path: Path):
+    """``export`` and ``import`` take it for OMOP, and refuse it for a standard that has no use for it."""
+    with store.writing() as connection:
+        take_in(connection, COHORT)
+    key, out = COHORT.subject[0].key, tmp_path / "out"
+    words = ["export", key, "--store", str(store.path), "--json", "--vocabulary", str(athena), "--out"]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "a.json"), "--as", "fhir"]).exit_code == 2
+    assert not (tmp_path / "a.json").exists()
+    assert CliRunner().invoke(app, [*words, str(out), "--as", "omop"]).exit_code == 0
+    assert tables_of(out)["cdm_source"][0]["vocabulary_version"] == "v5.0 30-AUG-26"
+    taken = ["import", str(out), "--store", str(tmp_path / "other"), "--dry-run", "--json", "--from"]
+    assert CliRunner().invoke(app, [*taken, "omop", "--vocabulary", str(athena)]).exit_code == 0
+    assert CliRunner().invoke(app, [*taken, "omop", "--vocabulary", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(app, [*taken, "fhir", "--vocabulary", str(athena)]).exit_code == 2
 
 
 def test_a_folder_that_is_no_vocabulary_is_refused(tmp_path: Path):
