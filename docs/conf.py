@@ -8,7 +8,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import oncoscale
 from oncoscale.agents.effects import differences_lines
 from oncoscale.agents.explain import explain, wrapped_all
-from oncoscale.linkage.mappings import as_rst, elements_as_rst
+from oncoscale.linkage.mappings import as_rst, elements_as_rst, gaps_as_rst
 
 project = "oncoscale"
 author = "The oncoscale developers"
@@ -33,4 +33,5 @@ generated.mkdir(exist_ok=True)
 (generated / "neuroblastoma.txt").write_text(explain(), encoding="utf-8")
 (generated / "differences.txt").write_text("\n".join(wrapped_all(differences_lines())) + "\n", encoding="utf-8")
 (generated / "mappings.rst").write_text(as_rst(), encoding="utf-8")
+(generated / "gaps.rst").write_text(gaps_as_rst(), encoding="utf-8")
 (generated / "common-data-elements.rst").write_text(elements_as_rst(), encoding="utf-8")

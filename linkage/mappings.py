@@ -103,6 +103,23 @@ def as_rst() -> str:
     return "\n".join(parts)
 
 
+def gaps_as_rst() -> str:
+    """For each standard what it cannot say and why, attributes of one reason together, as reStructuredText."""
+    return "\n".join(_gaps_of(standards.standard(name)) for name in standards.names())
+
+
+def _gaps_of(chosen: Standard) -> str:
+    title = f"{chosen.NAME} ({chosen.VERSION})"
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for gap in chosen.gaps():
+        by_reason.setdefault(("always", gap.reason), []).append(gap.path)
+    for path, reason in _partly(chosen).items():
+        by_reason.setdefault(("some values", reason), []).append(path)
+    lines = [(", ".join(f"``{path}``" for path in paths), lost, reason) for (lost, reason), paths in by_reason.items()]
+    body = _table(("What", "Lost", "Why"), lines) if lines else "Nothing: what it has no word for stands beside it.\n"
+    return f"{title}\n{'-' * len(title)}\n\n{body}"
+
+
 def elements_as_rst() -> str:
     """The Common Data Elements as one table, as reStructuredText."""
     head = ("Core", "Of", "System", "Code", "Name", "Unit", "Permitted values")
@@ -137,4 +154,5 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
+    """A cell: code as it is, words without what would be read as markup."""
     return text if text.startswith("``") else text.replace("*", r"\*").replace("|", r"\|").replace("_", r"\_")

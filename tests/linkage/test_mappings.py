@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -119,12 +120,43 @@ def test_the_page_names_every_standard_and_attribute():
     assert "../_generated/mappings.rst" in (Path(__file__).parents[2] / "docs/linkage/mappings.rst").read_text()
 
 
+FROZEN = json.loads((Path(__file__).parent / "gaps.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_how_much_a_standard_can_say_does_not_fall(name: str, capsys: pytest.CaptureFixture[str]):
+    """Attributes that come back whole, that have a place at all, and those of clinical tables: printed, and no fewer
+    than the reviewed numbers."""
+    one, reviewed = mappings.coverage(name), FROZEN[name]
+    whole = one.states.get("whole", 0) + one.states.get("carried", 0)
+    placed, clinical = (
+        sum(n for state, n in counts.items() if state != "gap") for counts in (one.states, one.clinical)
+    )
+    with capsys.disabled():
+        print(f"\n{name}: {whole} whole, {placed - whole} in part of {len(core.attributes())}; {clinical} clinical")
+    assert whole >= reviewed["whole"]
+    assert placed >= reviewed["whole"] + reviewed["in_part"]
+    assert clinical >= reviewed["clinical"]
+
+
+def test_the_page_of_gaps_lists_every_one_with_its_reason():
+    """Documentation is generated: each declared gap, and each attribute that loses values, under its standard."""
+    page = mappings.gaps_as_rst()
+    for name in ALL:
+        chosen = standards.standard(name)
+        section = page.split(f"{chosen.NAME} ({chosen.VERSION})\n---")[1].split("\n---")[0]
+        assert all(f"``{gap.path}``" in section for gap in chosen.gaps())
+        for row in (row for row in mappings.rows(name) if row.state == "in part"):
+            assert f"``{row.attribute}``" in section or f"``{row.attribute.split('.')[0]}.*``" in section
+    assert "../_generated/gaps.rst" in (Path(__file__).parents[2] / "docs/linkage/gaps.rst").read_text()
+
+
 def test_the_page_is_good_restructured_text():
     """The generated tables give no warning."""
     docutils = pytest.importorskip("docutils.core", reason="not run: docutils is in the environment of the docs")
     told = io.StringIO()
-    page = mappings.as_rst() + "\n\n" + mappings.elements_as_rst()
-    docutils.publish_doctree(page, settings_overrides={"report_level": 1, "warning_stream": told})
+    for page in (mappings.as_rst() + "\n\n" + mappings.elements_as_rst(), mappings.gaps_as_rst()):
+        docutils.publish_doctree(page, settings_overrides={"report_level": 1, "warning_stream": told})
     assert told.getvalue() == ""
 
 
