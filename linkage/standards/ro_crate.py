@@ -26,6 +26,7 @@ from ..passport import document
 from ..store import now
 from . import Gap, Violation
 from . import _crate_entities as entities
+from ._crate_descriptions import codemeta, datacite
 from ._crate_entities import (
     CONTEXT,
     FORMAL_PARAMETER,
@@ -45,6 +46,7 @@ FORM, SUFFIX = "folder", ""
 PREDICTIONS = True
 
 METADATA, PASSPORT, OBSERVATIONS = "ro-crate-metadata.json", "ai-passport.json", "observations.json"
+CITATION = "datacite.json"
 PROVENANCE, README, RECORD = "prov.json", "README.md", "record.json"
 """What was made from what; a word to people; what an attempt leaves of itself, enough to make the run again."""
 NOTICE = (
@@ -104,6 +106,7 @@ def _render(holdings: Holdings, out: Path, carried: Mapping[str, str]) -> None:
         about=[ref(f"#software-{one.id}") for one in holdings.software],
     )
     _add_file(graph, out, PROVENANCE, prov_json(holdings), name="what was made from what, as PROV-JSON")
+    _add_descriptions(graph, holdings, out)
     write_text(out / README, f"# Runs of oncoscale\n\n{NOTICE}\n\n{_counted(holdings)}. Begin with `{METADATA}`.\n")
     graph.add(README, "File", name="what this is", encodingFormat="text/markdown", about=ref("./"))
     _add_root(graph, holdings, actions)
@@ -113,15 +116,31 @@ def _render(holdings: Holdings, out: Path, carried: Mapping[str, str]) -> None:
 
 def _add_file(graph: Graph, out: Path, place: str, content: Any, **properties: Any) -> None:
     """A file of the crate's own, written and described."""
-    write_json(out / place, content)
+    path = out / unquote(place)
+    write_json(path, content)
     graph.add(
         place,
         "File",
         encodingFormat="application/json",
-        sha256=content_hash(out / place),
-        contentSize=str((out / place).stat().st_size),
+        sha256=content_hash(path),
+        contentSize=str(path.stat().st_size),
         **properties,
     )
+
+
+def _add_descriptions(graph: Graph, holdings: Holdings, out: Path) -> None:
+    """The same for readers of CodeMeta (a file a program) and of DataCite."""
+    for program in holdings.software:
+        about = ref(f"#software-{program.id}")
+        place = f"codemeta/{quote(program.id, safe='')}.json"
+        _add_file(graph, out, place, codemeta(program), name="a program, as CodeMeta", about=about)
+    told = datacite(holdings, holder=_holder(holdings), description=f"{_counted(holdings)}. {NOTICE}", notice=NOTICE,
+                    day=now()[:10])  # fmt: skip
+    _add_file(graph, out, CITATION, told, name="this crate, as DataCite", about=ref("./"))
+
+
+def _holder(holdings: Holdings) -> str:
+    return holdings.biobank[0].juristic_person if holdings.biobank else "the holder of the store"
 
 
 def _add_copies(
@@ -222,8 +241,7 @@ def _add_workflows(graph: Graph, holdings: Holdings, out: Path) -> None:
 def _add_root(graph: Graph, holdings: Holdings, actions: list[str]) -> None:
     graph.add(LICENCE, "CreativeWork", name="No licence", description=NOTICE)
     graph.add(LANGUAGE, "ComputerLanguage", name="oncoscale record", alternateName="JSON", url="https://www.json.org/")
-    holder = holdings.biobank[0].juristic_person if holdings.biobank else "the holder of the store"
-    graph.add(HOLDER, "Organization", name=holder)
+    graph.add(HOLDER, "Organization", name=_holder(holdings))
     graph.add(FORMAL_PARAMETER, "CreativeWork", name="FormalParameter profile", version="1.0-RELEASE")
     graph.add(WORKFLOW, "CreativeWork", name="ComputationalWorkflow profile", version="1.0-RELEASE")
     for profile, (name, version) in PROFILES.items():

@@ -9,18 +9,21 @@ from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
 from oncoscale.core.errors import ConfigurationRejected, StoreRejected
 from oncoscale.core.files import canonical_json
 from oncoscale.linkage import core
-from oncoscale.linkage.core import Code, Holdings
+from oncoscale.linkage.core import Code, Holdings, Program
 from oncoscale.linkage.exporting import export
 from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.narrowing import of_run
+from oncoscale.linkage.record import this_software
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.standards import ro_crate
+from oncoscale.linkage.standards._crate_descriptions import MANDATORY, codemeta
 from oncoscale.linkage.standards._prov_json import prov_json
 from oncoscale.linkage.store import Store
 
@@ -212,6 +215,25 @@ def test_the_same_content_twice_is_two_files(tmp_path: Path):
     assert copy["sameAs"] == {"@id": f"runs/{RUN}/1/result"}
     assert copy["additionalType"] == ro_crate.PREDICTION
     assert ro_crate.check(tmp_path / "crate") == ()
+
+
+def test_programs_and_the_whole_are_described_for_others_too(crate: Path):
+    """CodeMeta for each program; every mandatory property of DataCite 4 but a DOI, which nobody made up; no subject."""
+    graph, this = graph_of(crate), this_software()
+    for program in of_run(COHORT, RUN).software:
+        place = f"codemeta/{quote(program.id, safe='')}.json"
+        said = json.loads((crate / unquote(place)).read_text())
+        assert (said["@type"], said["name"], said["version"]) == ("SoftwareSourceCode", program.name, program.version)
+        assert graph[place]["about"] == {"@id": f"#software-{program.id}"}
+    own = codemeta(Program(this.id, this.name, this.version, this.code_sha256))
+    assert own["license"] == "https://spdx.org/licenses/Apache-2.0"
+    said = json.loads((crate / ro_crate.CITATION).read_text())
+    assert all(said[name] for name in MANDATORY)
+    assert said["identifiers"] == []
+    assert said["publicationYear"] == graph["./"]["datePublished"][:4]
+    assert said["rightsList"][0]["rights"] == ro_crate.NOTICE
+    text = "".join(path.read_text() for path in (crate / ro_crate.CITATION, *(crate / "codemeta").iterdir()))
+    assert not [one.key for one in COHORT.subject if one.key in text]
 
 
 def test_heads_that_were_not_defaced_stay(store: Store, tmp_path: Path):
