@@ -1,7 +1,7 @@
 """What a crate says of itself to those who do not read RO-Crate: CodeMeta of its programs, DataCite of the whole.
 
 Sources: CodeMeta 3.0 (https://w3id.org/codemeta/3.0; Jones et al. 2017, doi 10.5063/schema/codemeta-2.0); DataCite
-Metadata Schema 4.6 (doi 10.14454/mzv1-5b55), its mandatory properties and what of the others is known. No DOI is made
+Metadata Schema 4.5 (doi 10.14454/g8e5-6293), its mandatory properties and what of the others is known. No DOI is made
 up: who registers one adds it.
 """
 
@@ -42,7 +42,6 @@ def datacite(holdings: Holdings, *, holder: str, description: str, notice: str, 
     organisation = {"name": holder, "nameType": "Organizational"}
     return {
         "schemaVersion": DATACITE,
-        "identifiers": [],
         "creators": [organisation],
         "titles": [{"title": title, "lang": "en"} for title in titles],
         "publisher": {"name": holder},

@@ -229,7 +229,7 @@ def test_programs_and_the_whole_are_described_for_others_too(crate: Path):
     assert own["license"] == "https://spdx.org/licenses/Apache-2.0"
     said = json.loads((crate / ro_crate.CITATION).read_text())
     assert all(said[name] for name in MANDATORY)
-    assert said["identifiers"] == []
+    assert not {"doi", "identifiers"} & said.keys()
     assert said["publicationYear"] == graph["./"]["datePublished"][:4]
     assert said["rightsList"][0]["rights"] == ro_crate.NOTICE
     text = "".join(path.read_text() for path in (crate / ro_crate.CITATION, *(crate / "codemeta").iterdir()))
