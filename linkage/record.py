@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cache, cached_property
 from hashlib import sha256
@@ -89,6 +89,9 @@ KINDS = (
     ("*.toml", "parameters"),
     ("*.json", "table"),
 )
+
+IDENTITIES = ("run", "parameters_sha256", "inputs_sha256", "output_sha256")
+"""The hashes that a record states of itself."""
 
 RunKind = Literal["analysis", "calibration", "forecast"]
 Status = Literal["done", "failed", "stopped-consent", "cancelled"]
@@ -205,9 +208,19 @@ class Record:
     schema: str = SCHEMA
 
     @cached_property
+    def parameters_json(self) -> str:
+        """The parameters as canonical JSON."""
+        return _canonical(self.parameters)
+
+    @cached_property
     def parameters_sha256(self) -> str:
         """Hash of the canonical JSON of the parameters."""
-        return _hash(self.parameters)
+        return _sha256(self.parameters_json)
+
+    @cached_property
+    def environment_sha256(self) -> str:
+        """Hash of how it was computed."""
+        return _sha256(_canonical({**self.environment, "engine": self.engine, "threads": self.threads}))
 
     @cached_property
     def inputs_sha256(self) -> str:
@@ -240,13 +253,11 @@ class Record:
 
     def for_json(self) -> dict[str, Any]:
         """Ready for JSON, with the hashes that identify it."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return content | {
-            "run": self.run,
-            "parameters_sha256": self.parameters_sha256,
-            "inputs_sha256": self.inputs_sha256,
-            "output_sha256": self.output_sha256,
-        }
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        content |= {"software": vars(self.software), **{name: getattr(self, name) for name in IDENTITIES}}
+        content |= {name: [vars(one) for one in content[name]] for name in ("inputs", "outputs")}
+        plain: dict[str, Any] = json.loads(json.dumps(content))
+        return plain
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Record:
@@ -254,7 +265,9 @@ class Record:
         values = {name: content[name] for name in cls.__dataclass_fields__}
         for ports in ("inputs", "outputs"):
             values[ports] = tuple(Content(**one) for one in values[ports])
-        return cls(**values | {"software": Software(**values["software"])})
+        found = cls(**values | {"software": Software(**values["software"])})
+        found.__dict__["parameters_json"] = canonical_json(found.parameters)  # what was read has texts as keys
+        return found
 
 
 @dataclass(frozen=True)
@@ -454,8 +467,17 @@ def subjects(store: Store) -> tuple[dict[str, Any], ...]:
     return tuple(rows)
 
 
+def _canonical(stated: Mapping[str, Any]) -> str:
+    """Canonical JSON of what others stated, whose keys may be no text."""
+    return canonical_json(json.loads(json.dumps(stated)))
+
+
 def _hash(value: Any) -> str:
-    return sha256(canonical_json(json.loads(json.dumps(value))).encode()).hexdigest()
+    return _sha256(canonical_json(value))
+
+
+def _sha256(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
 
 
 def _is_volatile(name: str) -> bool:
@@ -495,7 +517,7 @@ def _enter_run(connection: Connection, record: Record, permit: Decision | None) 
         .values(
             sha256=record.parameters_sha256,
             schema=f"oncoscale-{record.kind}",
-            body=canonical_json(json.loads(json.dumps(record.parameters))),
+            body=record.parameters_json,
         )
         .on_conflict_do_nothing()
     )
@@ -529,7 +551,6 @@ def _enter_attempt(
     started: str | None,
     failure: Mapping[str, Any] | None = None,
 ) -> None:
-    environment = {**record.environment, "engine": record.engine, "threads": record.threads}
     connection.execute(
         insert(tables.attempt).values(
             run=record.run,
@@ -537,7 +558,7 @@ def _enter_attempt(
             status=status,
             started=started,
             ended=now(),
-            environment_sha256=_hash(environment),
+            environment_sha256=record.environment_sha256,
             output_sha256=record.output_sha256 if status == "done" else None,
             failure=canonical_json(dict(failure)) if failure else None,
         )

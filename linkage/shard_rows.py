@@ -41,6 +41,7 @@ class Surroundings:
     permits: Mapping[str, Decision]
     _codes: dict[tuple[str, str], int] = field(default_factory=dict)
     _holding: dict[str, bool] = field(default_factory=dict)
+    _environment: tuple[tuple[Any, ...], str] = ((), "")  # that of the last member, and its hash: most are equal
 
     @classmethod
     def of(cls, store: Store, connection: Connection, members: Iterable[Member]) -> Surroundings:
@@ -76,6 +77,13 @@ class Surroundings:
             self._codes[system, code] = code_id(self.connection, system, code, display)
         return self._codes[system, code]
 
+    def environment(self, record: Record) -> str:
+        """Hash of what a member was computed with."""
+        found = (record.environment, record.engine, record.threads)
+        if found != self._environment[0]:
+            self._environment = found, record.environment_sha256
+        return self._environment[1]
+
     def _holds(self, permit: Decision) -> bool:
         if permit.id not in self._holding:
             self._holding[permit.id] = still_permitted(self.store, permit)
@@ -87,15 +95,16 @@ def rows_of(member: Member, number: int, around: Surroundings) -> Rows:
     record, done = member.record, member.status == "done"
     software = record.software
     run, parameters = record.run, record.parameters_sha256
+    environment = around.environment(record)
     rows: Rows = {
         "software": [{"id": software.id, "name": software.name, "version": software.version,
                       "code_sha256": software.code_sha256}],
         "parameter_set": [{"sha256": parameters, "schema": f"oncoscale-{record.kind}",
-                           "body": canonical_json(json.loads(json.dumps(record.parameters)))}],
+                           "body": record.parameters_json}],
         "run": [{"id": run, "kind": record.kind, "software": software.id, "parameters": parameters,
                  "inputs_sha256": record.inputs_sha256, "seed": str(record.seed), "campaign": member.campaign}],
         "attempt": [{"run": run, "n": number, "status": member.status, "started": member.started, "ended": member.ended,
-                     "environment_sha256": _environment(record),
+                     "environment_sha256": environment,
                      "output_sha256": record.output_sha256 if done else None,
                      "failure": canonical_json(dict(member.failure)) if member.failure else None}],
     }  # fmt: skip
@@ -152,11 +161,6 @@ def _predictions(member: Member, around: Surroundings) -> Rows:
             for place, one in enumerate(member.predictions)
         ]
     }
-
-
-def _environment(record: Record) -> str:
-    content = {**record.environment, "engine": record.engine, "threads": record.threads}
-    return sha256(canonical_json(json.loads(json.dumps(content))).encode()).hexdigest()
 
 
 def _permits(connection: Connection, asked: list[str]) -> dict[str, Decision]:

@@ -3,22 +3,24 @@
 SQLite's locks do not hold on network file systems, so workers there never open the store. Each appends to its own
 shard, JSON lines of which the first names the shard and every line states the hash of what it holds::
 
-    {"check": "3f0c…", "entry": {"schema": "oncoscale-shard-1", "shard": "9b1d…"}}
-    {"check": "a41e…", "entry": {"record": {…}, "decision": "D-…", "predictions": […], "status": "done", …}}
+    {"check":"3f0c…","entry":{"schema":"oncoscale-shard-1","shard":"9b1d…"}}
+    {"check":"a41e…","entry":{"record":{…},"decision":"D-…","predictions":[…],"status":"done",…}}
 
 An append is one write, flushed to the disk before it returns. The ingester enters some thousand rows a transaction,
-together with how far it has come in the shard: taking in twice, or after a crash, changes nothing. A line that was not
-written to its end stays where it is and is told; it is taken in once it is whole. Consent is asked again on the way in.
+of as many shards as there are, together with how far it has come in each: taking in twice, or after a crash, changes
+nothing. A line that was not written to its end stays where it is and is told; it is taken in once it is whole. Consent
+is asked again on the way in, once a transaction for each permit.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,7 @@ class Member:
     def for_json(self) -> dict[str, Any]:
         """Ready for JSON."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("_")}
-        return content | {"record": self.record.for_json(), "predictions": [asdict(one) for one in self.predictions]}
+        return content | {"record": self.record.for_json(), "predictions": [vars(one) for one in self.predictions]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Member:
@@ -149,16 +151,36 @@ class TakenIn:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Some lines of a shard: its members, what is wrong with the others, and where the next line begins."""
+class _Part:
+    """Some lines of a shard.
 
-    members: tuple[Member, ...]
-    wrong: tuple[str, ...]
+    start, end  where it begins (0: the first of the shard that is taken in) and where the next line begins
+    wrong       what is wrong with lines that hold no member
+    tail        bytes after the last whole line
+    """
+
+    path: Path
+    shard: str
+    start: int
     end: int
+    members: tuple[Member, ...] = ()
+    wrong: tuple[str, ...] = ()
+    rows: int = 0
+    tail: int = 0
 
 
-Placed = tuple[int, Member, int]
-"""(place in its batch, the member, the number of its attempt)."""
+@dataclass(frozen=True)
+class _Placed:
+    """A member on its way in: its place in the batch, the name of its shard, the number of its attempt."""
+
+    place: int
+    shard: str
+    member: Member
+    number: int
+
+
+Refused = list[tuple[str, str]]
+"""(shard, what is wrong)."""
 
 
 def take_in_shards(store: Store, folder: Path | str, *, rows: int = ROWS_A_TRANSACTION) -> TakenIn:
@@ -175,31 +197,32 @@ def take_in_shards(store: Store, folder: Path | str, *, rows: int = ROWS_A_TRANS
             f"no shards in {folder.name!r}", "files that end with .jsonl", "name the folder of the workers"
         )
     found = TakenIn()
-    for path in paths:
-        found += _take_in_shard(store, path, rows)
+    with store.kept_open():
+        for parts in _batches(_parts(store, paths, rows), rows):
+            found += replace(_enter(store, folder, parts), tails={one.path.name: one.tail for one in parts if one.tail})
     return found
 
 
-def _take_in_shard(store: Store, path: Path, rows: int) -> TakenIn:
-    found = TakenIn()
-    with path.open("rb") as file:
-        first = _entry(file.readline(LONGEST_LINE))
-        if first is None or first.get("schema") != SCHEMA:
-            return TakenIn(tails={path.name: path.stat().st_size})
-        shard = str(first["shard"])
-        with store.reading() as connection:
-            file.seek(max(_taken_to(connection, shard), file.tell()))
-        for batch in _batches(file, rows):
-            found += _enter(store, path, shard, batch)
-        left = path.stat().st_size - file.tell()
-    return replace(found, tails={path.name: left}) if left > 0 else found
+def _parts(store: Store, paths: Iterable[Path], rows: int) -> Iterator[_Part]:
+    """What the shards hold beyond what was taken in, each shard in parts of about so many rows."""
+    for path in paths:
+        with path.open("rb") as file:
+            first = _entry(file.readline(LONGEST_LINE))
+            if first is None or first.get("schema") != SCHEMA:
+                yield _Part(path, "", 0, 0, tail=path.stat().st_size)
+                continue
+            shard = str(first["shard"])
+            with store.reading() as connection:
+                taken = _taken(connection, [shard]).get(shard, 0)
+            file.seek(max(taken, file.tell()))
+            yield from _parts_of(file, path, shard, taken, rows)
 
 
-def _batches(file: Any, rows: int) -> Iterator[_Batch]:
-    """Whole lines of the file from here on, about so many rows at a time; the file stays at the first that is not."""
+def _parts_of(file: Any, path: Path, shard: str, taken: int, rows: int) -> Iterator[_Part]:
+    """Whole lines of the file from here on, about so many rows at a time; what follows the last of them is its tail."""
     members: list[Member] = []
     wrong: list[str] = []
-    waiting, end = 0, file.tell()
+    waiting, start, end = 0, taken, file.tell()
     while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
         end = file.tell()
         member = _member(line)
@@ -209,65 +232,83 @@ def _batches(file: Any, rows: int) -> Iterator[_Batch]:
         else:
             wrong.append(member)
         if waiting >= rows:
-            yield _Batch(tuple(members), tuple(wrong), end)
-            members, wrong, waiting = [], [], 0
-    file.seek(end)
-    if members or wrong:
-        yield _Batch(tuple(members), tuple(wrong), end)
+            yield _Part(path, shard, start, end, tuple(members), tuple(wrong), waiting)
+            members, wrong, waiting, start = [], [], 0, end
+    yield _Part(path, shard, start, end, tuple(members), tuple(wrong), waiting, tail=path.stat().st_size - end)
 
 
-def _enter(store: Store, path: Path, shard: str, batch: _Batch) -> TakenIn:
-    """One batch, its files, and how far the shard is taken in, in one transaction."""
+def _batches(parts: Iterable[_Part], rows: int) -> Iterator[list[_Part]]:
+    """The parts of all shards, about so many rows at a time."""
+    batch: list[_Part] = []
+    for part in parts:
+        batch.append(part)
+        if sum(one.rows for one in batch) >= rows:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _enter(store: Store, folder: Path, parts: Iterable[_Part]) -> TakenIn:
+    """Parts of shards, their files, and how far each shard is taken in, in one transaction."""
+    parts = [one for one in parts if one.members or one.wrong]
+    if not parts:
+        return TakenIn()
     with store.staging() as staging, store.writing() as connection:
-        if _taken_to(connection, shard) >= batch.end:
-            return TakenIn()  # another ingester was faster
-        around = Surroundings.of(store, connection, batch.members)
-        ready, refused = _numbered(around, batch.members)
-        ready, others = _with_files(path.parent, staging, ready)
+        taken = _taken(connection, [one.shard for one in parts])
+        parts = [one for one in parts if taken.get(one.shard, 0) == one.start]  # else another ingester was faster
+        around = Surroundings.of(store, connection, (one for part in parts for one in part.members))
+        ready, refused = _numbered(around, parts)
+        ready, others = _with_files(folder, staging, ready)
         ready, rows, more = _inserted(connection, around, ready)
-        for place, member, number in ready:
-            if member.status == "done":
-                _move(staging / str(place), store.run_folder(member.record.run, number), member)
-        _remember(connection, shard, batch.end)
-        record_action(store, connection, "run", shard, {"shard": shard, "to": batch.end, "members": len(ready)})
-    wrong = tuple((path.name, one) for one in (*batch.wrong, *refused, *others, *more))
-    stopped = sum(member.status == "stopped-consent" for _, member, _ in ready)
+        _keep(store, staging, ready)
+        for part in parts:
+            _remember(connection, part.shard, part.end)
+            told = {"shard": part.shard, "to": part.end, "members": sum(one.shard == part.shard for one in ready)}
+            record_action(store, connection, "run", part.shard, told)
+    names = {part.shard: part.path.name for part in parts}
+    stopped = sum(one.member.status == "stopped-consent" for one in ready)
+    wrong = tuple((names[shard], why) for shard, why in (*refused, *others, *more))
     return TakenIn(len(ready), stopped, rows, wrong, transactions=1)
 
 
-def _numbered(around: Surroundings, members: Iterable[Member]) -> tuple[list[Placed], list[str]]:
+def _numbered(around: Surroundings, parts: Iterable[_Part]) -> tuple[list[_Placed], Refused]:
     """The members with the numbers of their attempts; and why others are not taken."""
-    ready, refused = [], []
-    for place, one in enumerate(members):
-        try:
-            ready.append((place, *around.next(one)))
-        except ValueError as error:
-            refused.append(str(error))
+    ready: list[_Placed] = []
+    refused: Refused = []
+    for part in parts:
+        refused += [(part.shard, why) for why in part.wrong]
+        for one in part.members:
+            try:
+                ready.append(_Placed(len(ready), part.shard, *around.next(one)))
+            except ValueError as error:
+                refused.append((part.shard, str(error)))
     return ready, refused
 
 
-def _inserted(connection: Connection, around: Surroundings, ready: list[Placed]) -> tuple[list[Placed], int, list[str]]:
+def _inserted(connection: Connection, around: Surroundings, ready: list[_Placed]) -> tuple[list[_Placed], int, Refused]:
     """(members entered, rows, why others are not): all at once if the store takes them, else one by one."""
     try:
         with connection.begin_nested():
             return ready, _insert(connection, around, ready), []
     except IntegrityError:
         around.predicted.clear()
-    taken, rows, refused = [], 0, []
+    taken: list[_Placed] = []
+    rows, refused = 0, Refused()
     for one in ready:
         try:
             with connection.begin_nested():
                 rows += _insert(connection, around, [one])
             taken.append(one)
         except IntegrityError as error:
-            refused.append(f"the store does not take it ({str(error.orig).splitlines()[0]})")
+            refused.append((one.shard, f"the store does not take it ({str(error.orig).splitlines()[0]})"))
     return taken, rows, refused
 
 
-def _insert(connection: Connection, around: Surroundings, ready: Iterable[Placed]) -> int:
+def _insert(connection: Connection, around: Surroundings, ready: Iterable[_Placed]) -> int:
     found: dict[str, list[dict[str, Any]]] = {}
-    for _, member, number in ready:
-        for table, rows in rows_of(member, number, around).items():
+    for one in ready:
+        for table, rows in rows_of(one.member, one.number, around).items():
             found.setdefault(table, []).extend(rows)
     count = 0
     for name in ROWS:
@@ -278,16 +319,16 @@ def _insert(connection: Connection, around: Surroundings, ready: Iterable[Placed
     return count
 
 
-def _with_files(folder: Path, staging: Path, members: Iterable[Placed]) -> tuple[list[Placed], list[str]]:
+def _with_files(folder: Path, staging: Path, members: Iterable[_Placed]) -> tuple[list[_Placed], Refused]:
     """The members whose files are as their records say, copied beside; and why others are not taken."""
     ready, refused = [], []
-    for place, one, number in members:
+    for one in members:
         try:
-            if one.status == "done":
-                _copy(folder, staging / str(place), one)
-            ready.append((place, one, number))
+            if one.member.status == "done" and (one.member.folder or one.member.record.outputs):
+                _copy(folder, staging / str(one.place), one.member)
+            ready.append(one)
         except (OSError, ValueError) as error:
-            refused.append(f"its outputs are not those of its record ({type(error).__name__})")
+            refused.append((one.shard, f"its outputs are not those of its record ({type(error).__name__})"))
     return ready, refused
 
 
@@ -305,13 +346,19 @@ def _copy(folder: Path, target: Path, member: Member) -> None:
         shutil.copyfile(file, target / one.port)
 
 
-def _move(staged: Path, final: Path, member: Member) -> None:
-    """The results where the store keeps them, with their record.json."""
-    (staged / "record.json").write_text(canonical_json(member.record_json), encoding="utf-8")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(staged, final)
+def _keep(store: Store, staging: Path, ready: Iterable[_Placed]) -> None:
+    """The results where the store keeps them, each with its record.json, and all of them on the disk."""
+    for one in ready:
+        if one.member.status == "done":
+            final = str(store.run_folder(one.member.record.run, one.number))
+            if os.path.lexists(final):  # what an interrupted ingester left
+                shutil.rmtree(final)
+            os.makedirs(final)
+            if one.member.folder or one.member.record.outputs:
+                os.replace(staging / str(one.place), final)
+            with open(f"{final}/record.json", "w", encoding="utf-8") as file:
+                file.write(canonical_json(one.member.record_json))
+    store.flush()
 
 
 def _count(member: Member) -> int:
@@ -319,21 +366,30 @@ def _count(member: Member) -> int:
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(entry, allow_nan=False))
-    return canonical_json({"check": _check(plain), "entry": plain}) + "\n"
+    text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return f'{{"check":"{_check(text.encode())}","entry":{text}}}\n'
 
 
-def _check(entry: Any) -> str:
-    return sha256(canonical_json(entry).encode()).hexdigest()[:16]
+def _check(entry: bytes) -> str:
+    return sha256(entry).hexdigest()[:16]
+
+
+_BEGINNING = re.compile(rb'\{"check":"([0-9a-f]{16})","entry":')
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
     """What a line holds; None if it is damaged."""
-    try:
-        content = json.loads(line)
-        return content["entry"] if line.endswith(b"\n") and content["check"] == _check(content["entry"]) else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    found = _BEGINNING.match(line)
+    if found is None or not line.endswith(b"}\n"):
         return None
+    entry = line[found.end() : -2]
+    if _check(entry) != found[1].decode():
+        return None
+    try:
+        content = json.loads(entry)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _member(line: bytes) -> Member | str:
@@ -347,10 +403,12 @@ def _member(line: bytes) -> Member | str:
         return f"a line that is no record of a run ({type(error).__name__})"
 
 
-def _taken_to(connection: Connection, shard: str) -> int:
+def _taken(connection: Connection, shards: list[str]) -> dict[str, int]:
+    """How far each of these shards was taken in: those that were."""
     columns = tables.mapping.c
-    place = (columns.standard == TAKEN, columns.version == SCHEMA, columns.external_id == shard)
-    return int(connection.execute(select(columns.core_id).where(*place)).scalar() or 0)
+    place = (columns.standard == TAKEN, columns.version == SCHEMA, columns.external_id.in_(shards))
+    found = connection.execute(select(columns.external_id, columns.core_id).where(columns.entity == "shard", *place))
+    return {row.external_id: int(row.core_id) for row in found}
 
 
 def _remember(connection: Connection, shard: str, end: int) -> None:

@@ -15,6 +15,7 @@ folder's permissions are the access control.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -40,6 +41,9 @@ from . import postgres, tables
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x4F4E434F
 """Marks the database file as a store ("ONCO")."""
+
+CACHE = 65536
+"""KiB of pages that a connection keeps, at most; a transaction of some thousand rows of a large store touches so many."""
 
 BEGIN_TO_READ = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 
@@ -125,6 +129,24 @@ class Store:
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Many transactions follow: the log of changes stays, instead of being written back when each of them ends."""
+        if not self._exists:
+            yield
+            return
+        with _named_errors(self.path), self.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM code").scalar_one()
+            yield
+
+    def flush(self) -> None:
+        """Return when every file of the store is on the disk. Call it before the commit that speaks of them."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            _flush(folder)
+        finally:
+            os.close(folder)
 
     def compact(self, *, wait_s: float = 10.0) -> None:
         """Leave no byte of what was deleted: rewrite the database, then empty its write-ahead log.
@@ -435,7 +457,13 @@ def _engine(database: Path, *, mode: str) -> Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=20.0, check_same_thread=False)
-        for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL", f"query_only={int(mode == 'ro')}"):
+        for pragma in (
+            "foreign_keys=ON",
+            "secure_delete=ON",
+            "synchronous=FULL",
+            f"cache_size=-{CACHE}",
+            f"query_only={int(mode == 'ro')}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
         if mode == "ro":
             connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # a question may not write another database
@@ -470,6 +498,17 @@ def _named_errors(path: Path) -> Iterator[None]:
                 f"{path.name!r} holds a damaged database", "a store of this program", "restore the store from a copy"
             ) from error
         raise
+
+
+def _flush(folder: int) -> None:
+    """All of a file system in one go, as one flush a file would take a thousand times as long."""
+    try:
+        code: int = ctypes.CDLL(None, use_errno=True).syncfs(folder)
+    except AttributeError:  # no such call on this system
+        os.sync()
+        return
+    if code:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _alive(process: int) -> bool:
