@@ -246,10 +246,15 @@ def consents(store: Store, subject: SubjectKey) -> tuple[Mapping[str, Any], ...]
     """Every consent of a subject, oldest first, ready for JSON."""
     with store.reading() as connection:
         require_subject(connection, subject)
-        return tuple(
-            {**row, "purposes": json.loads(row["purposes"]), "categories": json.loads(row["categories"])}
-            for row in _rows(connection, subject)
-        )
+        return consents_within(connection, subject)
+
+
+def consents_within(connection: Connection, subject: SubjectKey) -> tuple[Mapping[str, Any], ...]:
+    """consents of a subject that is there, in a transaction that is open already."""
+    return tuple(
+        {**row, "purposes": json.loads(row["purposes"]), "categories": json.loads(row["categories"])}
+        for row in _rows(connection, subject)
+    )
 
 
 def decide(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
 from ..core.files import canonical_json
@@ -19,17 +20,16 @@ JSON = {"attributes", "acquisition", "passport", "body", "failure", "purposes", 
 """Columns that hold JSON; lists become tuples."""
 
 
-def held(connection: Connection, subjects: Iterable[str]) -> Holdings:
+def held(connection: Connection, subjects: Iterable[str], *, only: Collection[str] = tuple(ROWS)) -> Holdings:
     """All that is held about these subjects: their own rows, and whatever those refer to.
 
     A run of several subjects comes along when one of them is asked for; rows of the others do not.
+
+    only  the tables that are read; the others come back empty
     """
     keys = sorted(set(subjects))
     codes = _codes(connection)
-    found: dict[str, tuple[Any, ...]] = {}
-    for table in ROWS:
-        found[table] = _read(connection, tables.metadata.tables[table], _wanted(table, keys), codes)
-    return Holdings(**found)
+    return Holdings(**{table: _read(connection, table, keys, codes) for table in ROWS if table in only})
 
 
 def take_in(connection: Connection, holdings: Holdings) -> dict[str, int]:
@@ -82,16 +82,21 @@ def _codes(connection: Connection) -> Mapping[int, Code]:
     }
 
 
-def _wanted(table: str, keys: list[str]) -> Select[Any]:
-    """The rows of a table that belong to these subjects."""
+KEYS: BindParameter[Sequence[str]] = bindparam("keys", expanding=True)
+"""The subjects asked for: named when a question is asked, so that each is put together once."""
+
+
+@cache
+def _wanted(table: str) -> Select[Any]:
+    """The rows of a table that belong to the subjects asked for."""
     chosen = tables.metadata.tables[table]
-    query = select(chosen).order_by(*chosen.primary_key.columns)
-    runs = select(tables.run_subject.c.run).where(tables.run_subject.c.subject.in_(keys))
-    artefacts = select(tables.contains.c.artefact).where(tables.contains.c.subject.in_(keys))
+    query = select(*(chosen.c[one.name] for one in fields(ROWS[table]))).order_by(*chosen.primary_key.columns)
+    runs = select(tables.run_subject.c.run).where(tables.run_subject.c.subject.in_(KEYS))
+    artefacts = select(tables.contains.c.artefact).where(tables.contains.c.subject.in_(KEYS))
     own_runs = select(tables.run).where(tables.run.c.id.in_(runs)).subquery()
     match table:
         case "subject":
-            return query.where(chosen.c.key.in_(keys))
+            return query.where(chosen.c.key.in_(KEYS))
         case "run":
             return query.where(chosen.c.id.in_(runs))
         case "attempt" | "link":
@@ -99,41 +104,48 @@ def _wanted(table: str, keys: list[str]) -> Select[Any]:
         case "artefact":
             return query.where(chosen.c.sha256.in_(artefacts))
         case "software":
-            measured = select(tables.observation.c.software).where(tables.observation.c.subject.in_(keys))
+            measured = select(tables.observation.c.software).where(tables.observation.c.subject.in_(KEYS))
             return query.where(chosen.c.id.in_(select(own_runs.c.software)) | chosen.c.id.in_(measured))
         case "parameter_set":
             return query.where(chosen.c.sha256.in_(select(own_runs.c.parameters)))
         case "study":
             return query.where(
-                chosen.c.id.in_(select(tables.enrolment.c.study).where(tables.enrolment.c.subject.in_(keys)))
+                chosen.c.id.in_(select(tables.enrolment.c.study).where(tables.enrolment.c.subject.in_(KEYS)))
             )
         case "collection":
-            return query.where(chosen.c.id.in_(_collections(keys)))
+            return query.where(chosen.c.id.in_(_collections()))
         case "biobank":
-            keepers = select(tables.collection.c.biobank).where(tables.collection.c.id.in_(_collections(keys)))
+            keepers = select(tables.collection.c.biobank).where(tables.collection.c.id.in_(_collections()))
             return query.where(chosen.c.id.in_(keepers))
         case _:
-            return query.where(chosen.c.subject.in_(keys))
+            return query.where(chosen.c.subject.in_(KEYS))
 
 
-def _collections(keys: list[str]) -> Select[Any]:
-    joined = select(tables.enrolment.c.collection).where(tables.enrolment.c.subject.in_(keys))
-    return joined.union(select(tables.sample.c.collection).where(tables.sample.c.subject.in_(keys)))  # type: ignore[return-value]
+def _collections() -> Select[Any]:
+    joined = select(tables.enrolment.c.collection).where(tables.enrolment.c.subject.in_(KEYS))
+    return joined.union(select(tables.sample.c.collection).where(tables.sample.c.subject.in_(KEYS)))  # type: ignore[return-value]
 
 
-def _read(connection: Connection, table: Table, query: Select[Any], codes: Mapping[int, Code]) -> tuple[Any, ...]:
-    row, found = ROWS[table.name], connection.execute(query).mappings().all()
+def _read(connection: Connection, table: str, keys: list[str], codes: Mapping[int, Code]) -> tuple[Any, ...]:
+    row = ROWS[table]
+    readers = [_reader(row, one.name, codes) for one in fields(row)]
     return tuple(
-        row(**{one.name: _value(row, one.name, line[one.name], codes) for one in fields(row)}) for line in found
+        row(*(None if value is None else read(value) for read, value in zip(readers, line)))
+        for line in connection.execute(_wanted(table), {"keys": keys})
     )
 
 
-def _value(row: type, name: str, value: Any, codes: Mapping[int, Code]) -> Any:
-    if value is None:
-        return None
+def _reader(row: type, name: str, codes: Mapping[int, Code]) -> Callable[[Any], Any]:
+    """From a column's value, when there is one, to a field's."""
     if is_code(row, name):
-        return codes[value]
-    if name not in JSON:
-        return value
-    parsed = json.loads(value)
+        return codes.__getitem__
+    return _parsed if name in JSON else _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _parsed(text: str) -> Any:
+    parsed = json.loads(text)
     return tuple(parsed) if isinstance(parsed, list) else parsed

@@ -30,7 +30,7 @@ from ..core.errors import ConsentDenied, StoreRejected
 from ..core.files import canonical_json, content_hash, write_json
 from . import tables
 from .audit import record_action
-from .consent import Decision, consents, denied, require_subject, still_permitted
+from .consent import Decision, consents, consents_within, denied, require_subject, still_permitted
 from .store import Store, code_id, now
 from .subject import SubjectKey
 from .visit import visits
@@ -436,7 +436,7 @@ def show(store: Store, subject: SubjectKey) -> dict[str, Any]:
             .mappings()
             .one()
         )
-        answer = {
+        return {
             "subject": subject,
             "site": about["site"],
             "sex": about["sex"],
@@ -446,8 +446,8 @@ def show(store: Store, subject: SubjectKey) -> dict[str, Any]:
             "visits": _visits_of(connection, subject),
             "runs": _runs_of(connection, subject),
             "predictions": _predictions_of(connection, subject),
+            "consents": [dict(row) for row in consents_within(connection, subject)],
         }
-    return answer | {"consents": [dict(row) for row in consents(store, subject)]}
 
 
 def subjects(store: Store) -> tuple[dict[str, Any], ...]:

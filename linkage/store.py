@@ -43,7 +43,7 @@ APPLICATION_ID = 0x4F4E434F
 """Marks the database file as a store ("ONCO")."""
 
 CACHE = 65536
-"""KiB of pages that a connection keeps, at most; a transaction of some thousand rows of a large store touches so many."""
+"""KiB of pages that a connection keeps, at most. ASSUMED: what some thousand rows of a large store touch."""
 
 BEGIN_TO_READ = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 

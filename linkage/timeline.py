@@ -21,6 +21,10 @@ from .subject import SubjectKey
 LANES = ("course", "treatment", "samples", "visits", "images", "maps", "meshes", "measurements", "runs", "predictions")
 """Kinds of entries, in the order in which they are shown: what happened, what was seen, what was computed."""
 
+TOLD = ("subject", "sample", "event", "image_series", "artefact", "contains", "run", "run_subject", "attempt", "link",
+        "observation", "prediction")  # fmt: skip
+"""The tables that a timeline rests on."""
+
 LANE_OF_EVENT: Mapping[str, str] = {
     "diagnosis": "course", "follow-up": "course", "progression": "course", "death": "course",
     "treatment": "treatment", "surgery": "treatment", "radiotherapy": "treatment",
@@ -53,7 +57,7 @@ def timeline(store: Store, subject: SubjectKey) -> tuple[Entry, ...]:
     """The timeline of a subject. Raises StoreRejected for one that the store does not hold."""
     with store.reading() as connection:
         require_subject(connection, subject)
-        holdings = held(connection, [subject])
+        holdings = held(connection, [subject], only=TOLD)
     return entries(holdings, subject)
 
 
