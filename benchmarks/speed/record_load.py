@@ -43,6 +43,7 @@ from oncoscale.app.bench import hand_over
 from oncoscale.linkage import tables
 from oncoscale.linkage.consent import require
 from oncoscale.linkage.holding import take_in
+from oncoscale.linkage.lineage import rests_on
 from oncoscale.linkage.record import Content, Prediction, Record, record_run, show, this_environment, this_software
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.shards import Member, Shard, take_in_shards
@@ -56,13 +57,6 @@ VOLUME = (Prediction("tumour-volume", "tumour volume", 28, 61.5, "mL", 58.0, 66.
 LEAST_PER_SECOND, MOST_P99_MS = 1000.0, 250.0
 ANSWERS_MS = {"run": 5.0, "page": 20.0, "list": 100.0, "counts": 50.0, "closure": 50.0}
 
-CLOSURE = """
-WITH RECURSIVE above(run) AS (
-    VALUES (?) UNION SELECT made.run FROM above
-    JOIN link used ON used.run = above.run AND used.role = 'used'
-    JOIN link made ON made.artefact = used.artefact AND made.role = 'generated')
-SELECT link.run, link.role, link.port, link.artefact, link.series FROM above JOIN link ON link.run = above.run
-"""
 LIST = """
 SELECT run.id, attempt.ended FROM run JOIN attempt ON attempt.run = run.id
 WHERE run.campaign = ? AND run.kind = 'forecast' AND attempt.status = 'done' ORDER BY attempt.ended DESC LIMIT 100
@@ -250,7 +244,7 @@ def query_load(folder: Path, runs: int) -> dict[str, Any]:
             "page": lambda: (show(store, key), timeline(store, key)),
             "list": lambda: connection.exec_driver_sql(LIST, ("campaign-1",)).all(),
             "counts": lambda: connection.exec_driver_sql("SELECT status, count(*) FROM attempt GROUP BY status").all(),
-            "closure": lambda: connection.exec_driver_sql(CLOSURE, (run_of(middle),)).all(),
+            "closure": lambda: rests_on(connection, run_of(middle)),
         }  # fmt: skip
         sizes = {"run": len(asked["run"]()[2]), "page": len(asked["page"]()[1]), "list": len(asked["list"]()),
                  "counts": sum(n for _, n in asked["counts"]()), "closure": len(asked["closure"]())}  # fmt: skip
