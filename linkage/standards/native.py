@@ -46,7 +46,11 @@ def read(path: Path) -> Read:
 
 def check(out: Path) -> tuple[Violation, ...]:
     """Whether every reference leads to a row of the same file."""
-    held = read(out).holdings
+    return broken_references(read(out).holdings)
+
+
+def broken_references(held: Holdings) -> tuple[Violation, ...]:
+    """References of holdings that lead to no row of theirs."""
     known = {
         "subject": {one.key for one in held.subject},
         "run": {one.id for one in held.run},

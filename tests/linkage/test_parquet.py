@@ -1,0 +1,84 @@
+"""Parquet: the core as columns, and tables ready to be plotted that agree with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from oncoscale.core.errors import ConfigurationRejected, FileRejected
+from oncoscale.linkage.core import Parameters
+from oncoscale.linkage.reference import reference_cohort
+from oncoscale.linkage.standards import parquet
+
+pq = pytest.importorskip("pyarrow.parquet", reason="not run: pyarrow is not installed")
+
+COHORT = reference_cohort(3, 2)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """The cohort with a parameter set of every kind of value."""
+    body = {"days": 28, "oxygen": 0.3, "tumour": "neuroblastoma", "nested": {"on": True, "none": None, "list": [1, 2]}}
+    first = COHORT.parameter_set[0]
+    held = replace(COHORT, parameter_set=(Parameters(first.sha256, first.schema, body), *COHORT.parameter_set[1:]))
+    parquet.render(held, tmp_path / "tables")
+    return tmp_path / "tables"
+
+
+def test_columns_have_the_types_of_the_core(tables: Path):
+    """Numbers are numbers, days whole ones; a coded value is four texts; a table without rows has its columns too."""
+    schema = pq.read_schema(tables / "prediction.parquet")
+    kinds = {name: str(schema.field(name).type) for name in schema.names}
+    assert kinds["value"] == kinds["low"] == "double"
+    assert kinds["horizon_day"] == "int64"
+    assert {kinds[f"quantity{behind}"] for behind in parquet.CODE} == {"string"}
+    assert b"personal data" in schema.metadata[b"notice"]
+    assert pq.read_metadata(tables / "forecasts.parquet").num_columns == len(parquet.FORECASTS)
+
+
+def test_a_forecast_stands_in_one_row_with_what_it_hangs_on(tables: Path):
+    """Every prediction once; its run, seed and parameter set are those of the core."""
+    rows = pq.read_table(tables / "forecasts.parquet").to_pylist()
+    runs = {one.id: one for one in COHORT.run}
+    assert rows
+    assert len(rows) == len(COHORT.prediction)
+    for row, one in zip(rows, COHORT.prediction):
+        run = runs[one.run]
+        assert (row["subject"], row["value"], row["quantity"]) == (one.subject, one.value, one.quantity.code)
+        assert (row["seed"], row["parameters_sha256"], row["campaign"]) == (run.seed, run.parameters, run.campaign)
+
+
+def test_parameters_are_numbers_or_text_by_their_full_names(tables: Path):
+    """Nested names are joined by dots; what is neither number nor text is told as JSON."""
+    rows = pq.read_table(tables / "parameters.parquet").to_pylist()
+    own = {row["name"]: (row["number"], row["text"]) for row in rows
+           if row["parameters_sha256"] == COHORT.parameter_set[0].sha256}  # fmt: skip
+    assert own == {
+        "days": (28.0, None), "oxygen": (0.3, None), "tumour": (None, "neuroblastoma"), "nested.on": (None, "true"),
+        "nested.none": (None, "null"), "nested.list": (None, "[1,2]"),
+    }  # fmt: skip
+
+
+def test_a_table_that_was_changed_is_found(tables: Path):
+    """A row that is gone breaks references to it; a derived table that disagrees is named; a foreign file refused."""
+    assert parquet.check(tables) == ()
+    forecasts = pq.read_table(tables / "forecasts.parquet")
+    pq.write_table(forecasts.slice(1), tables / "forecasts.parquet")
+    assert [one.where for one in parquet.check(tables)] == ["forecasts.parquet"]
+    runs = pq.read_table(tables / "run.parquet")
+    pq.write_table(runs.slice(1), tables / "run.parquet")
+    assert {"attempt.run", "forecasts.parquet"} <= {one.where for one in parquet.check(tables)}
+    pq.write_table(runs.replace_schema_metadata({}), tables / "run.parquet")
+    with pytest.raises(FileRejected, match="Parquet"):
+        parquet.read(tables)
+
+
+def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The base installation has no Parquet: a typed error, and no folder is left."""
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(ConfigurationRejected) as caught:
+        parquet.render(COHORT, tmp_path / "tables")
+    assert "oncoscale[parquet]" in str(caught.value)
+    assert not (tmp_path / "tables").exists()
