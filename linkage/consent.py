@@ -324,11 +324,14 @@ def still_permitted(store: Store, decision: Decision) -> bool:
     Raises ConsentDenied if the subject was erased since: no row may name it any more, not even that of a stop.
     """
     with store.reading() as connection:
-        if not connection.execute(select(tables.subject.c.key).where(tables.subject.c.key == decision.subject)).first():
-            raise ConsentDenied("the subject was erased", "a subject that the store holds", "remove what the run wrote")
-        return not _reason_to_deny(
-            connection, _newest(connection, decision.subject), decision.purpose, decision.categories
-        )
+        return still_permitted_within(connection, decision)
+
+
+def still_permitted_within(connection: Connection, decision: Decision) -> bool:
+    """still_permitted in a transaction that is open already: what it then writes, no withdrawal can come before."""
+    if not connection.execute(select(tables.subject.c.key).where(tables.subject.c.key == decision.subject)).first():
+        raise ConsentDenied("the subject was erased", "a subject that the store holds", "remove what the run wrote")
+    return not _reason_to_deny(connection, _newest(connection, decision.subject), decision.purpose, decision.categories)
 
 
 def why_denied(connection: Connection, subject: SubjectKey, purpose: str, categories: Iterable[str]) -> str:

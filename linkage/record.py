@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from .. import __version__
@@ -31,7 +32,7 @@ from ..core.files import canonical_json, content_hash, write_json
 from . import tables
 from .audit import record_action
 from .consent import Decision, consents, consents_within, denied, require_subject, still_permitted
-from .store import Store, code_id, now
+from .store import Store, code_id, flush, now
 from .subject import SubjectKey
 from .visit import visits
 
@@ -358,6 +359,7 @@ def record_run(
     with store.staging() as staging:
         write_json(folder / "record.json", record.for_json())
         shutil.copytree(folder, staging / "results")
+        flush(staging / "results")
         with store.writing() as connection:
             attempt = _enter_run(connection, record, permit)
             differs = _differing(connection, record)
@@ -504,40 +506,34 @@ def _read_record(folder: Path) -> Record:
         ) from error
 
 
+@cache
+def _if_new(table: Table) -> Insert:
+    """Rows that are there stay."""
+    return insert_or(table).on_conflict_do_nothing()
+
+
 def _enter_run(connection: Connection, record: Record, permit: Decision | None) -> int:
     """The rows of the run, if they are new; returns the number of the next attempt."""
-    software = record.software
+    software, parameters = record.software, record.parameters_sha256
+    connection.execute(_if_new(tables.software), {"id": software.id, **vars(software)})
     connection.execute(
-        insert_or(tables.software)
-        .values(id=software.id, name=software.name, version=software.version, code_sha256=software.code_sha256)
-        .on_conflict_do_nothing()
+        _if_new(tables.parameter_set),
+        {"sha256": parameters, "schema": f"oncoscale-{record.kind}", "body": record.parameters_json},
     )
     connection.execute(
-        insert_or(tables.parameter_set)
-        .values(
-            sha256=record.parameters_sha256,
-            schema=f"oncoscale-{record.kind}",
-            body=record.parameters_json,
-        )
-        .on_conflict_do_nothing()
-    )
-    connection.execute(
-        insert_or(tables.run)
-        .values(
-            id=record.run,
-            kind=record.kind,
-            software=software.id,
-            parameters=record.parameters_sha256,
-            inputs_sha256=record.inputs_sha256,
-            seed=str(record.seed),
-        )
-        .on_conflict_do_nothing()
+        _if_new(tables.run),
+        {
+            "id": record.run,
+            "kind": record.kind,
+            "software": software.id,
+            "parameters": parameters,
+            "inputs_sha256": record.inputs_sha256,
+            "seed": str(record.seed),
+        },
     )
     if permit is not None:
         connection.execute(
-            insert_or(tables.run_subject)
-            .values(run=record.run, subject=permit.subject, decision=permit.id)
-            .on_conflict_do_nothing()
+            _if_new(tables.run_subject), {"run": record.run, "subject": permit.subject, "decision": permit.id}
         )
     last = connection.execute(select(func.max(tables.attempt.c.n)).where(tables.attempt.c.run == record.run)).scalar()
     return int(last or 0) + 1
@@ -551,18 +547,17 @@ def _enter_attempt(
     started: str | None,
     failure: Mapping[str, Any] | None = None,
 ) -> None:
-    connection.execute(
-        insert(tables.attempt).values(
-            run=record.run,
-            n=attempt,
-            status=status,
-            started=started,
-            ended=now(),
-            environment_sha256=record.environment_sha256,
-            output_sha256=record.output_sha256 if status == "done" else None,
-            failure=canonical_json(dict(failure)) if failure else None,
-        )
-    )
+    row = {
+        "run": record.run,
+        "n": attempt,
+        "status": status,
+        "started": started,
+        "ended": now(),
+        "environment_sha256": record.environment_sha256,
+        "output_sha256": record.output_sha256 if status == "done" else None,
+        "failure": canonical_json(dict(failure)) if failure else None,
+    }
+    connection.execute(insert(tables.attempt), row)
 
 
 def _differing(connection: Connection, record: Record) -> tuple[str, ...]:
@@ -591,66 +586,52 @@ def _differing(connection: Connection, record: Record) -> tuple[str, ...]:
 
 
 def _enter_contents(connection: Connection, record: Record, attempt: int) -> None:
+    """What was used and made: files, whose data they hold, and their links."""
+    files, links = [], []
     for role, contents in (("used", record.inputs), ("generated", record.outputs)):
         for one in contents:
+            what = {"series": one.series, "artefact": None} if one.series else {"series": None, "artefact": one.sha256}
+            links.append({"run": record.run, "attempt": attempt, "role": role, "port": one.port, **what})
             if not one.series:
-                _enter_artefact(connection, record, one, f"runs/{record.run}/{attempt}/{one.port}", role)
-            connection.execute(
-                insert(tables.link).values(
-                    run=record.run,
-                    attempt=attempt,
-                    role=role,
-                    port=one.port,
-                    series=one.series or None,
-                    artefact=None if one.series else one.sha256,
-                )
-            )
+                files.append(_artefact(record, one, attempt, is_made=role == "generated"))
+    if files:
+        connection.execute(_if_new(tables.artefact), files)
+    if files and record.subject is not None:
+        held = [{"artefact": one["sha256"], "subject": record.subject, "share": "sole"} for one in files]
+        connection.execute(_if_new(tables.contains), held)
+    if links:
+        connection.execute(insert(tables.link), links)
 
 
-def _enter_artefact(connection: Connection, record: Record, one: Content, uri: str, role: str) -> None:
-    connection.execute(
-        insert_or(tables.artefact)
-        .values(
-            sha256=one.sha256,
-            kind=_kind_of(one.port) if role == "generated" else "parameters",
-            asserted=one.asserted,
-            media_type=MEDIA_TYPES.get(Path(one.port).suffix, "application/octet-stream"),
-            bytes=one.bytes,
-            uri=uri if role == "generated" else "",
-        )
-        .on_conflict_do_nothing()
-    )
-    if record.subject is not None:
-        connection.execute(
-            insert_or(tables.contains)
-            .values(artefact=one.sha256, subject=record.subject, share="sole")
-            .on_conflict_do_nothing()
-        )
+def _artefact(record: Record, one: Content, attempt: int, *, is_made: bool) -> dict[str, Any]:
+    return {
+        "sha256": one.sha256,
+        "kind": _kind_of(one.port) if is_made else "parameters",
+        "asserted": one.asserted,
+        "media_type": MEDIA_TYPES.get(Path(one.port).suffix, "application/octet-stream"),
+        "bytes": one.bytes,
+        "uri": f"runs/{record.run}/{attempt}/{one.port}" if is_made else "",
+    }
 
 
 def _enter_predictions(connection: Connection, record: Record, predictions: Iterable[Prediction]) -> None:
     known = select(func.count()).select_from(tables.prediction).where(tables.prediction.c.run == record.run)
     if record.subject is None or connection.execute(known).scalar_one():
         return  # a repeat predicts what its first attempt predicted
-    for one in predictions:
-        values = {
-            "horizon_day": one.horizon_day,
-            "value": one.value,
-            "low": one.low,
-            "high": one.high,
-            "level": one.level,
+    rows = [
+        {
+            "id": "F-" + uuid4().hex,
+            "run": record.run,
+            "subject": record.subject,
+            "status": "preliminary",
+            "quantity": code_id(connection, QUANTITIES, one.quantity, one.display),
+            "unit": code_id(connection, UCUM, one.unit, one.unit),
+            **{name: getattr(one, name) for name in ("horizon_day", "value", "low", "high", "level")},
         }
-        connection.execute(
-            insert(tables.prediction).values(
-                id="F-" + uuid4().hex,
-                run=record.run,
-                subject=record.subject,
-                status="preliminary",
-                quantity=code_id(connection, QUANTITIES, one.quantity, one.display),
-                unit=code_id(connection, UCUM, one.unit, one.unit),
-                **values,
-            )
-        )
+        for one in predictions
+    ]
+    if rows:
+        connection.execute(insert(tables.prediction), rows)
 
 
 def _visits_of(connection: Connection, subject: SubjectKey) -> list[dict[str, Any]]:

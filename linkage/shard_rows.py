@@ -14,9 +14,9 @@ from sqlalchemy import Connection, func, select
 
 from ..core.files import canonical_json
 from . import tables
-from .consent import Decision, still_permitted
+from .consent import Decision, still_permitted_within
 from .record import KINDS, MEDIA_TYPES, QUANTITIES, UCUM, Content, Record
-from .store import Store, code_id
+from .store import code_id
 from .subject import SubjectKey
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ class Surroundings:
     permits    decisions by their id
     """
 
-    store: Store
     connection: Connection
     last: dict[str, int]
     predicted: set[str]
@@ -44,7 +43,7 @@ class Surroundings:
     _environment: tuple[tuple[Any, ...], str] = ((), "")  # that of the last member, and its hash: most are equal
 
     @classmethod
-    def of(cls, store: Store, connection: Connection, members: Iterable[Member]) -> Surroundings:
+    def of(cls, connection: Connection, members: Iterable[Member]) -> Surroundings:
         """Look them up, all at once."""
         members = tuple(members)
         runs = sorted({one.record.run for one in members})
@@ -53,7 +52,7 @@ class Surroundings:
         known = select(prediction.run).where(prediction.run.in_(runs)).distinct()
         numbers: dict[str, int] = dict(map(tuple, connection.execute(last)))
         permits = _permits(connection, sorted({one.decision for one in members if one.decision}))
-        return cls(store, connection, numbers, set(connection.execute(known).scalars()), permits)
+        return cls(connection, numbers, set(connection.execute(known).scalars()), permits)
 
     def next(self, member: Member) -> tuple[Member, int]:
         """The member and the number of its attempt; stopped and without results if its consent holds no more.
@@ -86,7 +85,7 @@ class Surroundings:
 
     def _holds(self, permit: Decision) -> bool:
         if permit.id not in self._holding:
-            self._holding[permit.id] = still_permitted(self.store, permit)
+            self._holding[permit.id] = still_permitted_within(self.connection, permit)
         return self._holding[permit.id]
 
 

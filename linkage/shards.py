@@ -257,7 +257,7 @@ def _enter(store: Store, folder: Path, parts: Iterable[_Part]) -> TakenIn:
     with store.staging() as staging, store.writing() as connection:
         taken = _taken(connection, [one.shard for one in parts])
         parts = [one for one in parts if taken.get(one.shard, 0) == one.start]  # else another ingester was faster
-        around = Surroundings.of(store, connection, (one for part in parts for one in part.members))
+        around = Surroundings.of(connection, (one for part in parts for one in part.members))
         ready, refused = _numbered(around, parts)
         ready, others = _with_files(folder, staging, ready)
         ready, rows, more = _inserted(connection, around, ready)

@@ -19,10 +19,12 @@ import ctypes
 import errno
 import json
 import os
+import random
 import secrets
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -44,6 +46,9 @@ APPLICATION_ID = 0x4F4E434F
 
 CACHE = 65536
 """KiB of pages that a connection keeps, at most. ASSUMED: what some thousand rows of a large store touch."""
+
+PATIENCE_S = 20.0
+"""How long a writer waits for another."""
 
 BEGIN_TO_READ = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 
@@ -144,7 +149,7 @@ class Store:
         """Return when every file of the store is on the disk. Call it before the commit that speaks of them."""
         folder = os.open(self.path, os.O_RDONLY)
         try:
-            _flush(folder)
+            _flush_all(folder)
         finally:
             os.close(folder)
 
@@ -273,7 +278,25 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
     else:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _begin_in_turn(connection)
+
+
+def _begin_in_turn(connection: Connection) -> None:
+    """Ask for SQLite's lock again and again, at short and uneven intervals.
+
+    SQLite itself waits longer the longer it has waited: of many writers, whoever waited most asks least.
+    """
+    until = time.monotonic() + PATIENCE_S
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            break
+        except OperationalError as error:
+            if "locked" not in str(error.orig) or time.monotonic() > until:
+                raise
+            time.sleep(random.uniform(0.5e-3, 4e-3))
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * PATIENCE_S)}")
 
 
 def _open_database(place: Path | str, *, create: bool, read_only: bool) -> Store:
@@ -456,7 +479,9 @@ def _engine(database: Path, *, mode: str) -> Engine:
     address = f"{database.absolute().as_uri()}?mode={mode}{immutable}"
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=20.0, check_same_thread=False)
+        connection = sqlite3.connect(
+            address, uri=True, isolation_level=None, timeout=PATIENCE_S, check_same_thread=False
+        )
         for pragma in (
             "foreign_keys=ON",
             "secure_delete=ON",
@@ -500,7 +525,18 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _flush(folder: int) -> None:
+def flush(folder: Path) -> None:
+    """Return when the files of a folder, however deep, are on the disk, and their names with them."""
+    for above, _, names in os.walk(folder):
+        for place in (*(os.path.join(above, name) for name in names), above):
+            opened = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+
+
+def _flush_all(folder: int) -> None:
     """All of a file system in one go, as one flush a file would take a thousand times as long."""
     try:
         code: int = ctypes.CDLL(None, use_errno=True).syncfs(folder)

@@ -139,9 +139,10 @@ def _columns(table: str) -> Columns:
 def _flat(row: Any) -> dict[str, Any]:
     """The values of a row, by column."""
     found: dict[str, Any] = {}
+    kind: type = type(row)
     for one in fields(row):
         value = getattr(row, one.name)
-        if is_code(type(row), one.name):
+        if is_code(kind, one.name):
             found |= {one.name + behind: value and getattr(value, part) for behind, part in CODE.items()}
         elif isinstance(value, Mapping | tuple):
             found[one.name] = canonical_json(list(value) if isinstance(value, tuple) else dict(value))
