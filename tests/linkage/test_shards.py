@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from oncoscale.core.errors import FileRejected
+from oncoscale.core.errors import FileRejected, StorageFault
 from oncoscale.core.files import content_hash
+from oncoscale.linkage import shards as sharding
 from oncoscale.linkage import tables
-from oncoscale.linkage.audit import verify
+from oncoscale.linkage.audit import head, verify
 from oncoscale.linkage.consent import require, withdraw
 from oncoscale.linkage.core import ROWS
 from oncoscale.linkage.holding import take_in
@@ -216,3 +217,76 @@ def test_a_folder_without_shards_is_refused(stocked: Store, shards: Path):
         take_in_shards(stocked, shards)
     (shards / "notes.jsonl").write_text(json.dumps({"a": 1}) + "\n")
     assert dict(take_in_shards(stocked, shards).tails) == {"notes.jsonl": 9}
+
+
+def test_another_ingester_that_was_faster_in_part_doubles_nothing(
+    stocked: Store, shards: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It took half of what this one had read: this one leaves its part, and the rest is taken in next time."""
+    with Shard(shards) as worker:
+        worker.append(*(member(stocked, n) for n in range(4)))
+        half = worker.path.stat().st_size
+        worker.append(*(member(stocked, n) for n in range(4, 8)))
+    whole, enter = worker.path.read_bytes(), sharding._enter
+
+    def overtaken(*given) -> TakenIn:
+        monkeypatch.setattr(sharding, "_enter", enter)
+        worker.path.write_bytes(whole[:half])
+        assert take_in_shards(stocked, shards).members == 4
+        worker.path.write_bytes(whole)
+        return enter(*given)
+
+    monkeypatch.setattr(sharding, "_enter", overtaken)
+    assert take_in_shards(stocked, shards).members == 0
+    assert take_in_shards(stocked, shards).members == 4
+    with stocked.reading() as connection:
+        of_sweep = select(tables.attempt.c.n).join(tables.run).where(tables.run.c.campaign == "sweep")
+        assert connection.execute(of_sweep).scalars().all() == [1] * 8
+
+
+def test_files_that_do_not_reach_the_disk_leave_no_run(stocked: Store, shards: Path, monkeypatch: pytest.MonkeyPatch):
+    """The transaction waits for them: a disk that fills then takes the rows back, and all is taken in later."""
+    with Shard(shards) as worker:
+        worker.append(member(stocked, 1), member(stocked, 2))
+    before = rows_in(stocked)
+
+    def full(_: Store) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "flush", full)
+        with pytest.raises(StorageFault):
+            take_in_shards(stocked, shards)
+    assert rows_in(stocked) == before
+    assert take_in_shards(stocked, shards).members == 2
+    assert verify(stocked) is None
+
+
+def test_many_shards_share_a_transaction(stocked: Store, shards: Path):
+    """What some hold is entered together; each is remembered for itself, and has its own entry in the audit."""
+    workers = [Shard(shards) for _ in range(3)]
+    for n, worker in enumerate(workers):
+        worker.append(member(stocked, 2 * n), member(stocked, 2 * n + 1))
+    seen = head(stocked)[0]
+    taken = take_in_shards(stocked, shards)
+    assert (taken.members, taken.transactions, head(stocked)[0] - seen) == (6, 1, 3)
+    workers[1].append(member(stocked, 9))
+    assert take_in_shards(stocked, shards).members == 1
+    for worker in workers:
+        worker.close()
+
+
+def test_keys_that_are_no_text_and_texts_of_any_language_come_back(stocked: Store, shards: Path):
+    """What is stated in a failure is kept as JSON has it, whatever its keys; a line is not taken for damaged."""
+    one = member(stocked, 1, status="failed", failure={"kind": "Käse – µ", "1": [0.1, 1e300]})
+    odd = replace(one, record=replace(one.record, seed=2, parameters={"b": 1, 2: {"a": None}}))
+    with Shard(shards) as worker:
+        worker.append(one, odd)
+    assert take_in_shards(stocked, shards).members == 2
+    with stocked.reading() as connection:
+        kept = connection.execute(
+            select(tables.attempt.c.failure).where(tables.attempt.c.run == one.record.run)
+        ).scalar_one()
+        runs = set(connection.execute(select(tables.run.c.id)).scalars())
+    assert json.loads(kept) == one.failure
+    assert odd.record.run in runs

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from oncoscale.core.errors import StorageFault, StoreRejected
 from oncoscale.linkage import audit, tables
+from oncoscale.linkage import store as storing
 from oncoscale.linkage.store import Store, code_id, storage_error
 
 
@@ -191,3 +192,50 @@ def test_the_audit_names_no_subject(store: Store):
     with store.reading() as connection:
         row = dict(connection.execute(select(tables.audit)).mappings().one())
     assert not any("HNU76" in str(value) for value in row.values())
+
+
+def test_a_writer_waits_for_another_as_long_as_it_has_patience(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """The lock that comes free in time is taken; one that does not is told, and nothing is written."""
+    other = sqlite3.connect(store.path / "oncoscale.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(storing, "PATIENCE_S", 0.05)
+    with pytest.raises(StoreRejected, match="in use"), store.writing() as connection:
+        code_id(connection, "s", "late", "d")
+    monkeypatch.setattr(storing, "PATIENCE_S", 60.0)
+    asked = []
+
+    def asked_again(_: float) -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr(storing.time, "sleep", asked_again)
+    with store.writing() as connection:
+        code_id(connection, "s", "in time", "d")
+    assert len(asked) == 3
+    with store.reading() as connection:
+        assert connection.execute(select(tables.code.c.code).where(tables.code.c.system == "s")).all() == [("in time",)]
+    other.close()
+
+
+def test_what_is_flushed_is_every_file_and_every_name(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file on the disk whose name is not there is lost as well: folders are flushed like files."""
+    (tmp_path / "out" / "maps").mkdir(parents=True)
+    for name in ("forecast.json", "maps/maps.json"):
+        (tmp_path / "out" / name).write_text("{}")
+    flushed = []
+    monkeypatch.setattr(storing.os, "fsync", lambda opened: flushed.append(os.fstat(opened).st_ino))
+    storing.flush(tmp_path / "out")
+    assert set(flushed) == {path.stat().st_ino for path in (tmp_path / "out", *(tmp_path / "out").rglob("*"))}
+
+
+def test_a_store_that_is_kept_open_keeps_its_log(store: Store):
+    """While it is, the end of a transaction does not write the log of changes back; afterwards it does."""
+    log = store.path / "oncoscale.sqlite-wal"
+    with store.kept_open():
+        with store.writing() as connection:
+            code_id(connection, "s", "c", "d")
+        assert log.stat().st_size > 0
+    assert not log.exists()
+    with store.reading() as connection:
+        assert connection.execute(select(tables.code.c.id).where(tables.code.c.system == "s")).one()
