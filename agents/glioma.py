@@ -4,9 +4,12 @@ The third type of cell, made of the same parts as the others: the body, contact,
 A colony is a cube of brain in which cells are as dense as its composition says, a few of them in otherwise healthy
 tissue or a crowd; nothing leaves the cube. What surrounds the cells but is no tumour is not simulated.
 
+Three in ten cells cycle, in three days; the others are quiescent for months. Most of the newborn are lost, so that the
+tumour grows slowly though it turns over fast (``glioma_kinetics``).
+
 A fraction of radiation dooms a cell (``doomed``): it lives on and takes room until its next division, which kills it
-[mitotic death: Joiner and van der Kogel 2009, Basic Clinical Radiobiology, ch. 3]; cells that rest die of it at a small
-rate. So a tumour shrinks over weeks, at the pace of its cells' cycle.
+[mitotic death: Joiner and van der Kogel 2009, Basic Clinical Radiobiology, ch. 3]; cells that do not cycle die of it at
+a small rate. So cycling cells are gone within days of their fraction and quiescent ones within months.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from ..core import chance as named
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
+from . import glioma_kinetics as kinetics
 from .behaviours.division import direction_on_sphere, lay_daughter
 from .behaviours.radiation import HALFWAY, killed
 from .cell import BODY, REMOVED, Cells, State, Variable, flags, living
@@ -36,7 +40,7 @@ from .voxels import Grid, span_of
 
 MODEL = "glioma model of this project"
 DENSEST = "github.com/primagesheffield/flamegpu2-neuroblastoma, commit 0d8f6fa: cells per volume that is all cells"
-SWANSON = "Swanson et al. 2000, doi 10.1046/j.1365-2184.2000.00177.x: 0.012 a day in high-grade glioma of adults"
+KINETICS = "growth fraction, cycle, rest and net growth of glioma_kinetics.PARAMETERS"
 HAND = "ASSUMED: fixed by hand, not calibrated"
 
 STATE = State(
@@ -45,7 +49,9 @@ STATE = State(
         Variable("starved", np.int32, "h", "hours with too little oxygen to live", inherited=False),
         *flags(
             doomed="whether radiation has broken it beyond repair: it dies when it next divides",
-            resting="whether it does not cycle, for want of room or oxygen",
+            resting="whether it waits, for want of room or oxygen",
+            quiescent="whether it has left the cycle",
+            newborn="whether it was born in the hour before: its fate is open",
         ),
     )
 )
@@ -55,9 +61,19 @@ HOUR = np.dtype([("dose_linear", np.float64), ("dose_quadratic", np.float64)], a
 
 TABLE: Mapping[str, Parameter] = {
     "P_cycle": Parameter(
-        0.0171, "1/hour", "chance to advance the cycle by an hour, with room and oxygen: net growth of 0.012 a day",
-        SWANSON, (0.005, 0.1)),
-    "stage_M": Parameter(24.0, "hour", "end of the cycle: division", MODEL),
+        kinetics.ADVANCE, "1/hour", "chance to advance the cycle by a step, with room and oxygen: 24 in 75.6 h",
+        kinetics.CYCLE.source, (kinetics.STAGES / 121.0, kinetics.STAGES / 30.0)),
+    "stage_M": Parameter(float(kinetics.STAGES), "1", "steps of the cycle, at whose end a cell divides", MODEL),
+    "growth_fraction": Parameter(
+        kinetics.GROWTH_FRACTION.value, "1", "share of the cells that cycle, at time 0",
+        kinetics.GROWTH_FRACTION.source, kinetics.GROWTH_FRACTION.range),
+    "P_lost": Parameter(
+        kinetics.LOST, "1", "chance of a newborn cell to die at once", f"follows from {KINETICS}", (0.0, 0.5)),
+    "P_rest": Parameter(
+        kinetics.RESTING, "1", "chance of a newborn cell to fall quiescent", f"follows from {KINETICS}", (0.0, 0.5)),
+    "P_wake": Parameter(
+        kinetics.WAKE, "1/hour", "chance of a quiescent cell with room and oxygen to wake: once in eight weeks",
+        kinetics.REST.source, (1.0 / 3600.0, 1.0 / 504.0), True),
     "density": Parameter(9.39e4, "1/millimeter^3", "cells per volume of tissue that is all cells", DENSEST),
     "N_crowd": Parameter(
         7.0, "1", "cells within R_neighbours, itself counted, beyond which a cell rests",
@@ -69,12 +85,17 @@ TABLE: Mapping[str, Parameter] = {
     "anoxia": Parameter(0.5 / 72.0, "1", "oxygen below which a cell starves (0.5 mmHg)", HAND, (0.0, 1.5 / 72.0), True),
     "endurance": Parameter(48.0, "hour", "of starving that kills", HAND, (12.0, 168.0), True),
     "P_give_up": Parameter(
-        1.0e-3, "1/hour", "chance of a doomed cell that rests to die: once in six weeks", HAND, (0.0, 1e-2), True),
+        1.0e-3, "1/hour", "chance of a doomed cell that does not cycle to die: once in six weeks", HAND, (0.0, 1e-2),
+        True),
     "P_clear": Parameter(
-        6.0e-3, "1/hour", "chance of a dead cell to be cleared: once in a week", HAND, (1e-3, 5e-2), True),
+        1.0 / 3.0, "1/hour", "chance of an apoptotic cell to be cleared",
+        "apoptosis is seen for 3 hours (Bursch et al. 1990, Carcinogenesis 11:847-853, liver of rats)", (0.05, 1.0)),
+    "P_resolve": Parameter(
+        6.0e-3, "1/hour", "chance of a necrotic cell to be cleared: once in a week", HAND, (1e-3, 5e-2), True),
     "motility": Parameter(
-        6.0, "micrometer", "longest step in an hour along each axis, where there is room",
-        "ASSUMED: stirs the colony; spread between elements is the tissue scale's", (0.0, 10.0), True),
+        6.0, "micrometer", "longest step in an hour along each axis",
+        "ASSUMED: stirs the colony, so that cells lie as if strewn; spread between elements is the tissue scale's",
+        (0.0, 10.0), True),
     "R_cell": Parameter(7.0, "micrometer", "radius of a cell at the start of its cycle", HAND, (5.0, 9.0), True),
     "R_neighbours": Parameter(30.0, "micrometer", "reach of contacts", MODEL),
     "N_neighbours": Parameter(2.0, "1", "more cells in reach than this push", MODEL),
@@ -92,8 +113,9 @@ TABLE: Mapping[str, Parameter] = {
 NUMBERS = np.dtype([(name, np.float64) for name in (*TABLE, "daughter_distance")], align=True)
 
 (ADVANCE, HIT, GIVE_UP, CLEAR) = draws("glioma.advance", "glioma.hit", "glioma.give_up", "glioma.clear")
+(FATE, WAKE) = draws("glioma.fate", "glioma.wake")
 (WALK_X, WALK_Y, WALK_Z) = draws("glioma.walk_x", "glioma.walk_y", "glioma.walk_z")
-PLACES = ("glioma.x", "glioma.y", "glioma.z", "glioma.phase", "glioma.class", "glioma.doomed")
+PLACES = ("glioma.x", "glioma.y", "glioma.z", "glioma.phase", "glioma.quiescent", "glioma.doomed")
 draws(*PLACES)
 
 
@@ -116,16 +138,33 @@ def starve(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None
             cell.necro = True
 
 
+@rule(source=f"{MODEL}; the chances follow from {KINETICS}")
+def meet_its_fate(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
+    """A newborn cell dies, falls quiescent, or goes on cycling."""
+    if living(cell) and cell.newborn:
+        cell.newborn = False
+        fate = uniform(luck, FATE, FIRST)
+        cell.apop = fate < p.P_lost
+        cell.quiescent = p.P_lost <= fate < p.P_lost + p.P_rest
+
+
 @rule(source=f"{MODEL}; contact inhibition ASSUMED, see N_crowd")
 def cycle(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
-    """A cell with room and oxygen may advance its cycle by an hour; the others rest, and the doomed may die of it."""
+    """With room and oxygen a cycling cell may advance by a step and a quiescent one may wake; the others wait."""
     if living(cell):
         cell.resting = near.oxygen < p.hypoxia or cell.neighbours > p.N_crowd
         if not cell.resting:
-            if chance(luck, ADVANCE, p.P_cycle):
-                cell.cycle += 1
-        elif cell.doomed and chance(luck, GIVE_UP, p.P_give_up):
-            cell.apop = True
+            if not cell.quiescent:
+                cell.cycle += chance(luck, ADVANCE, p.P_cycle)
+            elif chance(luck, WAKE, p.P_wake):
+                cell.quiescent = False
+
+
+@rule(source=MODEL)
+def give_up(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
+    """A doomed cell that does not cycle may die of it."""
+    if living(cell) and cell.doomed and (cell.resting or cell.quiescent) and chance(luck, GIVE_UP, p.P_give_up):
+        cell.apop = True
 
 
 @rule(source=f"{MODEL}; mitotic death: Joiner and van der Kogel 2009, ch. 3")
@@ -136,12 +175,13 @@ def divide(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None
             cell.apop = True
         else:
             lay_daughter(cell, direction_on_sphere(luck, cell.kind))
+            cell.newborn = True
 
 
 @rule(source=MODEL)
 def wander(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
-    """A living cell with room takes a step in a random direction."""
-    if living(cell) and cell.neighbours <= p.N_crowd:
+    """A living cell takes a step in a random direction, in a crowd too: else wanderers would get stuck in crowds."""
+    if living(cell):
         cell.x += p.motility * (2.0 * uniform(luck, WALK_X, FIRST) - 1.0)
         cell.y += p.motility * (2.0 * uniform(luck, WALK_Y, FIRST) - 1.0)
         cell.z += p.motility * (2.0 * uniform(luck, WALK_Z, FIRST) - 1.0)
@@ -149,12 +189,12 @@ def wander(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None
 
 @rule(source=MODEL)
 def be_cleared(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
-    """A dead cell is cleared by its neighbours, sooner or later."""
-    if not living(cell) and chance(luck, CLEAR, p.P_clear):
+    """A dead cell is cleared by its neighbours: an apoptotic one soon, a necrotic one later."""
+    if not living(cell) and chance(luck, CLEAR, p.P_clear if cell.apop else p.P_resolve):
         cell.fate = REMOVED
 
 
-GLIOMA_HOUR: tuple[Behaviour, ...] = (be_doomed, starve, cycle, divide, wander, be_cleared)
+GLIOMA_HOUR: tuple[Behaviour, ...] = (be_doomed, starve, meet_its_fate, cycle, give_up, divide, wander, be_cleared)
 each_hour = (GLIOMA_HOUR,)
 live = by_kind(each_hour, __name__, "live")
 
@@ -192,8 +232,9 @@ def checked(given: Surroundings, name: str) -> Surroundings:
     return given
 
 
-MOMENTS = ("doomed_share", "doomed_cycle")
-"""What a step leaves for the next: the doomed among the living, and the hours of their cycle."""
+MOMENTS = ("doomed_share", "doomed_cycle", "quiescent_sound", "quiescent_doomed")
+"""What a step leaves for the next: the doomed among the living, the steps of the cycle of those of them that cycle, and
+the quiescent among the sound and among the doomed."""
 
 
 def settle(
@@ -210,7 +251,7 @@ def settle(
     for axis in ("x", "y", "z"):
         cells[axis] = half * (2.0 * drawn[f"glioma.{axis}"] - 1.0)
     cells["apop"][ends[0] : ends[1]], cells["necro"][ends[1] :] = True, True
-    _set_cycle(cells[: ends[0]], drawn, given, parameters["stage_M"])
+    _set_cycle(cells[: ends[0]], drawn, given, parameters)
     numbers = np.zeros(1, NUMBERS)
     for name, parameter in parameters.table.items():
         numbers[name] = parameter.value
@@ -226,17 +267,23 @@ def settle(
     return settled
 
 
-def _set_cycle(alive: Cells, drawn: Mapping[str, NDArray[np.float64]], given: Surroundings, end: float) -> None:
-    """Ages of a population in steady growth, twice as many newborn as old [Powell 1956, doi 10.1099/00221287-15-3-492].
+def _set_cycle(
+    alive: Cells, drawn: Mapping[str, NDArray[np.float64]], given: Surroundings, numbers: ParameterSet
+) -> None:
+    """Who is doomed, who is quiescent, and how far the others are in their cycle.
 
-    ASSUMED: doomed cells of the step before are evenly old, from an age that gives their mean up to their division.
+    Ages are even: in growth this slow the newborn that cycle are hardly more than the dividing. ASSUMED: doomed cells
+    of the step before are evenly old, from an age that gives their mean up to their division.
     """
-    doomed, hours = (given.moments.get(name, (0.0, 0.0))[0] for name in MOMENTS)
-    phase = drawn["glioma.phase"][: len(alive)]
-    alive["doomed"] = drawn["glioma.doomed"][: len(alive)] < doomed
-    youngest = max(0.0, 2.0 * hours - end)
-    ages = np.where(alive["doomed"], youngest + (end - youngest) * phase, -end * np.log2(1.0 - 0.5 * phase))
-    alive["cycle"] = np.minimum(ages, end - 1.0).astype(int)
+    end, at_rest = numbers["stage_M"], 1.0 - numbers["growth_fraction"]
+    found = {name: given.moments.get(name, (0.0, 0.0))[0] for name in MOMENTS}
+    sound = given.moments.get("quiescent_sound", (at_rest, 0.0))[0]
+    phase, doomed, quiescent = (drawn[f"glioma.{name}"][: len(alive)] for name in ("phase", "doomed", "quiescent"))
+    alive["doomed"] = doomed < found["doomed_share"]
+    alive["quiescent"] = quiescent < np.where(alive["doomed"], found["quiescent_doomed"], sound)
+    youngest = np.where(alive["doomed"], max(0.0, 2.0 * found["doomed_cycle"] - end), 0.0)
+    ages = np.minimum(youngest + (end - youngest) * phase, end - 1.0).astype(int)
+    alive["cycle"] = np.where(alive["quiescent"], 0, ages)
 
 
 def prepare(colony: LivingColony, census: Census) -> tuple[NDArray[Any], Grid]:
@@ -255,7 +302,8 @@ def outcome_of(colony: LivingColony) -> ColonyOutcome:
     counts, cells = np.array(colony.counts), colony.cells
     start, present = int(counts[0].sum()), int(counts[-1].sum())
     alive = cells[~(cells["apop"] | cells["necro"])]
-    doomed = alive[alive["doomed"]]
+    sound, doomed = alive[~alive["doomed"]], alive[alive["doomed"]]
+    dividing = doomed[~doomed["quiescent"]]
     room = colony.parameters["density"] * (2e-3 * colony.half_edge) ** 3
     healthy = max(0.0, 1.0 - present / room)
     return ColonyOutcome(
@@ -268,11 +316,14 @@ def outcome_of(colony: LivingColony) -> ColonyOutcome:
         counts=counts,
         moments={
             "doomed_share": (len(doomed) / max(len(alive), 1), 0.0),
-            "doomed_cycle": (float(doomed["cycle"].mean()) if len(doomed) else 0.0, 0.0),
+            "doomed_cycle": (float(dividing["cycle"].mean()) if len(dividing) else 0.0, 0.0),
+            "quiescent_sound": (float(sound["quiescent"].mean()) if len(sound) else 0.0, 0.0),
+            "quiescent_doomed": (1.0 - len(dividing) / max(len(doomed), 1), 0.0),
         },
         extra={
             "cube_edge_mm": 2e-3 * colony.half_edge, "births": int(colony.births.sum()),
-            "cleared": int(colony.cleared.sum()), "doomed": len(doomed), "resting": int(alive["resting"].sum()),
+            "cleared": int(colony.cleared.sum()), "doomed": len(doomed),
+            "resting": int(alive["resting"].sum()), "quiescent": int(alive["quiescent"].sum()),
             "mechanics_iterations": colony.iterations, "cell_iterations": colony.cell_iterations,
         },
     )  # fmt: skip

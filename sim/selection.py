@@ -49,7 +49,7 @@ class Selection:
     elements   (chosen,) element numbers, ascending
     members    (populated,) element numbers that hold cells, ascending
     nearest    (populated,) index into ``elements``: who stands for whom
-    weights    (chosen,) share of the populated volume; sums to 1
+    weights    (chosen,) share of the populated volume, or of the cells of a tumour without a border; sums to 1
     features   (populated, features) what the cells will feel, standardised
     stratum    (populated,) 0 anoxic, 1 at the cliff, 2 oxygenated
     """
@@ -77,7 +77,7 @@ class Candidates:
     """The elements that hold cells, as a method of selection sees them. All arrays are (populated,) but one.
 
     members                          element numbers, ascending
-    volumes                          mm³
+    volumes                          mm³; of the cells alone where a tumour has no border: most of it is sparse tissue
     features                         (populated, features) what the cells will feel, standardised
     stratum                          0 anoxic, 1 at the cliff, 2 oxygenated
     oxygen, cellularity, delivery    mmHg, volume fraction of living cells, drug relative to the tumour's median
@@ -126,10 +126,12 @@ def select_elements(state: TissueState, count: int | None, seed: int, method: st
 def candidates_of(state: TissueState) -> Candidates:
     """The elements that hold enough cells for a colony."""
     inhabited = state.inhabited
-    members = inhabited[state.composition[inhabited].sum(axis=1) >= LEAST_CELLS.value]
+    filled = state.composition[inhabited].sum(axis=1)
+    members, filled = inhabited[filled >= LEAST_CELLS.value], filled[filled >= LEAST_CELLS.value]
+    volumes = state.mesh.volumes[members]
     return Candidates(
         members,
-        state.mesh.volumes[members],
+        volumes if state.visible is None else volumes * filled,
         _features(state, members),
         np.digitize(state.oxygen[members], [cliff.value for cliff in OXYGEN_CLIFF]),
         state.oxygen[members],

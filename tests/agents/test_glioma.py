@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import poisson
 
 from oncoscale.agents import explain, glioma
+from oncoscale.agents import glioma_kinetics as kinetics
 from oncoscale.agents.behaviours.radiation import felt
 from oncoscale.agents.colony import Colony, Irradiation, Surroundings
 from oncoscale.agents.engine import engine
@@ -18,7 +20,10 @@ from oncoscale.agents.engine.cuda import CudaEngine
 from oncoscale.core.errors import ConfigurationRejected
 
 FEW = Surroundings(volume=1.0, oxygen=0.5, composition=(0.02, 0, 0, 0, 0, 0))
-FAST = {"P_cycle": 0.5}
+SIMPLE = {"growth_fraction": 1.0, "P_lost": 0.0, "P_rest": 0.0}
+"""All cells cycle, none is lost."""
+
+FAST = {"P_cycle": 0.5, **SIMPLE}
 
 
 def outcome(given: Surroundings, hours: int, name: str = "cpu", seed: int = 4, **parameters: float) -> Any:
@@ -35,10 +40,44 @@ def test_a_sparse_colony_grows_at_the_rate_of_its_cycle():
     assert counts[-1] / counts[0] == pytest.approx(expected, rel=0.06)
 
 
-def test_the_default_cycle_is_the_published_rate():
-    """0.0171 an hour is a net growth of 0.012 a day (Swanson et al. 2000)."""
-    hourly = np.log1p(glioma.TABLE["P_cycle"].value * (2.0 ** (1.0 / 24.0) - 1.0))
-    assert 24.0 * hourly == pytest.approx(0.012, rel=0.01)
+def test_the_default_numbers_are_the_published_ones():
+    """A sparse colony grows by 0.012 a day (Swanson 2000) with 31 % of its cells cycling and one division in about
+    75.6 hours of each (Hoshino and Wilson 1979), so that seven of eight cells that are born are lost."""
+    days = 10
+    found = outcome(replace(FEW, volume=1.5), 24 * days)
+    alive = found.counts[:, 0]
+    born, net = found.extra["births"] / alive.mean() / days, np.log(alive[-1] / alive[0]) / days
+    assert net == pytest.approx(0.012, abs=0.006)
+    assert 1.0 - found.extra["quiescent"] / alive[-1] == pytest.approx(0.31, abs=0.02)
+    assert born == pytest.approx(0.31 * 24.0 / 75.6, rel=0.08)
+    assert 1.0 - net / born == pytest.approx(0.88, abs=0.06)
+
+
+def test_fates_at_birth_keep_the_growth_fraction():
+    """Where no cell can fall quiescent none is; where none is lost a tumour of cycling cells doubles each cycle."""
+    net = np.log(2.0) / 24.0
+    halved = np.expm1(net) / (2.0 ** (1.0 / kinetics.STAGES) - 1.0)
+    assert kinetics.fates_at_birth(1.0, net, halved, 0.01) == pytest.approx((0.0, 0.0), abs=1e-12)
+
+
+def test_a_tumour_that_turns_over_fast_shrinks_in_weeks():
+    """All doomed by one fraction: the cycling three tenths are gone within ten days, the quiescent as they wake or give
+    up, but for those that woke within a cycle."""
+    found = outcome(replace(FEW, radiation=(Irradiation(0.0, 50.0, 0.0),)), 24 * 14)
+    left = found.counts[:, 0] / found.counts[0, 0]
+    assert left[24 * 4] < 0.9
+    slow = 24.0 * (kinetics.WAKE + glioma.TABLE["P_give_up"].value)
+    assert left[-1] == pytest.approx(0.69 * np.exp(-14.0 * slow), abs=0.05)
+    assert found.moments["quiescent_doomed"][0] > 0.9
+
+
+def test_cells_lie_as_if_strewn_at_random():
+    """As many wait as Poisson numbers of neighbours lie beyond N_crowd; a few less, since walls are near."""
+    for filled in (0.3, 0.8):
+        found = outcome(replace(FEW, volume=0.03, composition=(filled, 0, 0, 0, 0, 0)), 48)
+        near = 9.39e4 * filled * 4.0 / 3.0 * np.pi * 0.03**3
+        waiting = found.extra["resting"] / found.counts[-1, 0]
+        assert waiting == pytest.approx(poisson.sf(6, near), abs=0.15)
 
 
 def test_a_crowd_rests_and_stays_in_its_cube():
@@ -73,22 +112,22 @@ def test_one_fraction_dooms_the_share_of_the_law(oxygen):
 
 
 def test_the_doomed_die_at_their_division():
-    """All doomed: cells are fewer only as their cycle ends, none is born, and they are cleared."""
+    """All doomed and cycling: cells are fewer only as their cycle ends, none is born, and they are cleared."""
     given = replace(FEW, volume=0.2, radiation=(Irradiation(0.0, 50.0, 0.0),))
-    found = outcome(given, 120, P_cycle=0.5, P_clear=0.5)
+    found = outcome(given, 120, **FAST, P_clear=0.5)
     assert found.extra["births"] == 0
     assert 0.2 < found.counts[24, 0] / found.counts[0, 0] < 0.8
     assert found.counts[-1].sum() < 0.01 * found.counts[0, 0]
 
 
 def test_the_doomed_are_carried_to_the_next_step():
-    """A colony that starts with the moments of another has as many doomed cells, of about that age."""
-    first = outcome(replace(FEW, radiation=(Irradiation(0.0, 0.7, 0.0),)), 200)
-    second = outcome(replace(FEW, clock=200, moments=first.moments), 1)
-    share, age = (first.moments[name][0] for name in glioma.MOMENTS)
-    assert 0.3 < share < 0.6
-    assert second.moments["doomed_share"][0] == pytest.approx(share, abs=0.05)
-    assert second.moments["doomed_cycle"][0] == pytest.approx(age, abs=1.5)
+    """A colony that starts with the moments of another has as many doomed and quiescent cells, of about that age."""
+    first = outcome(replace(FEW, radiation=(Irradiation(0.0, 0.7, 0.0),)), 40)
+    second = outcome(replace(FEW, clock=40, moments=first.moments), 1)
+    assert 0.3 < first.moments["doomed_share"][0] < 0.6
+    assert first.moments["quiescent_sound"][0] < first.moments["quiescent_doomed"][0] - 0.05
+    for name, nearly in zip(glioma.MOMENTS, (0.05, 1.5, 0.05, 0.05), strict=True):
+        assert second.moments[name][0] == pytest.approx(first.moments[name][0], abs=nearly)
 
 
 def bits(found: Any) -> list[Any]:
@@ -105,7 +144,7 @@ def test_every_engine_gives_the_same_bits():
     specification.loader.exec_module(machines)
     given = replace(FEW, volume=0.004, composition=(0.25, 0.05, 0.02, 0, 0, 0), radiation=(Irradiation(3.2, 0.4, 0.1),))
     asked: dict[str, Any] = {"cells": "glioma", "hours": 12, "seed": 2, "threads": 1}
-    asked["parameters"] = {"P_cycle": 0.9, "P_clear": 0.2}
+    asked["parameters"] = {"P_cycle": 0.9, "P_clear": 0.2, "P_wake": 0.05, "P_rest": 0.3}
     colonies = [Colony("one", given), Colony("two", replace(given, volume=0.001, oxygen=0.0))]
     runners = (engine("python"), engine("cpu"), CudaEngine(machines.CompiledMachine()))
     found = [[bits(one) for one in runner.advance(colonies, **asked)] for runner in runners]

@@ -10,6 +10,7 @@ import pytest
 from oncoscale.app.run_folder import read_run
 from oncoscale.meshing.write import read_step
 from oncoscale.sim.treatments.radiotherapy import PONTINE
+from oncoscale.sim.tumours.dipg import ALPHA
 
 SMALL = ("--elements", 4, "--cells", 60, "--members", 1, "--no-effects", "--days", 7)
 
@@ -32,7 +33,7 @@ def test_a_tumour_without_a_border_goes_through_the_chain(run):
     stored = read_run(run)
     forecast = stored.forecast
     assert forecast.volumes[0, 0] == pytest.approx(forecast.measured[0][1], rel=0.08)
-    assert [one["alpha"] for one in forecast.recipe["treatment"]["fractions"]] == [0.03] * 30
+    assert [one["alpha"] for one in forecast.recipe["treatment"]["fractions"]] == [ALPHA.value] * 30
     assert forecast.states[-1].volume == pytest.approx(forecast.volumes[0, -1], rel=1e-6)
     regions = [read_step(run / "tissue.vtkhdf", number).cell_data["region"] for number in (0, 1)]
     assert np.array_equal(regions[0], forecast.states[0].reference.region)

@@ -61,6 +61,21 @@ def test_the_default_choice_is_what_it_was(small_state):
     ]  # fmt: skip
 
 
+def test_a_tumour_without_a_border_is_weighed_by_its_cells(small_state):
+    """Where tumour fades into tissue an element weighs as much as its cells; where it has a border, its volume."""
+    fading = small_state.composition * np.linspace(0.2, 1.0, len(small_state.composition))[:, None]
+    state = replace(small_state, composition=fading)
+    without = replace(state, visible=np.zeros(len(fading)))
+    bordered, faded = candidates_of(state), candidates_of(without)
+    assert np.array_equal(bordered.volumes, state.mesh.volumes[bordered.members])
+    cells = state.mesh.volumes * fading.sum(axis=1)
+    assert np.array_equal(faded.volumes, cells[faded.members])
+    chosen = select_elements(without, 6, 2)
+    assert chosen.weights == pytest.approx(
+        np.bincount(chosen.nearest, cells[chosen.members]) / cells[chosen.members].sum(), rel=1e-12
+    )
+
+
 def test_random_choice_is_in_proportion_to_volume(candidates):
     """Of six elements, one is drawn as often as its share of the volume says (within four standard errors)."""
     few = small(candidates, 6, volumes=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 9.0]))
