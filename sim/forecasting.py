@@ -19,6 +19,7 @@ from . import coupling, interstitial, oxygen
 from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
+from .mass_effect import mass_effect_statements
 from .sensitivity import Change, Trajectory, changes, effects
 from .settings import ForecastSettings
 from .simulation import Cells, Plan, Progress, Told, macro_ends, simulate
@@ -166,6 +167,7 @@ def forecast(
             *fluid_statements(start),
             *drug_statements(plan.treatment),
             *(note for step in steps for note in step.notes),
+            *mass_effect_statements(states, tumour.spread.spaces if tumour.spread else ()),
         ),
         assumptions=(*assumptions(tumour, treatment), *(interstitial.PARAMETERS if start.fluid is not None else ())),
         recipe={

@@ -33,7 +33,8 @@ LEAST_COVERED = 0.5
 class Spread:
     """How the cells of a disease spread through tissue.
 
-    diffusivity  region of healthy tissue to mm²/day; cells cannot enter other regions
+    diffusivity  region of healthy tissue to mm²/day, 0 where no cell can enter; regions beside ``within`` are told
+                 apart where the segmentation draws them
     rate         1/day, net growth at low density, by which the density at time 0 is shaped
     visible      density at the edge that images show
     swelling     ln of the stretch of tissue that fills with cells (growth stretch exp(swelling c))
@@ -47,6 +48,11 @@ class Spread:
     swelling: float
     voxel: float = 1.0
     within: str = "host"
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Regions that may be drawn beside the tissue that the tumour lies in."""
+        return tuple(name for name in self.diffusivity if name != self.within)
 
     @property
     def width(self) -> float:
@@ -108,8 +114,10 @@ class Ground:
         return replace(self, tissue=Infiltration.through(self.grid, factor * self.tissue.diffusivity))
 
     def seeded(self, labels: LabelImage) -> Real:
-        """(i, j, k) density at time 0: the disease's profile around the outline of the tumour."""
-        return np.where(self.covered > 0.0, self.spread.profile(signed_distance(labels, self.grid)), 0.0)
+        """(i, j, k) density at time 0: the disease's profile around the tumour's outline, none where no cell can be."""
+        closed = (self.tissue.diffusivity == 0.0) & (self.covered >= LEAST_COVERED)
+        profile = self.spread.profile(signed_distance(labels, self.grid))
+        return np.where((self.covered > 0.0) & ~closed, profile, 0.0)
 
     def density_of_elements(self, density: Real) -> Real:
         """(elements,) mean density."""

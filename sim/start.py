@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,11 +47,33 @@ def mesh_within(labels: LabelImage, settings: ForecastSettings) -> TumourMesh:
 
 
 def host_for(outline: LabelImage, spread: Spread | None, days: float) -> LabelImage:
-    """The tumour in its host, which is wide enough for a tumour without a border to spread in for so many days."""
+    """The tumour in its host, which is wide enough for a tumour without a border to spread in for so many days.
+
+    Spaces that the disease tells apart (``Spread.spaces``) are kept where the segmentation draws them.
+    """
     if spread is None:
         return host_around(outline)
     radius = np.cbrt(3000.0 * outline.volume("tumour") / (4.0 * np.pi))
-    return host_around(outline, margin=max(HOST_MARGIN.value * float(radius), spread.reach(days)))
+    host = host_around(outline, margin=max(HOST_MARGIN.value * float(radius), spread.reach(days)))
+    return with_spaces(host, outline, spread.spaces)
+
+
+def with_spaces(host: LabelImage, outline: LabelImage, names: Sequence[str]) -> LabelImage:
+    """The host with regions of the outline drawn into it, where there is neither tumour nor the end of the host.
+
+    host  on the grid of ``outline``, padded
+    """
+    values, named = host.values.copy(), dict(host.names)
+    first = np.rint(host.grid.index(outline.grid.world(np.zeros(3)))).astype(int)
+    there = tuple(slice(start, start + length) for start, length in zip(first, outline.grid.shape, strict=True))
+    tissue = host.mask("host")[there]
+    for name in names:
+        drawn = outline.mask(name) & tissue
+        if drawn.any():
+            number = max(named) + 1
+            values[there][drawn] = number
+            named[number] = name
+    return replace(host, values=values, names=named)
 
 
 def start_from(

@@ -1,7 +1,8 @@
 """Diffuse intrinsic pontine glioma: cells that wander through a child's brainstem, and their mass effect.
 
 No sharp border: the part that T2-weighted images show is where the density passes a threshold, and density falls off
-around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it.
+around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it. Ventricles
+and cisterns that the segmentation draws as ``fluid`` are soft, give way, and let no cell in.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import numpy as np
 
 from ...core.quantity import Parameter
 from ...meshing.mesh import TumourMesh
-from ..materials import BRAIN_POISSON, BRAIN_YOUNG
+from ..materials import PRESETS
 from ..spread import Spread
-from ..tissue import Material
 from ..tumour_type import ElementMap, InitialFields, TumourType
 from .neuroblastoma import PERFUSION_LIMITS, perfusion_of
 
@@ -82,15 +82,19 @@ TUMOUR = TumourType(
     body_parts=("BRAIN", "HEAD", "BRAINSTEM", "PONS", "HEADNECK"),
     species="human",
     initial_fields=initial_fields,
-    materials={region: Material(BRAIN_YOUNG.value, BRAIN_POISSON.value) for region in ("tumour", "host")},
+    materials={
+        **{region: PRESETS["brain"].material for region in ("tumour", "host")},
+        "fluid": PRESETS["fluid"].material,
+    },
     genetics={},
     histology=0,
     gradiff=0,
     parameters=(
-        DIFFUSIVITY, RATE, VISIBLE, SWELLING, BRAIN_YOUNG, BRAIN_POISSON, ALPHA, ALPHA_BETA, *PERFUSION_LIMITS,
+        DIFFUSIVITY, RATE, VISIBLE, SWELLING, ALPHA, ALPHA_BETA, *PRESETS["brain"].parameters,
+        *PRESETS["fluid"].parameters, *PERFUSION_LIMITS,
     ),
     cells="glioma",
     kinds=("glioma cells", "other cells"),
-    spread=Spread({"host": DIFFUSIVITY.value}, RATE.value, VISIBLE.value, SWELLING.value),
+    spread=Spread({"host": DIFFUSIVITY.value, "fluid": 0.0}, RATE.value, VISIBLE.value, SWELLING.value),
     radiosensitivity=(ALPHA, ALPHA_BETA),
 )  # fmt: skip
