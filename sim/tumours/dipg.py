@@ -83,7 +83,7 @@ TUMOUR = TumourType(
     species="human",
     initial_fields=initial_fields,
     materials={
-        **{region: PRESETS["brain"].material for region in ("tumour", "host")},
+        **dict.fromkeys(("tumour", "host"), PRESETS["brain"].material),
         "fluid": PRESETS["fluid"].material,
     },
     genetics={},
