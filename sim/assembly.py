@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..meshing.mesh import TumourMesh
-from .elements import Graph, checked_volumes, corners_of, gradients, graph
+from .elements import Graph, checked_volumes, corner_sums, corners_of, gradients, graph
 from .laws import NEO_HOOKEAN, Constants, answer, inlined
 from .solvers import SaddleMatrix
+from .stretches import relaxed_volume
 from .tissue import Material, constants_of
 
 Real = NDArray[np.float64]
@@ -114,6 +115,13 @@ class Assembly:
     def mean_pressure(self, pressure: Real) -> Real:
         """(elements,) mean of the four pressures of an element, kPa."""
         return np.asarray(pressure[self.pattern.pressures].mean(axis=1))
+
+    def swelling(self, pore: Real, growth: Real) -> Real:
+        """(pressure nodes,) mm³ that fluid in the pores (nodes,) kPa gives beyond the total stress: pore/K."""
+        p, corners = self.pattern, pore[self.pattern.nodes]
+        share = p.volumes * relaxed_volume(growth) / (20.0 * self.constants.bulk)
+        given = share[:, None] * (corners + corners.sum(axis=1, keepdims=True))
+        return corner_sums(p.pressures, given, len(p.pressure_node))
 
     def residual(self, displacement: Real, pressure: Real, growth: Real) -> tuple[Real, Real]:
         """(nodes, 3) mN (kPa mm²) unbalanced forces and (pressure nodes,) mm³ unbalanced volumes.

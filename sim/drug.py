@@ -16,10 +16,10 @@ an element holds its own u beside it,
 
 x = 120 D/(sum of squared edges), W = V/4 ve x, L the operator of diffusion and flow. A coarse element is then what its
 own vessels make of it, and a fine mesh converges at second order. Where an element is so long that flow outruns
-diffusion (cell Péclet number |v| h/(2 ve D) above 1) diffusion along the flow is added until it does not [Brooks and
-Hughes 1982, doi 10.1016/0045-7825(82)90071-8], which is of first order. If a concentration still falls below zero, all
-is done again with the couplings made monotone [Kuzmin and Turek 2002, doi 10.1006/jcph.2001.6955], and the field says
-how many were.
+diffusion (cell Péclet number |v| h/(2 ve D) above 1), diffusion along the flow is added until it does not [Brooks and
+Hughes 1982, doi 10.1016/0045-7825(82)90071-8]; that is of first order, and mixes the element as well. If a
+concentration still falls below zero, all is done again with the couplings made monotone [Kuzmin and Turek 2002, doi
+10.1006/jcph.2001.6955], and the field says how many were.
 
 Steps are of backward Euler (first order, never negative, plasma by its exact mean, so that areas under the curve are
 exact whatever the steps are where nothing saturates) or of TR-BDF2 [Bank et al. 1985, doi 10.1109/T-ED.1985.22232]
@@ -80,6 +80,9 @@ LENGTHENING = Parameter(
     assumed=True,
 )
 PARAMETERS = (DRUG_DIFFUSIVITY, SHORTEST_STEP, LONGEST_STEP, LENGTHENING)
+
+NEGLIGIBLE = 1e-30
+"""mg/L: so far below one molecule in an element that it counts as decayed."""
 
 _GAMMA = 2.0 - np.sqrt(2.0)
 """Share of a step of TR-BDF2 at which its first stage ends."""
@@ -274,6 +277,7 @@ class Transport:
             length = np.where(speed > 0.0, 2.0 * speed / np.abs(across).sum(axis=1), 0.0)
             peclet = np.where(speed > 0.0, speed * length / (2.0 * diffusivity), 0.0)
             added = np.where(peclet > 1.0, (speed * length / 2.0 - diffusivity) / speed**2, 0.0)
+        mixing = np.maximum(tissue.diffusivity, speed * length / (2.0 * tissue.ve))
         blocks = diffusivity[:, None, None] * np.einsum("eai,ebi->eab", gradient, gradient)
         blocks += added[:, None, None] * across[:, :, None] * across[:, None, :]
         blocks -= across[:, :, None] / 4.0
@@ -287,7 +291,7 @@ class Transport:
             tissue.loss[:, None],
             (tissue.binding / tissue.ve)[:, None],
             tissue.half,
-            exchange_rate(mesh.points, mesh.tetrahedra, tissue.diffusivity)[:, None],
+            (mixing * exchange_rate(mesh.points, mesh.tetrahedra, 1.0))[:, None],
             (volumes * tissue.ve / 4.0)[:, None],
             mesh.tetrahedra,
             np.full(len(mesh.points), np.nan) if held is None else np.asarray(held, dtype=np.float64),
@@ -338,7 +342,7 @@ class Transport:
             np.where(free, nodes, self.held),
             lambda c: np.where(free, self.residual(c, corners(c)), 0.0),
             direction,
-            tolerance=1e-13,
+            tolerance=1e-12,
             most=40,
             halvings=0,
             norm=lambda r: float((np.abs(r) / scale).max()),
@@ -390,14 +394,17 @@ class _Books:
 def _march(t: Transport, plasma: Supply, days: Real, when: Real, scheme: Scheme, corners: Real) -> DrugField:
     books = _Books(t, np.zeros(len(corners)))
     before = float((t.room * corners).sum())
-    nodes = np.where(np.isnan(t.held), 0.0, t.held)
-    if corners.any() or scheme == "tr-bdf2":
+    empty = nodes = np.where(np.isnan(t.held), 0.0, t.held)
+    if corners.max() >= NEGLIGIBLE or empty.any():
         _, nodes = t.implicit(corners, 0.0, 0.0, nodes)
     asked = set(days.tolist())
     seen, exposures = [corners.mean(axis=1)], []
     supplied, level = np.diff(plasma.integral(when)) / np.diff(when), 0.0
     for place, (now, then) in enumerate(pairwise(when.tolist())):
-        if scheme == "euler":
+        if max(float(corners.max()), float(np.abs(empty).max()), supplied[place]) < NEGLIGIBLE:
+            books.decayed += float((t.room * corners).sum())
+            corners, nodes = np.zeros_like(corners), empty
+        elif scheme == "euler":
             corners, nodes = t.implicit(corners, then - now, float(supplied[place]), nodes)
             books.note(then - now, corners, nodes, float(supplied[place]))
         else:

@@ -13,6 +13,7 @@ from scipy.stats import t as student_t
 
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints, engine
+from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
 from . import coupling, interstitial, oxygen
@@ -92,6 +93,10 @@ def prepare(
     start = start_from(mesh, fields, settings, ground)
     if treatment is not None and treatment.planned:
         start = replace(start, dose=radiotherapy.planned_share(treatment, quantified.dose, mesh))
+    if settings.poroelastic and ground is not None:
+        raise ConfigurationRejected(
+            "poroelastic for a tumour without a border", "a tumour with one", "leave out poroelastic"
+        )
     if treatment is not None and treatment.drugs:
         exchange_of(start)  # refused before any cell lives, if Ktrans was not measured
     materials = materials_of(tumour, settings)
@@ -164,7 +169,7 @@ def forecast(
         statements=(
             *tumour.statements_about(body_part, species),
             *ready.fields.statements,
-            *fluid_statements(start),
+            *fluid_statements(start, settings.poroelastic),
             *drug_statements(plan.treatment),
             *(note for step in steps for note in step.notes),
             *mass_effect_statements(states, tumour.spread.spaces if tumour.spread else ()),
@@ -191,13 +196,15 @@ def whole_statements(made: Forecast) -> tuple[str, ...]:
     return tuple(words)
 
 
-def fluid_statements(start: TissueState) -> tuple[str, ...]:
+def fluid_statements(start: TissueState, wet: bool) -> tuple[str, ...]:
     """What must be read with a pressure of interstitial fluid."""
     if start.fluid is None:
         return ()
+    words = ("The change of that pressure since the images loads the tissue (poroelastic, Biot's alpha 1).",)
     return (
         "The pressure of interstitial fluid rests on values published for other tumours (Baxter and Jain 1989), not on "
         "these images; the rim over which it falls is thinner than an element.",
+        *(words if wet else ()),
     )
 
 

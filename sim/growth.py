@@ -124,6 +124,7 @@ def grow(
     max_log_increment: float = 0.025,
     tolerance: float = 1e-8,
     progress: Progress | None = None,
+    pore: Real | None = None,
 ) -> Equilibrium:
     """The equilibrium of the mesh when its elements have grown (stretch > 1) or shrunk (stretch < 1).
 
@@ -141,6 +142,8 @@ def grow(
     max_log_increment  the largest change of ln g in one increment, in any direction
     tolerance          on the scaled residual (see Equilibrium)
     progress           called with the share of the growth that is done
+    pore               (nodes,) kPa: fluid in the pores presses by so much more than in the reference, times Biot's
+                       alpha; pressure and stress of the equilibrium are then total. None: not asked for
 
     Raises ConfigurationRejected for a region without material, a support of a region that is not there, or supports
     that leave a rigid motion; SolverFault
@@ -148,7 +151,7 @@ def grow(
     symmetric and positive, an elastic map without volume), or no small enough increment is found.
     """
     stretch, remembered = checked_growth(stretch), checked_memory(remembered)
-    body = Body.of(mesh, materials, springs, held, pulled)
+    body = replace(Body.of(mesh, materials, springs, held, pulled), pore=pore)
     if start is None:
         state, begin = body.at_rest(), np.ones(len(stretch))
     else:
@@ -200,6 +203,7 @@ class Body:
     points         (nodes, 3) mm
     spring         (nodes,) kPa mm: spring stiffness x area around each node
     slack          (nodes, 3) mm, displacement at which the springs are slack
+    pore           (nodes,) kPa of fluid in the pores, see ``grow``
     free           (nodes, 3) 1 where the displacement is unknown, 0 where it is held
     force, volume  scales of unbalanced forces (kPa mm²) and volumes (mm³), per node and pressure node
     precondition   from an earlier state, reused until it needs half as many iterations again
@@ -214,6 +218,7 @@ class Body:
     volume: Real
     precondition: Operator | None = None
     best: int = 0
+    pore: Real | None = None
 
     @classmethod
     def of(
@@ -284,6 +289,8 @@ class Body:
         displacement, pressure = self.parts(state)
         forces, volumes = self.assembly.residual(displacement, pressure, growth)
         forces = (forces + self.spring[:, None] * (displacement - self.slack)) * self.free
+        if self.pore is not None:
+            volumes = volumes - self.assembly.swelling(self.pore, growth)
         return np.concatenate([forces.ravel(), volumes])
 
     def norm(self, residual: Real) -> float:
@@ -340,8 +347,9 @@ class Body:
         fe = deformation / growth[:, None, None] if growth.ndim == 1 else deformation @ np.linalg.inv(growth)
         elastic = Deformation.of(np.moveaxis(fe, 0, -1)[..., None])
         mean, constants = self.assembly.mean_pressure(pressure)[:, None], self.assembly.constants.at_points()
+        borne = 0.0 if self.pore is None else self.pore[self.assembly.pattern.nodes].mean(axis=1, keepdims=True)
         sprung = displacement - self.slack
-        stored = energy(elastic, mean, constants)[:, 0]
+        stored = energy(elastic, mean + borne, constants)[:, 0]
         return Equilibrium(
             displacement.copy(),
             pressure.copy(),

@@ -16,7 +16,7 @@ many rims wide its elements are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,17 +171,20 @@ FLUIDS: Mapping[str, Fluid] = {"tumour": TUMOUR_FLUID, "host": HOST_FLUID}
 
 @dataclass(frozen=True)
 class FluidBalance:
-    """The books of fluid, mm³/day: out of vessels, back into them, into lymph, and out through nodes that are held."""
+    """The books of fluid, mm³/day: out of vessels, back into them, into lymph, out through nodes that are held, into
+    tissue that swells.
+    """
 
     filtered: float
     reabsorbed: float
     drained: float
     outflow: float
+    taken: float = 0.0
 
     @property
     def error(self) -> float:
         """What is missing in the books, relative to what vessels give and take."""
-        missing = self.filtered - self.reabsorbed - self.drained - self.outflow
+        missing = self.filtered - self.reabsorbed - self.drained - self.outflow - self.taken
         return abs(missing) / max(self.filtered, self.reabsorbed, abs(self.drained), abs(self.outflow), 1e-300)
 
 
@@ -203,13 +206,19 @@ class FluidField:
 
 
 def solve_fluid(
-    mesh: TumourMesh, fluids: Mapping[str, Fluid] = FLUIDS, *, held: Real | None = None, vessels: Real | None = None
+    mesh: TumourMesh,
+    fluids: Mapping[str, Fluid] = FLUIDS,
+    *,
+    held: Real | None = None,
+    vessels: Real | None = None,
+    swelling: Real | None = None,
 ) -> FluidField:
     """Steady fluid in a mesh through whose outer surface nothing passes but where nodes are held.
 
     fluids   by the names of the mesh's regions
     held     (nodes,) mmHg where a node is kept at a known pressure (0: a free surface), NaN elsewhere; None: nowhere
     vessels  (elements,) vessel surface relative to that of ``fluids``, >= 0; None: 1
+    swelling (elements,) 1/day of volume that tissue gains and fills with fluid; None: none
 
     Raises SolverFault for a region without a fluid, for impossible numbers, naming elements, and when nothing
     determines the level of the pressure.
@@ -226,7 +235,8 @@ def solve_fluid(
     stiffness = _stiffness(mesh, gradient, flow.conductivity * volumes)
     quarter, count = volumes[:, None] / 4.0 + np.zeros((1, 4)), len(mesh.points)
     matrix = stiffness + sparse.diags_array(corner_sums(mesh.tetrahedra, quarter * flow.turnover[:, None], count))
-    source = corner_sums(mesh.tetrahedra, quarter * flow.given[:, None], count)
+    taken = np.zeros(len(volumes)) if swelling is None else swelling
+    source = corner_sums(mesh.tetrahedra, quarter * (flow.given - taken)[:, None], count)
     nodes = _solved(sparse.csr_matrix(matrix), source, held, free)
     corners = nodes[mesh.tetrahedra]
     elements = corners.mean(axis=1)
@@ -234,15 +244,16 @@ def solve_fluid(
     velocity = -flow.conductivity[:, None] * np.einsum("eai,ea->ei", gradient, corners)
     height = 1.0 / np.linalg.norm(gradient, axis=2).max(axis=1)
     rims = height * np.sqrt(flow.turnover / flow.conductivity)
-    return FluidField(nodes, elements, velocity, rims, flow.balance(volumes[:, None] / 4.0, corners, outflow))
+    balance = replace(flow.balance(volumes[:, None] / 4.0, corners, outflow), taken=float((volumes * taken).sum()))
+    return FluidField(nodes, elements, velocity, rims, balance)
 
 
-def fluid_in(state: TissueState) -> FluidField:
-    """The steady fluid of the tissue of a forecast as it is now.
+def fluid_in(state: TissueState, swelling: Real | None = None) -> FluidField:
+    """The steady fluid of the tissue of a forecast as it is now, and swells now.
 
     ASSUMED: tissue without supply of blood has no vessels that leak; elsewhere all vessels of a region leak alike.
     """
-    return solve_fluid(state.mesh, vessels=(state.supply > 0.0).astype(np.float64))
+    return solve_fluid(state.mesh, vessels=(state.supply > 0.0).astype(np.float64), swelling=swelling)
 
 
 def _solved(matrix: sparse.csr_matrix, source: Real, held: Real, free: NDArray[np.bool_]) -> Real:

@@ -1,6 +1,6 @@
 """The accurate element: quadratic displacement, linear pressure split where regions meet; for small meshes.
 
-The law is that of ``tissue``, word for word; only the shapes differ from the default element of ``assembly``. The
+The laws are those of ``laws``, word for word; only the shapes differ from the default element of ``assembly``. The
 displacement has a node at every corner and at the middle of every edge, the pressure one at every corner of every
 region. The pair is stable without stabilisation [Taylor and Hood 1973, doi 10.1016/0045-7930(73)90027-3; on tetrahedra
 Boffi 1997, doi 10.1137/S0036142994270193]: where the mesh follows the shape, displacements converge at third order and
@@ -12,8 +12,8 @@ default element, so meshes of more than MOST_ELEMENTS are refused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from skfem.refdom import RefTet
 from ..core.errors import ConfigurationRejected
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly, Pattern
-from .elements import EDGES, checked_volumes, corners_of, edges_of, gradients, graph, outer_faces, refuse_elements
+from .elements import EDGES, checked_volumes, corners_of, edges_of, gradients, graph, outer_faces
 from .growth import (
     LEAST_ELASTIC_JACOBIAN,
     Body,
@@ -33,10 +33,14 @@ from .growth import (
     Progress,
     _largest_around,
     _march,
+    _path,
     _refuse_rigid_motion,
 )
+from .laws import Constants, Deformation, answers, cauchy, energy, piola, piola_change
 from .solvers import SaddleMatrix, dot
-from .tissue import Deformation, Material, Springs, cauchy, energy, moduli, piola, piola_change
+from .stretches import alike, checked_growth, largest_step, relaxed_volume, tensors_of
+from .supports import Supports
+from .tissue import Material, Springs, constants_of
 
 Real = NDArray[np.float64]
 
@@ -96,11 +100,11 @@ class Points:
     """The tissue at the quadrature points of some elements.
 
     elements   which
-    gradient   (elements, points, 10, 3) 1/mm of the shapes
+    gradient   (elements, points, 10, 3) 1/mm of the shapes, in the grown and relaxed tissue
     elastic    its Fe, (3, 3, elements, points)
     pressure   (elements, points) kPa
-    weight     (elements, points) mm³
-    shear, bulk, stretch   (elements, 1)
+    weight     (elements, points) mm³ of the grown and relaxed tissue
+    constants  of the law, (elements, 1)
     """
 
     elements: slice
@@ -108,9 +112,7 @@ class Points:
     elastic: Deformation
     pressure: Real
     weight: Real
-    shear: Real
-    bulk: Real
-    stretch: Real
+    constants: Constants
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,64 +131,64 @@ class QuadraticAssembly(Assembly):
                 f"at most {MOST_ELEMENTS}",
                 "choose larger elements, or element p1",
             )
-        return cls(quadratic_pattern(mesh), *moduli(mesh, materials))
+        return cls(quadratic_pattern(mesh), constants_of(mesh, materials))
 
-    def points(self, displacement: Real, pressure: Real, stretch: Real) -> Iterator[Points]:
-        """Group by group, the tissue at the quadrature points."""
+    def points(self, displacement: Real, pressure: Real, growth: Real) -> Iterator[Points]:
+        """Group by group, the tissue at the quadrature points; ``growth`` as in ``Assembly.residual``."""
         p, local = self.pattern, slopes(CORNERS)
+        relaxing, grown = np.linalg.inv(tensors_of(growth)), relaxed_volume(growth)
         for first in range(0, len(p.volumes), AT_ONCE):
             part = slice(first, first + AT_ONCE)
-            gradient = np.einsum("qac,eci->eqai", local, p.gradients[part])
+            gradient = np.einsum("qac,eci,eij->eqaj", local, p.gradients[part], relaxing[part])
             grad = np.einsum("eai,eqaj->ijeq", displacement[p.nodes[part]], gradient)
-            g = stretch[part, None]
+            fe = np.moveaxis(relaxing[part], 0, -1)[..., None] + grad
             yield Points(
                 part,
                 gradient,
-                Deformation.of((np.eye(3)[..., None, None] + grad) / g),
+                Deformation.of(fe),
                 np.einsum("qb,eb->eq", CORNERS, pressure[p.pressures[part]]),
-                p.volumes[part, None] * WEIGHTS,
-                self.shear[part, None],
-                self.bulk[part, None],
-                g,
+                (p.volumes * grown)[part, None] * WEIGHTS,
+                Constants(*(getattr(self.constants, field.name)[part, None] for field in fields(Constants))),
             )
 
-    def residual(self, displacement: Real, pressure: Real, stretch: Real) -> tuple[Real, Real]:
+    def residual(self, displacement: Real, pressure: Real, growth: Real) -> tuple[Real, Real]:
         """(nodes, 3) mN unbalanced forces and (pressure nodes,) mm³ unbalanced volumes."""
         p = self.pattern
         forces, volumes = np.empty((*p.nodes.shape, 3)), np.empty(p.pressures.shape)
-        for at in self.points(displacement, pressure, stretch):
-            stress = piola(at.elastic, at.pressure, at.shear)
-            forces[at.elements] = np.einsum("eq,ijeq,eqaj->eai", at.weight * at.stretch**2, stress, at.gradient)
-            change = at.weight * at.stretch**3 * (at.elastic.jacobian - 1.0 - at.pressure / at.bulk)
+        for at in self.points(displacement, pressure, growth):
+            stress = piola(at.elastic, at.pressure, at.constants)
+            forces[at.elements] = np.einsum("eq,ijeq,eqaj->eai", at.weight, stress, at.gradient)
+            change = at.weight * (at.elastic.jacobian - 1.0 - at.pressure / at.constants.bulk)
             volumes[at.elements] = np.einsum("eq,qb->eb", change, CORNERS)
         summed = [_gathered(p.nodes, forces[..., i], p.node_count) for i in range(3)]
         return np.stack(summed, axis=1), _gathered(p.pressures, volumes, len(p.pressure_node))
 
-    def tangent(self, displacement: Real, pressure: Real, stretch: Real) -> SaddleMatrix:
+    def tangent(self, displacement: Real, pressure: Real, growth: Real) -> SaddleMatrix:
         """Derivative of the residual: symmetric blocks [uu, pu^T; pu, pp]."""
         p = self.pattern
         uu, pu = np.empty((*p.uu.slot.shape, 3, 3)), np.empty((*p.pu.slot.shape, 3))
-        for at in self.points(displacement, pressure, stretch):
+        for at in self.points(displacement, pressure, growth):
             uu[at.elements] = _contracted(at, _moduli_of(at))
             back = np.einsum("ijeq,eqaj->eqai", at.elastic.back, at.gradient)
-            squeeze = at.weight * at.stretch**2 * at.elastic.jacobian
+            squeeze = at.weight * at.elastic.jacobian
             pu[at.elements] = np.einsum("eq,qb,eqai->ebai", squeeze, CORNERS, back)
-        mass = -(p.volumes * stretch**3 / self.bulk / 20.0)[:, None, None] * (1.0 + np.eye(4))
+        mass = -(p.volumes * relaxed_volume(growth) / self.constants.bulk / 20.0)[:, None, None] * (1.0 + np.eye(4))
         pp = _gathered(p.pp.slot, mass, len(p.pp.column))
         compressibility = sparse.csr_matrix((pp, p.pp.column, p.pp.pointer), shape=2 * (len(p.pressure_node),))
         coupling = np.stack([_gathered(p.pu.slot, pu[..., i], len(p.pu.column)) for i in range(3)], axis=1)
         return SaddleMatrix(self._stiffness(self._blocks(uu)), self._coupling(coupling[:, None, :]), compressibility)
 
-    def soft_tangent(self, displacement: Real, pressure: Real, stretch: Real) -> tuple[sparse.bsr_matrix, Real]:
+    def soft_tangent(self, displacement: Real, pressure: Real, growth: Real) -> tuple[sparse.bsr_matrix, Real]:
         """Linear elasticity 2 mu e:e on the deformed mesh, and the diagonal of the pressure mass: see ``Assembly``."""
         p = self.pattern
         uu = np.empty((*p.uu.slot.shape, 3, 3))
-        for at in self.points(displacement, pressure, stretch):
-            weight = at.weight * at.stretch * at.shear * np.abs(at.elastic.jacobian) ** (-2.0 / 3.0)
+        for at in self.points(displacement, pressure, growth):
+            m, q, *_ = answers(at.elastic, at.constants)
+            weight = at.weight * m * np.abs(at.elastic.jacobian) ** q
             h = np.einsum("ijeq,eqaj->eqai", at.elastic.back, at.gradient)
             uu[at.elements] = np.einsum("eq,eqbi,eqaj->eabij", weight, h, h)
             uu[at.elements] += np.einsum("eq,eqai,eqbi->eab", weight, h, h)[..., None, None] * np.eye(3)
-        mass = p.volumes * stretch**3 * (0.05 / self.shear + 0.1 / self.bulk)
+        mass = p.volumes * relaxed_volume(growth) * (0.05 / self.constants.shear + 0.1 / self.constants.bulk)
         diagonal = _gathered(p.pressures, mass[:, None] + np.zeros((1, 4)), len(p.pressure_node))
         return self._stiffness(self._blocks(uu)), diagonal
 
@@ -211,7 +213,7 @@ def _moduli_of(at: Points) -> Real:
     for k in range(3):
         for l in range(3):
             unit[k, l] = 1.0
-            found[:, :, k, l] = piola_change(at.elastic, at.pressure, at.shear, unit)
+            found[:, :, k, l] = piola_change(at.elastic, at.pressure, at.constants, unit)
             unit[k, l] = 0.0
     return found
 
@@ -219,7 +221,7 @@ def _moduli_of(at: Points) -> Real:
 def _contracted(at: Points, change: Real) -> Real:
     """(elements, 10, 10, 3, 3) stiffness of some elements."""
     half = np.einsum("ijkleq,eqbl->eqjbik", change, at.gradient)
-    weighted = at.gradient * (at.weight * at.stretch)[..., None, None]
+    weighted = at.gradient * at.weight[..., None, None]
     return np.asarray(np.einsum("eqaj,eqjbik->eabik", weighted, half))
 
 
@@ -244,8 +246,9 @@ class QuadraticBody(Body):
         cls,
         mesh: TumourMesh,
         materials: Mapping[str, Material],
-        springs: Springs,
+        springs: Springs | Supports,
         held: NDArray[np.bool_] | None = None,
+        pulled: Real | None = None,
         *,
         split: bool = True,
     ) -> QuadraticBody:
@@ -256,54 +259,63 @@ class QuadraticBody(Body):
         assembly = QuadraticAssembly.of(mesh, materials)
         p, (ends, _) = assembly.pattern, edges_of(mesh.tetrahedra)
         points = np.concatenate([mesh.points, mesh.points[ends].mean(axis=1)])
-        faces = outer_faces(mesh.tetrahedra) if springs.region is None else mesh.surface_of(springs.region)
-        spring = springs.stiffness * middle_areas(mesh, faces)
-        free = np.ones_like(points)
+        supports, spring, free = Supports.of(springs), np.zeros(len(points)), np.ones_like(points)
+        for stiffness, faces in supports.sprung(mesh):
+            spring += stiffness * middle_areas(mesh, faces)
+        for faces in supports.held(mesh):
+            free[faces] = 0.0
+            free[len(mesh.points) + _edges_around(faces, ends)] = 0.0
         if held is not None:
             free[: len(mesh.points)] -= held
             free[len(mesh.points) :] -= held[ends].all(axis=1) & _is_outer(mesh.tetrahedra, ends)[:, None]
         size = p.volumes ** (2.0 / 3.0)
-        _refuse_rigid_motion(points, spring[:, None] + (1.0 - free) * assembly.shear.mean() * size.mean())
+        _refuse_rigid_motion(points, spring[:, None] + (1.0 - free) * assembly.constants.shear.mean() * size.mean())
         return cls(
             assembly,
             points,
             spring,
+            np.zeros_like(points),
             free,
-            _largest_around(p.nodes, assembly.shear * size, p.node_count),
+            _largest_around(p.nodes, assembly.constants.shear * size, p.node_count),
             _largest_around(p.pressures, p.volumes, len(p.pressure_node)),
             corners=len(mesh.points),
         )
 
-    def jacobian(self, state: Real, stretch: Real) -> Real:
+    def jacobian(self, state: Real, growth: Real) -> Real:
         """(elements, points) elastic volume ratio Je."""
         assert isinstance(self.assembly, QuadraticAssembly)
-        found = [at.elastic.jacobian for at in self.assembly.points(*self.parts(state), stretch)]
+        found = [at.elastic.jacobian for at in self.assembly.points(*self.parts(state), growth)]
         return np.concatenate(found)
 
-    def squeezed(self, state: Real, stretch: Real) -> NDArray[np.bool_]:
+    def squeezed(self, state: Real, growth: Real) -> NDArray[np.bool_]:
         """(elements,) True where the elastic volume is below its least at a point."""
-        return np.asarray(~(self.jacobian(state, stretch) > LEAST_ELASTIC_JACOBIAN).all(axis=1))
+        return np.asarray(~(self.jacobian(state, growth) > LEAST_ELASTIC_JACOBIAN).all(axis=1))
 
-    def equilibrium(self, state: Real, stretch: Real, increments: tuple[Increment, ...]) -> QuadraticEquilibrium:
+    def equilibrium(
+        self, state: Real, stretch: Real, growth: Real, increments: tuple[Increment, ...]
+    ) -> QuadraticEquilibrium:
         """What the state says about every element."""
         assert isinstance(self.assembly, QuadraticAssembly)
         displacement, pressure = self.parts(state)
-        stress, stored, jacobian = np.empty((len(stretch), 3, 3)), np.empty(len(stretch)), np.empty(len(stretch))
-        for at in self.assembly.points(displacement, pressure, stretch):
-            stress[at.elements] = np.einsum("ijeq,q->eij", cauchy(at.elastic, at.pressure, at.shear), WEIGHTS)
+        stress, elastic, stored, jacobian = (np.empty((len(stretch), *shape)) for shape in ((3, 3), (3, 3), (), ()))
+        for at in self.assembly.points(displacement, pressure, growth):
+            stress[at.elements] = np.einsum("ijeq,q->eij", cauchy(at.elastic, at.pressure, at.constants), WEIGHTS)
+            elastic[at.elements] = np.einsum("ijeq,q->eij", at.elastic.fe, WEIGHTS)
             jacobian[at.elements] = np.einsum("eq,q->e", at.elastic.jacobian, WEIGHTS)
-            kept = energy(at.elastic, at.pressure, at.shear, at.bulk) * at.weight * at.stretch**3
-            stored[at.elements] = kept.sum(axis=1)
+            stored[at.elements] = (energy(at.elastic, at.pressure, at.constants) * at.weight).sum(axis=1)
         return QuadraticEquilibrium(
             displacement[: self.corners].copy(),
             pressure.copy(),
             stretch,
+            relaxed_volume(growth),
             jacobian,
+            elastic,
             stress,
+            -(self.spring[:, None] * displacement)[: self.corners],
             float(stored.sum()),
             0.5 * dot(self.spring, np.einsum("ai,ai->a", displacement, displacement)),
             increments,
-            self.norm(self.residual(state, stretch)),
+            self.norm(self.residual(state, growth)),
             displacement[self.corners :].copy(),
         )
 
@@ -313,7 +325,7 @@ def grow_quadratic(
     stretch: Real,
     materials: Mapping[str, Material],
     *,
-    springs: Springs,
+    springs: Springs | Supports,
     held: NDArray[np.bool_] | None = None,
     max_log_increment: float = 0.025,
     tolerance: float = 1e-8,
@@ -326,16 +338,13 @@ def grow_quadratic(
 
     Raises ConfigurationRejected for more than MOST_ELEMENTS elements, and as ``growth.grow``.
     """
-    stretch = np.asarray(stretch, dtype=np.float64)
-    refuse_elements(
-        ~(np.isfinite(stretch) & (stretch > 0.0)),
-        "a growth stretch that is no positive number",
-        "finite stretches above 0",
-    )
+    stretch = checked_growth(stretch)
     body = QuadraticBody.of(mesh, materials, springs, held)
-    begin = np.ones_like(stretch)
-    state, increments = _march(body, body.at_rest(), begin, stretch, max_log_increment, tolerance, progress)
-    return body.equilibrium(state, stretch, increments)
+    whole = alike(np.ones(len(stretch)), stretch)
+    path = partial(_path, *whole, None)
+    steps = np.ceil(largest_step(*whole) / max_log_increment - 1e-9)
+    state, increments = _march(body, body.at_rest(), path, 1.0 / max(1.0, steps), tolerance, progress)
+    return body.equilibrium(state, stretch, path(1.0), increments)
 
 
 def _keys(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -343,10 +352,17 @@ def _keys(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.asarray(pairs.min(axis=-1) * np.int64(count) + pairs.max(axis=-1))
 
 
+def _edges_around(faces: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the edges of these faces."""
+    count = int(ends.max()) + 1
+    return np.flatnonzero(np.isin(_keys(ends, count), _keys(faces[:, [[0, 1], [1, 2], [2, 0]]], count)))
+
+
 def _is_outer(tetrahedra: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(edges,) True for edges of the mesh's outer surface."""
-    faces, count = outer_faces(tetrahedra), int(ends.max()) + 1
-    return np.isin(_keys(ends, count), _keys(faces[:, [[0, 1], [1, 2], [2, 0]]], count))
+    found = np.zeros(len(ends), dtype=bool)
+    found[_edges_around(outer_faces(tetrahedra), ends)] = True
+    return found
 
 
 def middle_areas(mesh: TumourMesh, faces: NDArray[np.int64]) -> Real:

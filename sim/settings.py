@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..core import registry
 from .oxygen import TUMOUR_OXYGEN
@@ -44,7 +44,16 @@ class ForecastSettings(BaseModel):
     histology: int | None = Field(None, ge=0, le=6)
     gradiff: int | None = Field(None, ge=0, le=2)
     fluid: bool = Field(True, description="interstitial fluid pressure, of a tumour that has a border")
+    poroelastic: bool = Field(False, description="let the change of that pressure since the images load the tissue")
     effects: bool = Field(True, description="repeat the forecast with each input changed: what it rests on")
+
+    @model_validator(mode="after")
+    def _fluid_is_there(self) -> ForecastSettings:
+        if self.poroelastic and not self.fluid:
+            raise ValueError("poroelastic = true needs fluid = true")
+        if self.poroelastic and self.element != "p1":
+            raise ValueError('poroelastic = true needs element = "p1"')
+        return self
 
     @field_validator("selection")
     @classmethod

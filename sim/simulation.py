@@ -17,6 +17,7 @@ from .exposure import expose
 from .forecast import MacroStep
 from .growth import grow
 from .keeping import KeptRun
+from .poroelastic import KPA_PER_MMHG, in_balance
 from .quadratic import grow_quadratic
 from .selection import Selection, select_elements
 from .settings import ForecastSettings
@@ -60,6 +61,7 @@ class Plan:
     ends          days on which macro steps end, ascending, after the start
     advance       colonies and hours to outcomes: the cells, or what stands in for them
     kept          where the run is kept while it is made (None: nowhere)
+    rest          (nodes,) mmHg of the interstitial fluid at time 0, which the images' shape bears already
     ground        tissue that the cells spread through (None: the tumour has a border, which they do not cross)
     """
 
@@ -74,11 +76,12 @@ class Plan:
     progress: Progress = field(default=lambda what, done: None)
     kept: KeptRun | None = None
     ground: Ground | None = None
+    rest: NDArray[np.float64] | None = None
 
 
 def simulate(start: TissueState, plan: Plan) -> tuple[tuple[TissueState, ...], tuple[MacroStep, ...]]:
     """The tissue at the start and at each end of a macro step, and what happened in between."""
-    states, steps = [start], []
+    states, steps, plan = [start], [], replace(plan, rest=start.fluid_pressure)
     for number, end in enumerate(plan.ends):
         what = f"day {states[-1].day:g} to {end:g}"
 
@@ -117,9 +120,9 @@ def macro_step(
         answer = coupling.homogenise(state, selection, outcomes)
     else:
         answer = spreading.spread(state, selection, outcomes, plan.ground)
-    moved, mechanics = deform(answer.state, plan)
+    moved, mechanics = (deform_wet if settings.poroelastic else deform)(answer.state, plan, days=end - state.day)
     breathing = deliver_oxygen(replace(moved, day=end))
-    return filtered(breathing, settings), MacroStep(
+    return breathing if settings.poroelastic else filtered(breathing, settings), MacroStep(
         state.day,
         end,
         answer.representatives,
@@ -162,10 +165,38 @@ def breathing(state: TissueState) -> NDArray[np.float64]:
     return cells
 
 
-def deform(state: TissueState, plan: Plan) -> tuple[TissueState, dict[str, Any]]:
+def deform_wet(state: TissueState, plan: Plan, *, days: float) -> tuple[TissueState, dict[str, Any]]:
+    """``deform`` with fluid in the pores, solved in turns with the fluid (``poroelastic``).
+
+    ASSUMED: Biot's alpha is 1 and fluid stores nothing of its own (fluid and solid are incompressible); the shape in
+    the images bears the pressure of time 0, so that only its change is a load; what an element gained in a macro step
+    it filled with fluid at an even rate.
+    """
+    assert plan.rest is not None
+    assert state.fluid_pressure is not None
+    rest, before, turning = plan.rest, state.mesh.volumes, state
+
+    def solid(pressure: NDArray[np.float64]) -> tuple[TissueState, dict[str, Any]]:
+        nonlocal turning
+        turning, mechanics = deform(turning, plan, pore=KPA_PER_MMHG * (pressure - rest))
+        return turning, mechanics
+
+    def fluid(moved: tuple[TissueState, dict[str, Any]]) -> NDArray[np.float64]:
+        return interstitial.fluid_in(moved[0], np.log(moved[0].mesh.volumes / before) / days).nodes
+
+    (moved, mechanics), pressure, turns = in_balance(solid, fluid, state.fluid_pressure)
+    change = float(KPA_PER_MMHG * np.abs(pressure - rest).max())
+    return replace(moved, fluid_pressure=pressure), {
+        **mechanics, "turns_with_fluid": turns, "largest_change_of_fluid_kpa": change,
+    }  # fmt: skip
+
+
+def deform(
+    state: TissueState, plan: Plan, *, days: float = 0.0, pore: NDArray[np.float64] | None = None
+) -> tuple[TissueState, dict[str, Any]]:
     """Mechanical equilibrium with the new growth; without a border, of the healthy tissue that the cells are in."""
     body = state.reference if plan.ground is None else plan.ground.body
-    solve = partial(grow, start=state.equilibrium) if plan.settings.element == "p1" else grow_quadratic
+    solve = partial(grow, start=state.equilibrium, pore=pore) if plan.settings.element == "p1" else grow_quadratic
     equilibrium = solve(
         body, state.stretch, plan.materials, springs=plan.springs, max_log_increment=LARGEST_LOG_INCREMENT
     )

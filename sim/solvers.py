@@ -200,10 +200,14 @@ def stabilised_gradients(
     x, r = np.zeros_like(b), b.copy()
     shadow, p, v = b, np.zeros_like(b), np.zeros_like(b)
     rho = alpha = omega = 1.0
-    goal = reduction * euclidean(b)
+    goal, started = reduction * euclidean(b), 0
     for count in range(most):
         if euclidean(r) <= goal:
-            return x, count
+            r = b - apply(x)  # the recursion drifts away from the truth
+            if euclidean(r) <= goal or count == started:
+                return x, count
+            shadow, p, v, started = r, np.zeros_like(b), np.zeros_like(b), count
+            rho = alpha = omega = 1.0
         rho, old = dot(shadow, r), rho
         p = r + (rho / old) * (alpha / omega) * (p - omega * v)
         ahead = precondition(p)

@@ -50,19 +50,30 @@ class Supports:
         said = OUTSIDE in (*self.fixed, *self.free) or any(one.region is None for one in self.springs)
         return self if said else replace(self, springs=(springs, *self.springs))
 
+    def sprung(self, mesh: TumourMesh) -> tuple[tuple[float, Faces], ...]:
+        """Stiffness (kPa/mm) and faces of every spring. Raises ConfigurationRejected as ``on``."""
+        named = (*self.fixed, *self.free, *(one.region for one in self.springs if one.region))
+        others = [_surface(mesh, name) for name in named]
+        outer = outer_faces(mesh.tetrahedra)
+        return tuple(
+            (one.stiffness, _without(outer, others) if one.region is None else _surface(mesh, one.region))
+            for one in self.springs
+        )
+
+    def held(self, mesh: TumourMesh) -> tuple[Faces, ...]:
+        """Faces that do not move, by region. Raises ConfigurationRejected as ``on``."""
+        return tuple(_surface(mesh, name) for name in self.fixed)
+
     def on(self, mesh: TumourMesh) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """(nodes,) kPa mm, spring stiffness x area around each node; (nodes,) True where nothing moves.
 
         Raises ConfigurationRejected for a region that the mesh does not have.
         """
         spring, fixed = np.zeros(len(mesh.points)), np.zeros(len(mesh.points), dtype=bool)
-        named = (*self.fixed, *self.free, *(one.region for one in self.springs if one.region))
-        others = [_surface(mesh, name) for name in named]
-        for one in self.springs:
-            faces = _without(outer_faces(mesh.tetrahedra), others) if one.region is None else _surface(mesh, one.region)
-            spring += one.stiffness * nodal_areas(mesh.points, faces)
-        for name in self.fixed:
-            fixed[_surface(mesh, name)] = True
+        for stiffness, faces in self.sprung(mesh):
+            spring += stiffness * nodal_areas(mesh.points, faces)
+        for faces in self.held(mesh):
+            fixed[faces] = True
         return spring, fixed
 
     def words(self) -> str:

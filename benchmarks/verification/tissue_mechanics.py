@@ -115,8 +115,8 @@ def turned_stress(kind: str) -> float:
     turn = Rotation.from_rotvec([0.3, -0.5, 0.4]).as_matrix()
     u, p = body.parts(state)
     other = np.concatenate([((body.points + u) @ turn.T - body.points).ravel(), p])
-    before, after = (body.equilibrium(x, stretch, ()).stress for x in (state, other))
-    return float(np.abs(after - turn @ before @ turn.T).max() / body.assembly.shear.max())
+    before, after = (body.equilibrium(x, stretch, stretch, ()).stress for x in (state, other))
+    return float(np.abs(after - turn @ before @ turn.T).max() / body.assembly.constants.shear.max())
 
 
 def tangent_error(kind: str) -> float:

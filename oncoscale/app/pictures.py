@@ -352,6 +352,7 @@ SHADES = {
     "cellularity": Shade("living cells", "volume fraction", "YlGnBu_r"),
     "growth": Shade("local volume", "times that of day 0", "RdBu_r", 1.0),
     "pressure": Shade("mean stress", "kPa, tension positive", "PuOr_r", 0.0),
+    "drug": Shade("exposure to drugs so far", "times the tumour's median", "magma"),
     "fluid": Shade("interstitial fluid", "mmHg", "cividis"),
 }
 
@@ -362,8 +363,18 @@ def field_of(state: TissueState, name: str) -> NDArray[np.float64] | None:
         return np.asarray(state.mesh.volumes / state.reference.volumes)
     if name == "pressure":
         return None if state.mean_stress is None else np.asarray(state.mean_stress)
+    if name == "drug":
+        return exposure_of(state)
     values = getattr(state, name)
     return None if values is None else np.asarray(values)
+
+
+def exposure_of(state: TissueState) -> NDArray[np.float64] | None:
+    """(elements,) exposure over the tumour's median, mean of the drugs that have come; None where none is carried."""
+    if state.exposure is None:
+        return None
+    came = [one / np.median(one[state.tumour]) for one in state.exposure if np.median(one[state.tumour]) > 0.0]
+    return np.mean(came, axis=0) if came else np.zeros(len(state.stretch))
 
 
 def field_sections(forecast: Forecast) -> Picture:

@@ -50,7 +50,8 @@ NOBODY = -1
 
 STATE_FIELDS = ("stretch", "supply", "delivery", "oxygen")
 STRESS_FIELDS = ("mean_stress", "von_mises")
-FLUID = "fluid_pressure"
+FLUID, EXPOSURE = "fluid_pressure", "exposure_"
+"""At nodes, mmHg; and of elements, mg/L day of each drug since time 0."""
 VISIBLE = "visible_share"
 """Of each element, what images would show as tumour: of a tumour without a border, whose regions differ by the day."""
 
@@ -105,7 +106,8 @@ def write_run(
 def write_tissue(path: Path, forecast: Forecast) -> None:
     """The moving mesh with its fields, one step a day of the forecast."""
     chosen = representatives_of(forecast)
-    fields = [_fields(state) | {"representative": row} for state, row in zip(forecast.states, chosen)]
+    drugs = drugs_of(forecast.recipe)
+    fields = [_fields(state, drugs) | {"representative": row} for state, row in zip(forecast.states, chosen)]
     write_steps(
         path,
         forecast.states[0].reference,
@@ -122,13 +124,20 @@ def _point_fields(forecast: Forecast) -> dict[str, list[NDArray[Any]]]:
     return fields | {FLUID: pressures} if pressures else fields
 
 
-def _fields(state: TissueState) -> dict[str, NDArray[Any]]:
+def drugs_of(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """The drugs that a forecast carried through the tissue."""
+    return tuple(one["name"] for one in (recipe.get("treatment") or {}).get("drugs", ()))
+
+
+def _fields(state: TissueState, drugs: Sequence[str]) -> dict[str, NDArray[Any]]:
     unknown = np.full(len(state.stretch), np.nan)
     fields: dict[str, NDArray[Any]] = {name: getattr(state, name) for name in STATE_FIELDS}
     fields |= {f"fraction_{name}": state.composition[:, place] for place, name in enumerate(CLASSES)}
     for name in STRESS_FIELDS:
         values = getattr(state, name)
         fields[name] = unknown if values is None else values
+    exposure = np.zeros((len(drugs), len(unknown))) if state.exposure is None else state.exposure
+    fields |= {f"{EXPOSURE}{name}": values for name, values in zip(drugs, exposure, strict=True)}
     if state.visible is not None:
         fields |= {"region": state.reference.region, VISIBLE: state.visible}
     return fields
@@ -237,7 +246,7 @@ def _forecast(
     volume = content["volume_ml"]
     return Forecast(
         tumour_type=content["tumour"],
-        states=tuple(_state(step, mesh) for step in steps),
+        states=tuple(_state(step, mesh, drugs_of(content["recipe"])) for step in steps),
         volumes=np.array(volume["members"]),
         interval=np.column_stack([volume["low"], volume["high"]]),
         level=volume["level"],
@@ -250,7 +259,7 @@ def _forecast(
     )
 
 
-def _state(step: Step, mesh: TumourMesh) -> TissueState:
+def _state(step: Step, mesh: TumourMesh, drugs: Sequence[str]) -> TissueState:
     fields = step.cell_data
     known: dict[str, Any] = {name: fields[name] for name in STATE_FIELDS}
     known |= {name: None if np.isnan(fields[name]).all() else fields[name] for name in STRESS_FIELDS}
@@ -258,6 +267,8 @@ def _state(step: Step, mesh: TumourMesh) -> TissueState:
     if VISIBLE in fields:
         known["visible"] = fields[VISIBLE]
         mesh = replace(mesh, region=np.asarray(fields["region"], dtype=np.int64))
+    if drugs:
+        known["exposure"] = np.array([fields[f"{EXPOSURE}{name}"] for name in drugs])
     known["fluid_pressure"] = step.point_data.get(FLUID)
     return TissueState(step.time, mesh, step.point_data["displacement"], composition=composition, **known)
 

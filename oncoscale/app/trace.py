@@ -11,6 +11,7 @@ from ..core.errors import ConfigurationRejected
 from ..imaging.quality import names
 from ..imaging.study import ParametricMap
 from ..sim.forecast import Forecast, MacroStep, Representative
+from ..sim.state import TissueState
 from .run_folder import StoredRun
 
 MAP_ORDER = ("ktrans", "ve", "vp", "fp", "cellularity", "pe", "ser", "adc", "t1")
@@ -92,6 +93,7 @@ def step_of(run: StoredRun, element: int, number: int) -> dict[str, Any]:
         "cellularity": float(before.cellularity[element]),
         "supply_per_day": float(before.supply[element]),
         "delivery": float(before.delivery[element]),
+        "exposure": None if after.exposure is None else _exposed(before, after, element),
         "representative": stands_for if chosen else None,
         "weight": chosen.weight if chosen else None,
         "colony": _colony(chosen) if chosen else None,
@@ -99,6 +101,13 @@ def step_of(run: StoredRun, element: int, number: int) -> dict[str, Any]:
         "leave_one_out": step.leave_one_out,
         "living_after": float(after.cellularity[element]),
     }
+
+
+def _exposed(before: TissueState, after: TissueState, element: int) -> list[float]:
+    """mg/L day of each drug in one macro step."""
+    assert after.exposure is not None
+    earlier = 0.0 if before.exposure is None else before.exposure[:, element]
+    return [float(one) for one in after.exposure[:, element] - earlier]
 
 
 def _representative(step: MacroStep, element: int) -> Representative | None:
@@ -223,10 +232,12 @@ def _localised(forecast: Forecast, first: Mapping[str, Any]) -> str:
     if colony is None:
         return "localise: no colony"
     treatment = forecast.recipe.get("treatment") or {}
+    drugs = zip((one["name"] for one in treatment.get("drugs", ())), first["exposure"] or ())
+    exposed = "".join(f", {name} {value:.3g} mg/L day" for name, value in drugs)
     windows, fractions = len(treatment.get("windows", ())), len(treatment.get("fractions", ()))
     return (
         f"localise: colony of {sum(colony['cells_start'])} cells at {colony['oxygen_mmhg']:.1f} mmHg, cellularity "
-        f"{colony['cellularity']:.2f}, {windows} treatment window(s), {fractions} fraction(s) of radiation"
+        f"{colony['cellularity']:.2f}, {windows} treatment window(s), {fractions} fraction(s) of radiation{exposed}"
     )
 
 
