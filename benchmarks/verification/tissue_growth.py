@@ -85,7 +85,7 @@ def merged(layers: int, poisson: float) -> Ball:
     body = Body.of(mesh, {"tumour": material, "host": material}, FREE, symmetric(mesh), split=False)
     stretch = np.where(mesh.region == 2, 1.0 + SMALL, 1.0)
     state, _ = body.settle(body.at_rest(), stretch, 1e-10)
-    found = body.equilibrium(state, stretch, ())
+    found = body.equilibrium(state, stretch, stretch, ())
     return seen(mesh, found.displacement, found.mean_stress)
 
 
