@@ -4,8 +4,8 @@ About data sets, never about persons: nothing of one subject is in it, and count
 left out. What a store cannot know must be stated (``OPTIONS``); where it is not, the entry says so in words and by
 the address ``urn:oncoscale:not-stated``, and must not be published.
 
-Source: Regulation (EU) 2025/327, articles 77 and 79; HealthDCAT-AP Release 5, shapes of level NON_PUBLIC. Release 8
-differs (contact points of the core vocabulary, schemes of every concept, variables) and is not written.
+Source: Regulation (EU) 2025/327, articles 77 and 79; HealthDCAT-AP Release 5, shapes of level NON_PUBLIC. Release 8 is
+written on request (``_health_dcat_8``).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from ...core.files import write_text
 from .. import core
 from ..core import Code, Holdings, Study
 from . import Gap, Violation
+from ._health_dcat_8 import faults as faults_of_8
+from ._health_dcat_8 import in_release_8
 from ._rdf_terms import turtle
 from ._rdf_words import DAYS_A_YEAR, HUMAN
 
@@ -36,7 +38,8 @@ PREDICTIONS = False
 
 NOT_STATED = "urn:oncoscale:not-stated"
 OPTIONS: Mapping[str, str] = {
-    "release": "of HealthDCAT-AP; only 5",
+    "release": "of HealthDCAT-AP: 5 or 8",
+    "publisher_type": "address of what the holder is, in the list of health publisher types (release 8)",
     "hdab": "name of the health data access body",
     "hdab_url": "page of the health data access body",
     "contact_url": "page on which the data are asked for",
@@ -73,13 +76,15 @@ def render(holdings: Holdings, out: Path, **stated: str) -> None:
     """Turtle, one ``dcat:Dataset`` a study. Raises ConfigurationRejected for a release that is not written
     and for an address that is none."""
     release = _release(stated.get("release", VERSION))
-    for name in ("hdab_url", "contact_url"):
+    for name in ("hdab_url", "contact_url", "publisher_type"):
         if name in stated and not re.fullmatch(r"https?://[^\s<>\"{}|\\^`]+", stated[name]):
             raise ConfigurationRejected(f"{name} is no address of a page", "https://…", "correct the address")
     graph = Graph(bind_namespaces="none")
     for study in holdings.study:
         for triple in _entry(holdings, study, release, stated):
             graph.add(triple)
+    if stated.get("release") == "8":
+        graph = in_release_8(graph, release, _data()["prefixes"])
     write_text(out, turtle(graph, _data()["prefixes"]))
 
 
@@ -122,6 +127,8 @@ def _things(
     yield from _contact(contact, stated.get("contact_url", NOT_STATED))
     holder = holdings.biobank[0].juristic_person if holdings.biobank else "the holder of the store"
     yield from _agent(here, "dct:publisher", f"{here}:publisher", holder, stated.get("contact_url", NOT_STATED))
+    if "publisher_type" in stated:
+        yield URIRef(f"{here}:publisher"), _term("dct:type"), URIRef(stated["publisher_type"])
     body = stated.get("hdab", "health data access body: not stated")
     yield from _agent(here, "healthdcatap:hdab", f"{here}:hdab", body, stated.get("hdab_url", NOT_STATED))
     access = URIRef(f"{here}:access")
@@ -192,7 +199,8 @@ def _systems(holdings: Holdings) -> list[str]:
 def check(out: Path) -> tuple[Violation, ...]:
     """Numbers and kinds of values as the release asks for, and the level of access."""
     graph = Graph().parse(Path(out).read_bytes(), format="turtle")
-    release = _release(VERSION)
+    is_8 = bool(set(_of(graph, "cv:ContactPoint")))
+    release = _release("8" if is_8 else VERSION)
     found = [Violation("there is an entry", out.name, "none")] if not set(_of(graph, "dcat:Dataset")) else []
     for group in release["rules"]:
         for here in _of(graph, group["class"]):
@@ -203,6 +211,8 @@ def check(out: Path) -> tuple[Violation, ...]:
     for here in _of(graph, "dcat:Dataset"):
         if set(graph.objects(here, _term("dct:accessRights"))) != {URIRef(release["access_rights"])}:
             found.append(Violation("access is NON_PUBLIC", str(here), "another level"))
+    if is_8:
+        found += [Violation(*fault) for fault in faults_of_8(graph, release, _data()["prefixes"])]
     return tuple(found)
 
 
@@ -228,6 +238,8 @@ def _is(value: Node, kind: str) -> bool:
             return isinstance(value, URIRef | BNode)
         case "literal":
             return isinstance(value, Literal)
+        case "nothing":
+            return False
         case _:
             return isinstance(value, Literal) and value.datatype == _term(kind)
 

@@ -154,7 +154,57 @@ def test_what_the_holder_must_state_is_asked_for(tmp_path: Path):
     assert "<https://example.org/hdab>" in full
 
 
-@pytest.mark.parametrize("stated", [{"release": "8"}, {"hdab_url": "nowhere"}, {"contact_url": "https://a> . <b"}])
+STATED = {"hdab": "Body", "hdab_url": "https://example.org/hdab", "contact_url": "https://example.org/ask"}
+FAULTS_OF_8 = {
+    "a concept of no scheme": "DELETE { ?s skos:inScheme ?o } WHERE { ?s a dct:RightsStatement; skos:inScheme ?o }",
+    "a scheme without a title": "DELETE { ?s dct:title ?o } WHERE { ?s a skos:ConceptScheme; dct:title ?o }",
+    "a publisher with a card": (f"INSERT {{ ?p dcat:contactPoint {DATASET} }} WHERE {{ {DATASET} dct:publisher ?p }}"),
+    "an agent without a contact": "DELETE { ?s cv:contactPoint ?o } WHERE { ?s cv:contactPoint ?o }",
+    "not said whether structured": (
+        "DELETE { ?s healthdcatap:hasStructuredData ?o } WHERE { ?s healthdcatap:hasStructuredData ?o }"
+    ),
+    "a standard of one's own": f"INSERT DATA {{ {DATASET} dct:conformsTo <urn:oncoscale:schema> }}",
+    "a variable twice": ("DELETE { ?s csvw:name ?o } INSERT { ?s csvw:name 'x' } WHERE { ?s csvw:name ?o }"),
+}
+
+
+def test_release_8_says_the_same_in_its_own_words(tmp_path: Path):
+    """Counts, purpose and access are those of Release 5; contact points, schemes, standards and variables are new."""
+    five, eight = (Graph().parse(entry(tmp_path, **STATED, release=name), format="turtle") for name in "58")
+    words = health_dcat._data()["prefixes"]
+    same = "SELECT ?n ?k ?t { ?d healthdcatap:numberOfRecords ?n; dct:accessRights ?k; dct:title ?t }"
+    assert set(five.query(same, initNs=words)) == set(eight.query(same, initNs=words)) != set()
+    pages = {
+        str(one[0])
+        for one in eight.query("SELECT ?p { ?a a foaf:Agent; cv:contactPoint/cv:contactPage ?p }", initNs=words)
+    }
+    assert pages == {STATED["hdab_url"], STATED["contact_url"]}
+    systems = {
+        str(one[0]).rpartition("/")[2]
+        for one in eight.query("SELECT ?c { ?d healthdcatap:hasCodingSystem ?c }", initNs=words)
+    }
+    assert systems == {"SNOMED-CT", "ICD-10", "ATC"}
+    columns = {str(one[0]) for one in eight.query("SELECT ?n { ?c a csvw:Column; csvw:name ?n }", initNs=words)}
+    assert {"subject.sex", "event.day", "observation.value", "image_series.modality"} <= columns
+    text = entry(tmp_path, release="8").read_text()
+    assert not [one.key for one in COHORT.subject if one.key in text]
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_8)
+def test_our_own_check_catches_faults_of_release_8(fault: str, tmp_path: Path):
+    """Each fault is found; the entry without one is free of faults."""
+    good = entry(tmp_path, **STATED, release="8")
+    assert health_dcat.check(good) == ()
+    graph = Graph().parse(good, format="turtle")
+    graph.update(FAULTS_OF_8[fault], initNs=health_dcat._data()["prefixes"])
+    (tmp_path / "bad.ttl").write_text(turtle(graph, health_dcat._data()["prefixes"]))
+    assert health_dcat.check(tmp_path / "bad.ttl")
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [{"release": "9"}, {"publisher_type": "hospital"}, {"hdab_url": "nowhere"}, {"contact_url": "https://a> . <b"}],
+)
 def test_what_cannot_be_written_is_refused(stated: dict[str, str], tmp_path: Path):
     """A release without shapes, and addresses that are none."""
     with pytest.raises(ConfigurationRejected):
