@@ -8,9 +8,12 @@ renamed by the same key, so that the same file twice enters once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -57,6 +60,8 @@ def import_file(
 ) -> Imported:
     """Read a file or folder of a standard into the store, whole or not at all.
 
+    dry_run  everything, the database's own checks among it, except that nothing stays
+
     Raises FileRejected for a file that is not of the standard, ConfigurationRejected for a standard that cannot be
     read, or a vault that is not the store's.
     """
@@ -79,16 +84,44 @@ def enter(
         kept = kept_as_they_are(connection, found.holdings.subject, names, added)
     renamed, mapped = _renamed(counted_anew(taken(found.holdings), added), names, vault, images)
     gaps = (*found.gaps, *_not_taken(found.holdings), *kept)
+    of = (standard_name, version)
+    entering = partial(_enter_all, renamed=renamed, mapped=mapped, gaps=gaps, of=of, vault=vault, subjects=len(names))
     if dry_run:
-        would = {table: len(held) for table, held in core.rows(renamed) if held}
-        return Imported(standard_name, version, tuple(names.values()), would, gaps)
-    entered = _written(store, renamed, mapped, gaps, (standard_name, version), vault, len(names))
+        return Imported(standard_name, version, tuple(names.values()), _rehearsed(store, entering), gaps)
+    with _refusals(), store.writing() as connection:
+        entered = entering(store, connection)
     vault.remember_all({key: local for local, key in names.items() if local != key}, site)
     return Imported(standard_name, version, tuple(names.values()), entered, gaps)
 
 
-def _written(
+class _Rehearsed(Exception):
+    """Ends a transaction whose rows the database has accepted, so that none of them stays."""
+
+
+def _rehearsed(store: Store, entering: Callable[[Store, Connection], dict[str, int]]) -> dict[str, int]:
+    """What would be entered, by the database's own checks, in a transaction that is rolled back.
+
+    A store that is not there yet is not made: an empty one, thrown away afterwards, stands for it.
+    """
+    entered: dict[str, int] = {}
+    with _there_or_empty(store) as stage, suppress(_Rehearsed), _refusals(), stage.writing() as connection:
+        entered = entering(stage, connection)
+        raise _Rehearsed
+    return entered
+
+
+@contextmanager
+def _there_or_empty(store: Store) -> Iterator[Store]:
+    if store.exists:
+        yield store
+    else:
+        with TemporaryDirectory() as folder:
+            yield Store.open(Path(folder) / "store", create=True)
+
+
+def _enter_all(
     store: Store,
+    connection: Connection,
     renamed: Holdings,
     mapped: Mapped,
     gaps: tuple[Gap, ...],
@@ -96,28 +129,29 @@ def _written(
     vault: Vault,
     subjects: int,
 ) -> dict[str, int]:
-    """Enter everything or nothing, on record; of is the standard's name and version. Returns how many, by table.
-
-    Raises FileRejected for rows that the store's own rules refuse.
-    """
+    """Rows, what they were called, what was lost, and the entry of the audit; returns how many rows, by table."""
     standard_name, version = of
+    _require_key_of_store(connection, vault)
+    entered = take_in(connection, _enrolled(renamed))
+    for (entity, core_table, core_id), external in mapped.items():
+        row = {"entity": entity, "core_table": core_table, "core_id": core_id, "external_id": external}
+        connection.execute(
+            insert_or(tables.mapping).values(standard=standard_name, version=version, **row).on_conflict_do_nothing()
+        )
+    for gap in gaps:
+        said = {"path": gap.path, "reason": gap.reason, "n": gap.n, "at": now()}
+        connection.execute(
+            insert(tables.gap).values(direction="import", standard=standard_name, version=version, **said)
+        )
+    record_action(store, connection, "import", standard_name, {"subjects": subjects, "entered": entered})
+    return entered
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the database refuses, as FileRejected."""
     try:
-        with store.writing() as connection:
-            _require_key_of_store(connection, vault)
-            entered = take_in(connection, _enrolled(renamed))
-            for (entity, core_table, core_id), external in mapped.items():
-                row = {"entity": entity, "core_table": core_table, "core_id": core_id, "external_id": external}
-                connection.execute(
-                    insert_or(tables.mapping)
-                    .values(standard=standard_name, version=version, **row)
-                    .on_conflict_do_nothing()
-                )
-            for gap in gaps:
-                said = {"path": gap.path, "reason": gap.reason, "n": gap.n, "at": now()}
-                connection.execute(
-                    insert(tables.gap).values(direction="import", standard=standard_name, version=version, **said)
-                )
-            record_action(store, connection, "import", standard_name, {"subjects": subjects, "entered": entered})
+        yield
     except IntegrityError as error:
         broken = str(error.orig).splitlines()[0]  # the lines after it may hold values
         raise FileRejected(
@@ -125,7 +159,6 @@ def _written(
             "references that lead to rows of the same file or of the store, and values within the core's lists",
             "mend the file; nothing of it was entered",
         ) from error
-    return entered
 
 
 def taken(holdings: Holdings) -> Holdings:

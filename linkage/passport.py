@@ -36,6 +36,8 @@ def document(holdings: Holdings) -> dict[str, Any]:
 def passport_of(program: Program) -> dict[str, Any]:
     """Ready for JSON."""
     identity = {"id": program.id, "name": program.name, "version": program.version, "code_sha256": program.code_sha256}
+    if program.passport is not None and program.passport.get("schema") == SCHEMA:
+        return {name: value for name, value in program.passport.items() if name != "schema"} | identity
     if program.passport is not None:
         return identity | {"kept": dict(program.passport)}
     if program.code_sha256 == this_software().code_sha256:
@@ -48,6 +50,11 @@ def passport_of(program: Program) -> dict[str, Any]:
 def _this_program() -> Program:
     this = this_software()
     return Program(this.id, this.name, this.version, this.code_sha256)
+
+
+def passport_to_keep() -> dict[str, Any]:
+    """The passport of this program as the store keeps it beside its runs, for when this version is no more."""
+    return {"schema": SCHEMA, **this_passport()}
 
 
 @cache

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, ForeignKey, exists, literal, select
 
 from ..core.errors import OncoscaleError
 from ..core.files import content_hash
 from ..imaging.dicom_files import read_dicom
-from . import tables
+from . import postgres, tables
 from .deidentify import TEXT, Pseudonyms, deidentified
 from .record import Record
 from .store import Store
@@ -286,6 +286,21 @@ def relative(store: Store, found: Iterable[Path]) -> list[str]:
 def sound(connection: Connection) -> bool:
     """Whether the database is whole and every reference leads to a row."""
     if connection.dialect.name != "sqlite":
-        return True  # the server refuses rows whose references lead nowhere
+        return not any(_leads_nowhere(connection, key) for key in _references(connection))
     whole: Any = connection.exec_driver_sql("PRAGMA quick_check").scalar()
     return whole == "ok" and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is None
+
+
+def _references(connection: Connection) -> list[ForeignKey]:
+    """Every reference, for a user who sees every row; to one whose rows are narrowed a reference may seem broken."""
+    if not connection.exec_driver_sql(f"SELECT {postgres.SEES_ALL}").scalar_one():
+        return []
+    return [key for table in tables.metadata.sorted_tables for key in table.foreign_keys]
+
+
+def _leads_nowhere(connection: Connection, key: ForeignKey) -> bool:
+    """Whether a row refers to one that is not there: the server lets that happen only with its triggers turned off."""
+    above = key.column.table.alias("above")
+    there = exists().where(above.c[key.column.name] == key.parent)
+    query = select(literal(1)).select_from(key.parent.table).where(key.parent.is_not(None), ~there).limit(1)
+    return connection.execute(query).first() is not None

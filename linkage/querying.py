@@ -1,33 +1,32 @@
 """Questions to the store, in SQL and in SPARQL: read only, within limits, about those alone whose consent covers it.
 
 Whatever is asked is worked out in a child process of limited memory and time. SQL sees a copy in memory that holds
-the rows of those subjects and nothing else; the store itself is closed before the question is read. SPARQL sees the
-graph that the standard ``rdf`` renders of the same rows. Neither can write, attach another database or reach a network.
+the rows of those subjects and nothing else (visible_rows.py); the store is let go of before the question is read.
+SPARQL sees the graph that the standard ``rdf`` renders of the same rows. Neither can write, attach another database or
+reach a network.
 Each question leaves one entry in the audit. Cells are not suppressed here: every row is of a subject whose consent
 covers the purpose, and nothing leaves the store; what leaves goes through ``exporting``.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..imaging.guarded import MEMORY, Guard
-from . import core
 from .audit import record_action
 from .consent import PURPOSES, why_denied
 from .core import Holdings
 from .exporting import subjects_named
 from .holding import held
-from .leaving import KEPT_AT_HOME, leaving
+from .leaving import leaving
 from .store import Store
+from .visible_rows import VISIBLE, copy_rows, fetched, mentioned
 
 CATEGORIES = ("imaging",)
 """Kinds of data that a question shows."""
@@ -80,8 +79,10 @@ def ask_sql(
     """
     limits = limits or Limits()
     seen, left_out = _asked(store, text, of, purpose, "sql")
-    database = (store.path / "oncoscale.sqlite").absolute()
-    found = _guarded(limits, rows_of_sql, str(database), text, seen, limits)
+    rows: str | bytes = str((store.path / "oncoscale.sqlite").absolute())
+    if store.engine.dialect.name == "postgresql":
+        rows = fetched(store, mentioned(text), seen, limits.memory_mib)
+    found = _guarded(limits, rows_of_sql, rows, text, seen, limits)
     return Answer(*_answered(found), len(seen), left_out)
 
 
@@ -147,32 +148,17 @@ def _guarded(limits: Limits, work: Callable[..., Rows], *arguments: Any) -> Rows
 # SQL
 
 
-OWNED = {"enrolment", "consent", "decision", "sample", "event", "image_series", "contains", "run_subject",
-         "observation", "prediction"}  # fmt: skip
-"""Tables whose rows belong to one subject, by their column ``subject``."""
-
-CHOSEN: Mapping[str, str] = {
-    "subject": "key IN temp.seen",
-    "run": "id IN (SELECT run FROM store.run_subject WHERE subject IN temp.seen)",
-    "attempt": "run IN (SELECT run FROM store.run_subject WHERE subject IN temp.seen)",
-    "link": "run IN (SELECT run FROM store.run_subject WHERE subject IN temp.seen)"
-            " AND (series IS NULL OR series IN (SELECT uid FROM store.image_series WHERE subject IN temp.seen))"
-            " AND (sample IS NULL OR sample IN (SELECT id FROM store.sample WHERE subject IN temp.seen))",
-    "artefact": "sha256 IN (SELECT artefact FROM store.contains WHERE subject IN temp.seen)",
-    "parameter_set": "sha256 IN (SELECT parameters FROM store.run WHERE id IN"
-                     " (SELECT run FROM store.run_subject WHERE subject IN temp.seen))",
-} | dict.fromkeys(OWNED, "subject IN temp.seen")  # fmt: skip
-"""Which rows of a table can be seen; all of those of a table that holds nobody's data."""
-
-VISIBLE = (*core.ROWS, "code")
 ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 
 
-def rows_of_sql(database: str, text: str, seen: Iterable[str], limits: Limits) -> Rows:
-    """The answer to one SELECT; runs in the child."""
+def rows_of_sql(source: str | bytes, text: str, seen: Iterable[str], limits: Limits) -> Rows:
+    """The answer to one SELECT; runs in the child. ``source``: the store's SQLite file, or the bytes of ``fetched``."""
     connection = sqlite3.connect(":memory:", uri=True, isolation_level=None)
     try:
-        _copy(connection, database, _mentioned(text), seen)
+        if isinstance(source, bytes):
+            connection.deserialize(source)
+        else:
+            copy_rows(connection, source, mentioned(text), seen)
         _confine(connection)
         found = connection.execute(text)
         if found.description is None:
@@ -183,39 +169,6 @@ def rows_of_sql(database: str, text: str, seen: Iterable[str], limits: Limits) -
         raise _no_question(f"SQLite cannot answer it ({_reason(error)})") from None
     finally:
         connection.close()
-
-
-def _mentioned(text: str) -> tuple[str, ...]:
-    words = set(re.findall(r"\w+", text.lower()))
-    return tuple(table for table in VISIBLE if table in words)
-
-
-def _copy(connection: sqlite3.Connection, database: str, wanted: Iterable[str], seen: Iterable[str]) -> None:
-    """The rows that can be seen, into the empty database; the store is let go of."""
-    connection.execute("ATTACH ? AS store", (f"{Path(database).as_uri()}?mode=ro",))
-    connection.execute("CREATE TEMP TABLE seen (key TEXT PRIMARY KEY)")
-    connection.executemany("INSERT INTO temp.seen VALUES (?)", [(key,) for key in seen])
-    connection.execute("BEGIN")
-    for table in wanted:
-        condition = _codes() if table == "code" else CHOSEN.get(table, "1")
-        connection.execute(f"CREATE TABLE main.{table} AS SELECT * FROM store.{table} WHERE {condition}")
-        if table in ("event", "study"):
-            keys = ", ".join(f"'$.{name}'" for name in sorted(KEPT_AT_HOME))
-            connection.execute(f"UPDATE main.{table} SET attributes = json_remove(attributes, {keys})")
-    connection.execute("COMMIT")
-    connection.execute("DROP TABLE temp.seen")
-    connection.execute("DETACH store")
-
-
-def _codes() -> str:
-    """Which codes can be seen: those that rows point to which can be seen."""
-    used = [
-        f"SELECT {one.name} FROM store.{table} WHERE {CHOSEN.get(table, '1')}"
-        for table, row in core.ROWS.items()
-        for one in fields(row)
-        if core.is_code(row, one.name)
-    ]
-    return f"id IN ({' UNION '.join(used)})"
 
 
 def _confine(connection: sqlite3.Connection) -> None:

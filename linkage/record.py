@@ -515,7 +515,7 @@ def _if_new(table: Table) -> Insert:
 def _enter_run(connection: Connection, record: Record, permit: Decision | None) -> int:
     """The rows of the run, if they are new; returns the number of the next attempt."""
     software, parameters = record.software, record.parameters_sha256
-    connection.execute(_if_new(tables.software), {"id": software.id, **vars(software)})
+    _enter_software(connection, software)
     connection.execute(
         _if_new(tables.parameter_set),
         {"sha256": parameters, "schema": f"oncoscale-{record.kind}", "body": record.parameters_json},
@@ -537,6 +537,16 @@ def _enter_run(connection: Connection, record: Record, permit: Decision | None) 
         )
     last = connection.execute(select(func.max(tables.attempt.c.n)).where(tables.attempt.c.run == record.run)).scalar()
     return int(last or 0) + 1
+
+
+def _enter_software(connection: Connection, software: Software) -> None:
+    """The row of a program, if it is new: this one with its passport, of another one nothing is known."""
+    if connection.execute(select(tables.software.c.id).where(tables.software.c.id == software.id)).first():
+        return
+    from .passport import passport_to_keep  # which asks every package what it says of itself
+
+    passport = canonical_json(passport_to_keep()) if software == this_software() else None
+    connection.execute(_if_new(tables.software), {"id": software.id, **vars(software), "passport": passport})
 
 
 def _enter_attempt(

@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from oncoscale.app.bench import hand_over
+from oncoscale.core.files import write_json
 from oncoscale.linkage.record import this_environment, this_software
 from tests.linkage.crashing import BLOCK, STEPS, Toll, kill_again_and_again
 
@@ -54,14 +55,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for the record")
     options = parser.parse_args()
     tolls: list[Toll] = []
+    done: dict[str, Any] = record(tolls, 0.0)
     began = monotonic()
     for block in range(-(-options.kills // BLOCK)):
         kills = min(BLOCK, options.kills - block * BLOCK)
         with tempfile.TemporaryDirectory() as folder:
             tolls.append(kill_again_and_again(Path(folder), kills, Random(options.seed + block)))
-        sys.stderr.write(f"{sum(one.between + one.killed.total() for one in tolls)} kills, "
-                         f"{sum(len(one.faults) for one in tolls)} faults\n")  # fmt: skip
-    return hand_over(record(tolls, monotonic() - began), options.out)
+        done = record(tolls, monotonic() - began)
+        if options.out is not None:
+            write_json(options.out / "record_crashes.json", done)
+        sys.stderr.write(f"{done['kills']} kills, {len(done['faults'])} faults\n")
+    return hand_over(done, options.out)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, StoreRejected
 from ..core.files import write_json, write_text
 from .console import Result
 
 if TYPE_CHECKING:
+    from ..linkage.store import Store
+    from ..linkage.subject import SubjectKey
     from ..linkage.timeline import Entry
 
 GROUPED = 4
@@ -39,18 +41,40 @@ def show(store: Path, subject: str | None, *, out: Path | None = None) -> Result
             "a page (.html) or JSON (.json) about one subject",
             "name the subject, and a file of one of these kinds",
         )
-    opened = Store.open(store, read_only=True)
     if subject is None:
-        rows = subjects(opened)
+        rows = subjects(Store.open(store, read_only=True))
         lines = [f"{row['subject']}  consent {row['consent']:<9}  {', '.join(row['visits'])}" for row in rows]
         return Result({"subjects": list(rows)}, "\n".join(lines) or "The store holds no subject.")
+    opened, unrecorded = looked_at(store, SubjectKey(subject))
     found = timeline(opened, SubjectKey(subject))
-    content = held(opened, SubjectKey(subject)) | {"timeline": for_json(found)}
+    content = held(opened, SubjectKey(subject)) | {"timeline": for_json(found), "not_on_record": unrecorded}
     if out is not None and out.suffix == ".html":
         write_text(out, page(content, found))
     elif out is not None:
         write_json(out, content)
-    return Result(content, "\n".join([*_about(content), "", *timeline_lines(found)]))
+    told = [f"Not on record that this was looked at: {unrecorded}", ""] if unrecorded else []
+    return Result(content, "\n".join([*told, *_about(content), "", *timeline_lines(found)]))
+
+
+def looked_at(place: Path, subject: SubjectKey) -> tuple[Store, str]:
+    """(the store, why it is not on record that the subject was looked at: it cannot be written; empty if it is).
+
+    Raises ConfigurationRejected for a subject that the store does not hold, StoreRejected.
+    """
+    from ..linkage.audit import record_action
+    from ..linkage.consent import require_subject
+    from ..linkage.store import Store
+
+    try:
+        opened = Store.open(place)
+        with opened.writing() as connection:
+            require_subject(connection, subject)
+            record_action(opened, connection, "show", subject)
+    except StoreRejected as refused:
+        if "read-only" not in refused.found:
+            raise
+        return Store.open(place, read_only=True), refused.found
+    return opened, ""
 
 
 def page(held: Mapping[str, Any], found: Sequence[Entry]) -> str:

@@ -14,6 +14,7 @@ from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.roles import user
 from oncoscale.linkage.store import Store
+from oncoscale.linkage.vault import Vault
 
 KEYS = [one.key for one in reference_cohort(4, 3).subject]
 
@@ -81,6 +82,39 @@ def test_the_audit_is_signed_verified_and_shown(store: Path, tmp_path: Path):
     key = ("--head", tmp_path / "heads.jsonl", "--key", head["public_key"])
     found = oncoscale("audit", "verify", store, *key, code=3)
     assert (found["fault"], found["first_bad"]) == ("cut", 3)
+
+
+def test_an_export_signs_the_head_where_a_vault_is_at_hand(store: Path, tmp_path: Path):
+    """Without a vault the answer says so and none is made; with one, what was cut since then shows."""
+    out = ("--as", "native", "--out")
+    unsigned = oncoscale("export", KEYS[0], *out, tmp_path / "one.json", "--store", store)
+    assert (unsigned["signed_head"], unsigned["not_signed"]) == (None, "no vault is at hand")
+    assert not (tmp_path / "vault").exists()
+    Vault.open(tmp_path / "vault")
+    head = oncoscale("export", KEYS[1], *out, tmp_path / "two.json", "--store", store)["signed_head"]
+    assert oncoscale("audit", "verify", store)["signed"] == head["seq"]
+    with Store.open(store).engine.connect() as connection:
+        connection.exec_driver_sql("DROP TRIGGER audit_stays")
+        connection.exec_driver_sql(f"DELETE FROM audit WHERE seq = {head['seq']}")
+    assert oncoscale("audit", "verify", store, code=3)["fault"] == "cut"
+    analyst = ("--role", "analyst", "export", KEYS[2], *out, tmp_path / "three.json", "--store", store)
+    assert "role analyst" in oncoscale(*analyst)["not_signed"]
+
+
+def test_a_look_at_a_subject_is_on_record(store: Path):
+    """An entry about the subject, in the role of who looked; where the store is read-only the answer says it is not."""
+    assert oncoscale("show", KEYS[0], "--store", store)["not_on_record"] == ""
+    shown = oncoscale("audit", "show", store, "--subject", KEYS[0])["entries"]
+    assert [(row["action"], row["role"]) for row in shown] == [("show", "viewer")]
+    assert "does not hold" in oncoscale("show", "P-" + "A" * 16, "--store", store, code=2)["error"]["found"]
+    database = store / "oncoscale.sqlite"
+    Store.open(store).compact()
+    database.chmod(0o444)
+    assert "read-only" in oncoscale("show", KEYS[0], "--store", store)["not_on_record"]
+    words = CliRunner().invoke(app, ["show", KEYS[0], "--store", str(store)]).stdout
+    assert words.startswith("Not on record that this was looked at")
+    database.chmod(0o644)
+    assert len(oncoscale("audit", "show", store)["entries"]) == 1
 
 
 def test_access_tells_all_and_is_itself_on_record(store: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sqlalchemy import select
 
 from oncoscale.core.errors import ConfigurationRejected, ConsentDenied, FileRejected
 from oncoscale.linkage import core, tables
+from oncoscale.linkage.audit import entries, examine, heads_of
 from oncoscale.linkage.exporting import export
 from oncoscale.linkage.holding import held, take_in
 from oncoscale.linkage.importing import import_file
@@ -85,6 +87,42 @@ def test_who_withdrew_is_left_out_of_a_cohort(stocked: Store, tmp_path: Path):
     assert key.encode() not in (tmp_path / "all.json").read_bytes()
     with pytest.raises(ConsentDenied, match="withdrawn"):
         export(stocked, key, tmp_path / "one.json", standard_name="native")
+    with stocked.reading() as connection:
+        asked = select(tables.decision.c.outcome, tables.decision.c.reason).where(tables.decision.c.subject == key)
+        answers = connection.execute(asked.where(tables.decision.c.operation == "export")).all()
+    assert [tuple(row) for row in answers] == [("deny", "withdrawn")] * 2
+
+
+def test_nothing_leaves_that_is_not_on_record(stocked: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A command that is killed before the file has its name leaves the record of an export, never a file without it."""
+    key = reference_cohort(3, 6).subject[0].key
+
+    rename = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if target == tmp_path / "me.json":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr("oncoscale.linkage.exporting.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(stocked, key, tmp_path / "me.json", standard_name="native", recipient="hospital")
+    with stocked.reading() as connection:
+        assert connection.execute(select(tables.export.c.recipient)).scalars().all() == ["hospital"]
+    assert [one.name for one in tmp_path.iterdir() if "me" in one.name] == []
+
+
+def test_the_head_of_the_audit_is_signed_when_something_leaves(stocked: Store, vault: Vault, tmp_path: Path):
+    """With a vault, the signed head vouches for the entry of the export itself; without one nothing is signed."""
+    keys = [one.key for one in reference_cohort(3, 6).subject]
+    assert export(stocked, keys[0], tmp_path / "one.json", standard_name="native").head is None
+    head = export(stocked, keys[1], tmp_path / "two.json", standard_name="native", vault=vault).head
+    assert head is not None
+    assert head.is_signed_by(vault.public_key)
+    assert heads_of(vault) == (head,)
+    (exported,) = entries(stocked, last=1)
+    assert (exported["action"], exported["seq"]) == ("export", head.seq)
+    assert examine(stocked, heads_of(vault)).signed == head.seq
 
 
 def test_an_import_names_subjects_by_the_key_and_enters_once(store: Store, vault: Vault, tmp_path: Path):
@@ -115,7 +153,19 @@ def test_references_that_lead_nowhere_are_told_and_enter_nothing(store: Store, v
     lost = replace(reference_cohort(3, 2), collection=(), biobank=())
     assert any(one.collection for one in (*lost.sample, *lost.enrolment))
     standard("native").render(lost, tmp_path / "lost.json")
-    with pytest.raises(FileRejected, match="FOREIGN KEY"):
-        import_file(store, tmp_path / "lost.json", standard_name="native", vault=vault)
+    for dry_run in (True, False):
+        with pytest.raises(FileRejected, match="FOREIGN KEY"):
+            import_file(store, tmp_path / "lost.json", standard_name="native", vault=vault, dry_run=dry_run)
     with store.reading() as connection:
         assert not connection.execute(select(tables.subject)).all()
+
+
+def test_a_dry_run_of_an_import_says_what_is_new(store: Store, vault: Vault, tmp_path: Path):
+    """By the database itself, and nothing of it stays: neither rows nor an entry of the audit."""
+    standard("native").render(reference_cohort(3, 2), tmp_path / "in.json")
+    would = import_file(store, tmp_path / "in.json", standard_name="native", vault=vault, dry_run=True)
+    assert entries(store) == []
+    done = import_file(store, tmp_path / "in.json", standard_name="native", vault=vault)
+    assert would == done
+    again = import_file(store, tmp_path / "in.json", standard_name="native", vault=vault, dry_run=True)
+    assert again.entered == {}

@@ -13,20 +13,24 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from oncoscale.app.cli import app
-from oncoscale.core.errors import ConsentDenied, StoreRejected
-from oncoscale.linkage import audit, core, tables
+from oncoscale.core.errors import ConfigurationRejected, ConsentDenied, StoreRejected
+from oncoscale.linkage import audit, core, querying, tables
 from oncoscale.linkage.consent import consent_on_record, decide, require, withdraw
 from oncoscale.linkage.erasing import erase, remains
 from oncoscale.linkage.exporting import export
 from oncoscale.linkage.holding import held, take_in
 from oncoscale.linkage.ingest import ingest
 from oncoscale.linkage.migrations import migrate
+from oncoscale.linkage.quality_check import check
+from oncoscale.linkage.quality_files import sound
+from oncoscale.linkage.querying import ask_sparql, ask_sql
 from oncoscale.linkage.record import Prediction, Record, inputs_of_study, record_run, show
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.roles import grant, revoke, role_for
 from oncoscale.linkage.store import SCHEMA_VERSION, Store, code_id
 from oncoscale.linkage.subject import SubjectKey
 from oncoscale.linkage.vault import Vault
+from oncoscale.linkage.visible_rows import fetched
 
 from .conftest import ACTIVE, MakeVisit
 from .postgres_store import Server, server
@@ -35,6 +39,9 @@ __all__ = ["server"]
 
 COHORT = reference_cohort(7, 6)
 KEYS = [one.key for one in COHORT.subject]
+OF_TWO_SITES = replace(
+    COHORT, subject=tuple(replace(one, site="site2") if one.key in KEYS[4:] else one for one in COHORT.subject)
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +51,8 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     for name in ("new", "two_sites"):
         place = server.address(server.database(), tmp_path_factory.mktemp(name), "keeper")
         stores[name] = Store.open(place, create=True)
-    moved = tuple(replace(one, site="site2") if one.key in KEYS[4:] else one for one in COHORT.subject)
     with stores["two_sites"].writing() as connection:
-        take_in(connection, replace(COHORT, subject=moved))
+        take_in(connection, OF_TWO_SITES)
     return stores
 
 
@@ -243,3 +249,75 @@ def test_the_commands_take_an_address(server: Server, two_sites: Store):
         grant(two_sites, "nobody-there", "viewer")
     with pytest.raises(ConsentDenied, match="not for viewer"):
         role_for("erase", url, "viewer")
+
+
+QUESTIONS = (
+    "SELECT key, sex, age_day0_d FROM subject",
+    "SELECT * FROM event",
+    "SELECT p.*, c.code FROM prediction p JOIN code c ON c.id = p.quantity",
+    "SELECT typeof(value), typeof(horizon_day), typeof(unit), value / 2, horizon_day / 2 FROM prediction",
+    "SELECT count(*), max(recorded_at) FROM consent",
+    "SELECT * FROM link ORDER BY run, port",
+    "SELECT json_extract(attributes, '$.dose') FROM event WHERE kind = 'treatment'",
+    "SELECT 1",
+)
+
+
+@pytest.fixture
+def alike(two_sites: Store, tmp_path: Path) -> tuple[Store, Store]:
+    """The same six subjects on PostgreSQL and on SQLite, of whom one withdrew."""
+    other = Store.open(tmp_path / "sqlite", create=True)
+    with other.writing() as connection:
+        take_in(connection, OF_TWO_SITES)
+    for one in (two_sites, other):
+        withdraw(one, SubjectKey(KEYS[0]))
+    return two_sites, other
+
+
+def test_questions_have_the_same_answers_on_either_database(
+    alike: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+):
+    """Rows, their order, their types and their columns; who withdrew is seen on neither; nothing else can be asked."""
+    postgres, other = alike
+    asked = "SELECT ?id ?value { ?p a onco:Prediction; onco:id ?id; onco:value ?value } ORDER BY ?id"
+    by_sql = ask_sql(postgres, "SELECT p.id, p.value FROM prediction p ORDER BY p.id")
+    monkeypatch.setattr(querying, "_guarded", lambda limits, work, *arguments: work(*arguments))
+    assert by_sql.rows == ask_sparql(postgres, asked).rows == ask_sparql(other, asked).rows
+    assert by_sql.left_out == 1
+    for question in QUESTIONS:
+        assert ask_sql(postgres, question) == ask_sql(other, question), question
+    with pytest.raises(ConfigurationRejected):
+        ask_sql(postgres, "DELETE FROM subject")
+    with pytest.raises(ConfigurationRejected, match="too many"):
+        fetched(postgres, ("event",), KEYS, 0.01)
+
+
+def test_a_user_of_one_site_asks_about_that_site(two_sites: Store, server: Server, monkeypatch: pytest.MonkeyPatch):
+    """The policies of the database hold for questions too: those of the other site are not even left out."""
+    monkeypatch.setattr(querying, "_guarded", lambda limits, work, *arguments: work(*arguments))
+    ada = as_user(server, two_sites, "asks_at_site1", ("analyst", "site1"))
+    answer = ask_sql(ada, "SELECT key FROM subject")
+    assert {row[0] for row in answer.rows} == set(KEYS[:4])
+    assert (answer.subjects, answer.left_out) == (4, 0)
+
+
+def test_the_check_finds_the_same_on_either_database(alike: tuple[Store, Store]):
+    """Every rule, with the same answers about the same rows; orphans are listed and removed."""
+    for one in alike:
+        (one.path / "runs" / "left").mkdir(parents=True)
+    postgres, other = alike
+    assert check(postgres).for_json() == check(other).for_json()
+    assert check(postgres, repair=True).removed == 1
+    assert check(postgres).orphans == ()
+
+
+def test_a_reference_that_leads_nowhere_is_found(two_sites: Store, server: Server):
+    """A superuser can turn the server's own rules off; the check then says that the database is not sound."""
+    with two_sites.reading() as connection:
+        assert sound(connection)
+    run = COHORT.run[0].id
+    server.run(
+        f"SET session_replication_role = replica; DELETE FROM run WHERE id = '{run}'", two_sites.engine.url.database
+    )
+    with two_sites.reading() as connection:
+        assert not sound(connection)

@@ -15,10 +15,11 @@ from oncoscale.linkage.audit import verify
 from oncoscale.linkage.consent import withdraw
 from oncoscale.linkage.core import ROWS
 from oncoscale.linkage.holding import take_in
-from oncoscale.linkage.querying import CHOSEN, Limits, ask_sparql, ask_sql, rows_of_sparql, rows_of_sql
+from oncoscale.linkage.querying import Limits, ask_sparql, ask_sql, rows_of_sparql, rows_of_sql
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.store import Store
 from oncoscale.linkage.subject import SubjectKey
+from oncoscale.linkage.visible_rows import CHOSEN
 
 COHORT = reference_cohort(3, 6)
 KEYS = [one.key for one in COHORT.subject]

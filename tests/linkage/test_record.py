@@ -16,10 +16,13 @@ from oncoscale.core.files import write_json
 from oncoscale.linkage import audit, tables
 from oncoscale.linkage import record as recording
 from oncoscale.linkage.consent import require, withdraw
+from oncoscale.linkage.holding import held
 from oncoscale.linkage.ingest import Ingested, ingest
+from oncoscale.linkage.passport import passport_of
 from oncoscale.linkage.record import (
     Prediction,
     Record,
+    Software,
     find_run,
     input_file,
     inputs_of_study,
@@ -117,6 +120,19 @@ def test_a_run_is_found_again_with_everything_it_rests_on(store: Store, make_run
     with store.reading() as connection:
         used = connection.execute(select(func.count()).where(tables.link.c.role == "used")).scalar_one()
     assert used == len(record.inputs) == 2
+
+
+def test_the_passport_of_this_program_is_kept_with_its_runs(store: Store, make_run: MakeRun, taken: Ingested):
+    """What this version says of itself is in the store, for when there is another; of other code nothing is said."""
+    record, folder = make_run()
+    record_run(store, record, folder, permit=require(store, taken.subject))
+    other = replace(record, software=Software("other", "1", "0" * 64))
+    record_stop(store, other, require(store, taken.subject), "failed")
+    with store.reading() as connection:
+        kept = {one.id: one for one in held(connection, [taken.subject]).software}
+    mine, theirs = kept[this_software().id], kept[other.software.id]
+    assert passport_of(mine) == passport_of(replace(mine, passport=None))
+    assert theirs.passport is None
 
 
 def test_a_repeat_is_another_attempt_and_its_differences_are_named(store: Store, make_run: MakeRun, taken: Ingested):
