@@ -112,7 +112,7 @@ def _rehearsed(store: Store, entering: Callable[[Store, Connection], dict[str, i
 
 @contextmanager
 def _there_or_empty(store: Store) -> Iterator[Store]:
-    if store.exists:
+    if store.engine.dialect.name == "postgresql" or (store.path / "oncoscale.sqlite").is_file():
         yield store
     else:
         with TemporaryDirectory() as folder:

@@ -105,7 +105,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view of the store that cannot write."""
-        engine = self.engine if self.exists else _empty_store()
+        engine = self.engine if self._exists else _empty_store()
         with _named_errors(self.path), engine.connect() as connection:
             connection.exec_driver_sql(BEGIN_TO_READ[connection.dialect.name])
             try:
@@ -191,13 +191,12 @@ class Store:
         return (self.path / "audit.key").read_bytes()
 
     @property
-    def exists(self) -> bool:
-        """Whether it has been made."""
+    def _exists(self) -> bool:
         return self.engine.dialect.name == "postgresql" or (self.path / "oncoscale.sqlite").is_file()
 
     def _make_if_absent(self) -> bool:
         """Make the store if it is not there; True if it was made."""
-        if self.exists:
+        if self._exists:
             return False
         _make(self.path)
         return True

@@ -122,7 +122,7 @@ def audit_sign(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Sign the head of the chain with the vault's key. Do it daily, and after an export."""
+    """Sign the head of the chain with the vault's key. Do it daily; an export does it where a vault is at hand."""
     with Session(json, quiet) as session:
         from .laws import audit_sign as sign
 
