@@ -21,7 +21,7 @@ from ..core.errors import ConfigurationRejected, FileRejected
 from ..imaging.guarded import MEMORY, Guard
 from .audit import record_action
 from .consent import PURPOSES, why_denied
-from .core import Holdings
+from .core import Holdings, Series
 from .exporting import subjects_named
 from .holding import held
 from .leaving import leaving
@@ -93,7 +93,7 @@ def ask_sparql(
     of: str = "all",
     purpose: str = "HRESCH",
     limits: Limits | None = None,
-    images: Callable[[list[str]], tuple[core.Series, ...]] | None = None,
+    images: Callable[[list[str]], tuple[Series, ...]] | None = None,
 ) -> Answer:
     """One SPARQL query (SELECT, ASK, CONSTRUCT or DESCRIBE) over the graph of the subjects that ``of`` names.
 

@@ -91,6 +91,9 @@ KINDS = (
     ("*.json", "table"),
 )
 
+NOT_DONE = ("queued", "running", "failed", "stopped-consent", "cancelled")
+"""Every status of an attempt but that of one that ended well."""
+
 IDENTITIES = ("run", "parameters_sha256", "inputs_sha256", "output_sha256")
 """The hashes that a record states of itself."""
 
@@ -450,6 +453,18 @@ def show(store: Store, subject: SubjectKey) -> dict[str, Any]:
             "predictions": _predictions_of(connection, subject),
             "consents": [dict(row) for row in consents_within(connection, subject)],
         }
+
+
+def attempts_by_status(connection: Connection) -> dict[str, int]:
+    """How many attempts the store holds, by how they ended; a status without any is left out.
+
+    Most are done: these are all less the others, since all rows of a table are counted without being read.
+    """
+    status = tables.attempt.c.status
+    counted = select(status, func.count()).where(status.in_(NOT_DONE)).group_by(status)
+    others: dict[str, int] = dict(map(tuple, connection.execute(counted)))
+    done = connection.execute(select(func.count()).select_from(tables.attempt)).scalar_one() - sum(others.values())
+    return others | ({"done": done} if done else {})
 
 
 def subjects(store: Store) -> tuple[dict[str, Any], ...]:

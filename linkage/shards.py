@@ -20,6 +20,8 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -179,6 +181,9 @@ class _Placed:
     number: int
 
 
+SHARED = {"software": "id", "parameter_set": "sha256"}
+"""Tables of which the members of a campaign have rows in common, and what tells these apart."""
+
 Refused = list[tuple[str, str]]
 """(shard, what is wrong)."""
 
@@ -198,7 +203,7 @@ def take_in_shards(store: Store, folder: Path | str, *, rows: int = ROWS_A_TRANS
         )
     found = TakenIn()
     with store.kept_open():
-        for parts in _batches(_parts(store, paths, rows), rows):
+        for parts in _ahead(_batches(_parts(store, paths, rows), rows)):
             found += replace(_enter(store, folder, parts), tails={one.path.name: one.tail for one in parts if one.tail})
     return found
 
@@ -247,6 +252,15 @@ def _batches(parts: Iterable[_Part], rows: int) -> Iterator[list[_Part]]:
             batch = []
     if batch:
         yield batch
+
+
+def _ahead(batches: Iterator[list[_Part]]) -> Iterator[list[_Part]]:
+    """The same; the next one is read while the last one is entered."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _enter(store: Store, folder: Path, parts: Iterable[_Part]) -> TakenIn:
@@ -310,9 +324,11 @@ def _insert(connection: Connection, around: Surroundings, ready: Iterable[_Place
     for one in ready:
         for table, rows in rows_of(one.member, one.number, around).items():
             found.setdefault(table, []).extend(rows)
+    for name, key in SHARED.items():
+        found[name] = list({row[key]: row for row in found.get(name, ())}.values())
     count = 0
     for name in ROWS:
-        if name in found:
+        if found.get(name):
             before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
             connection.execute(insert(tables.metadata.tables[name]).on_conflict_do_nothing(), found[name])
             count += connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before
@@ -351,14 +367,23 @@ def _keep(store: Store, staging: Path, ready: Iterable[_Placed]) -> None:
     for one in ready:
         if one.member.status == "done":
             final = str(store.run_folder(one.member.record.run, one.number))
-            if os.path.lexists(final):  # what an interrupted ingester left
-                shutil.rmtree(final)
-            os.makedirs(final)
+            _make_anew(final)
             if one.member.folder or one.member.record.outputs:
                 os.replace(staging / str(one.place), final)
             with open(f"{final}/record.json", "w", encoding="utf-8") as file:
                 file.write(canonical_json(one.member.record_json))
     store.flush()
+
+
+def _make_anew(folder: str) -> None:
+    """An empty folder, in place of what an interrupted ingester left."""
+    with suppress(FileExistsError):
+        os.mkdir(os.path.dirname(folder))
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        shutil.rmtree(folder)
+        os.mkdir(folder)
 
 
 def _count(member: Member) -> int:

@@ -44,7 +44,16 @@ from oncoscale.linkage import tables
 from oncoscale.linkage.consent import require
 from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.lineage import rests_on
-from oncoscale.linkage.record import Content, Prediction, Record, record_run, show, this_environment, this_software
+from oncoscale.linkage.record import (
+    Content,
+    Prediction,
+    Record,
+    attempts_by_status,
+    record_run,
+    show,
+    this_environment,
+    this_software,
+)
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.shards import Member, Shard, take_in_shards
 from oncoscale.linkage.store import Store
@@ -63,8 +72,8 @@ WHERE run.campaign = ? AND run.kind = 'forecast' AND attempt.status = 'done' ORD
 """
 
 
-def measure(writers: int, seconds: float, rounds: int, runs: int, mlflow: str | None) -> dict[str, Any]:
-    """The record."""
+def measure(folder: Path, writers: int, seconds: float, rounds: int, runs: int, mlflow: str | None) -> dict[str, Any]:
+    """The record; the stores that it needs are made in a folder."""
     this_software()
     before = os.getloadavg()[0]
     ways: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -73,14 +82,12 @@ def measure(writers: int, seconds: float, rounds: int, runs: int, mlflow: str | 
     }
     if mlflow:
         ways["mlflow"] = lambda folder: mlflow_load(folder, mlflow, writers, seconds)
-    with TemporaryDirectory(prefix="record-load-") as place:
-        folder = Path(place)
-        loads: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
-        for turn in range(rounds):
-            for name, load in ways.items():
-                loads[name].append(load(folder / f"{name}-{turn}"))
-        written = {name: rates(made) for name, made in loads.items()}
-        answers = query_load(folder / "queries", runs)
+    loads: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
+    for turn in range(rounds):
+        for name, load in ways.items():
+            loads[name].append(load(folder / f"{name}-{turn}"))
+    written = {name: rates(made) for name, made in loads.items()}
+    answers = query_load(folder / "queries", runs)
     theirs = written.get("mlflow")
     return {
         "name": "record_load",
@@ -148,12 +155,11 @@ def shard_load(folder: Path, writers: int, seconds: float) -> dict[str, Any]:
     while crowd.is_busy():
         time.sleep(0.1)
         members += take_in_shards(store, target).members if any(target.iterdir()) else 0
-    ended = time.monotonic()
     members += take_in_shards(store, target).members
     now, times = time.monotonic(), crowd.times()
     if members != len(times):
         raise SystemExit(f"{len(times)} members were acknowledged, {members} are in the store")
-    return {"times": times, "seconds": now - start, "behind_s": now - ended}
+    return {"times": times, "seconds": now - start, "behind_s": now - start - seconds}
 
 
 def direct_load(folder: Path, writers: int, seconds: float) -> dict[str, Any]:
@@ -243,11 +249,11 @@ def query_load(folder: Path, runs: int) -> dict[str, Any]:
             ],
             "page": lambda: (show(store, key), timeline(store, key)),
             "list": lambda: connection.exec_driver_sql(LIST, ("campaign-1",)).all(),
-            "counts": lambda: connection.exec_driver_sql("SELECT status, count(*) FROM attempt GROUP BY status").all(),
+            "counts": lambda: attempts_by_status(connection),
             "closure": lambda: rests_on(connection, run_of(middle)),
         }  # fmt: skip
         sizes = {"run": len(asked["run"]()[2]), "page": len(asked["page"]()[1]), "list": len(asked["list"]()),
-                 "counts": sum(n for _, n in asked["counts"]()), "closure": len(asked["closure"]())}  # fmt: skip
+                 "counts": sum(asked["counts"]().values()), "closure": len(asked["closure"]())}  # fmt: skip
         times = {f"{name}_ms": 1000 * median(timed(ask) for _ in range(15)) for name, ask in asked.items()}
     expected = {"run": 2, "list": min(100, runs // 100), "closure": 2 * CHAIN, "counts": there + runs}
     wrong = {name: sizes[name] for name, n in expected.items() if sizes[name] != n}
@@ -292,7 +298,9 @@ def main() -> int:
     parser.add_argument("--mlflow", metavar="PYTHON", help="interpreter of an environment with mlflow")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    return hand_over(measure(chosen.writers, chosen.seconds, chosen.rounds, chosen.runs, chosen.mlflow), chosen.out)
+    with TemporaryDirectory(prefix="record-load-") as place:  # emptied last: so many folders take minutes to remove
+        asked = (chosen.writers, chosen.seconds, chosen.rounds, chosen.runs, chosen.mlflow)
+        return hand_over(measure(Path(place), *asked), chosen.out)
 
 
 if __name__ == "__main__":

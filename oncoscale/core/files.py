@@ -81,9 +81,12 @@ def write_text(path: Path | str, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no blanks, shortest round-trip floats: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def write_json(path: Path | str, value: Any) -> None:

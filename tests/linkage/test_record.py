@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -23,6 +24,7 @@ from oncoscale.linkage.record import (
     Prediction,
     Record,
     Software,
+    attempts_by_status,
     find_run,
     input_file,
     inputs_of_study,
@@ -201,6 +203,18 @@ def test_a_failure_is_on_record(store: Store, make_run: MakeRun, taken: Ingested
     assert record_stop(store, record, permit, "failed", failure={"kind": "MeshFault"}) == 1
     assert record_run(store, record, folder, permit=permit).attempt == 2
     assert [one["status"] for one in show(store, taken.subject)["runs"]] == ["failed", "done"]
+    with store.reading() as connection:
+        assert attempts_by_status(connection) == {"failed": 1, "done": 1}
+
+
+def test_every_status_of_an_attempt_is_counted(store: Store):
+    """Those counted one by one are all that the database knows, but done; an empty store has none."""
+    (allowed,) = (
+        str(one.sqltext) for one in tables.attempt.constraints if "status IN" in str(getattr(one, "sqltext", ""))
+    )
+    assert {*recording.NOT_DONE, "done"} == set(re.findall(r"'([a-z-]+)'", allowed))
+    with store.reading() as connection:
+        assert attempts_by_status(connection) == {}
 
 
 def test_show_says_all_and_names_nobody(store: Store, make_run: MakeRun, taken: Ingested):
