@@ -16,18 +16,22 @@ from ..agents.engine import Checkpoints, engine
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
+from ..meshing.mesh import TumourMesh
 from . import coupling, interstitial, oxygen
 from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
 from .mass_effect import mass_effect_statements
+from .materials import materials_of, parameters_of
 from .sensitivity import Change, Trajectory, changes, effects
 from .settings import ForecastSettings
 from .simulation import Cells, Plan, Progress, Told, macro_ends, simulate
 from .spread import Ground
 from .start import element_maps, host_for, infiltrated, mesh_within, start_from, tumour_of
 from .state import TissueState
-from .tissue import SPRING_DISTANCE, Material, springs_of
+from .stress_feedback import slowing_of
+from .supports import Supports, supports_of
+from .tissue import SPRING_DISTANCE, Material, Springs, springs_of
 from .treatment import Treatment
 from .treatments import radiotherapy
 from .tumour_type import InitialFields, TumourType
@@ -46,6 +50,7 @@ class Prepared:
     start    the tissue at time 0
     plan     of the forecast itself, its first run
     changed  inputs that further runs change, one each
+    stated   what the materials and the feedback that the user asks for rest on
     """
 
     volume: float
@@ -53,6 +58,7 @@ class Prepared:
     start: TissueState
     plan: Plan
     changed: tuple[Change, ...]
+    stated: tuple[Parameter, ...]
 
     @property
     def runs(self) -> int:
@@ -99,20 +105,20 @@ def prepare(
         )
     if treatment is not None and treatment.drugs:
         exchange_of(start)  # refused before any cell lives, if Ktrans was not measured
-    materials = materials_of(tumour, settings)
+    materials, supports, stated = tissue_of(tumour, settings, mesh if ground is None else ground.body)
     plan = Plan(
         tumour,
         settings,
         treatment,
         materials,
-        springs_of(materials["host"]),
+        supports,
         macro_ends(days, settings.macro_days),
         settings.seed,
         cells_of(settings, threads, tumour.cells),
         ground=ground,
     )
     changed = changes(fields, plan) if settings.effects and settings.members > 1 else ()
-    return Prepared(volume, fields, start, plan, changed)
+    return Prepared(volume, fields, start, plan, changed, stated)
 
 
 def forecast(
@@ -174,7 +180,11 @@ def forecast(
             *(note for step in steps for note in step.notes),
             *mass_effect_statements(states, tumour.spread.spaces if tumour.spread else ()),
         ),
-        assumptions=(*assumptions(tumour, treatment), *(interstitial.PARAMETERS if start.fluid is not None else ())),
+        assumptions=(
+            *assumptions(tumour, treatment),
+            *ready.stated,
+            *(interstitial.PARAMETERS if start.fluid is not None else ()),
+        ),
         recipe={
             "tumour": tumour.name,
             "days": days,
@@ -280,9 +290,29 @@ def _in_percent(told: Told) -> Callable[[int, int], None]:
     return one_more
 
 
-def materials_of(tumour: TumourType, settings: ForecastSettings) -> dict[str, Material]:
-    """The disease's tissue laws with the stiffnesses that the user states."""
+def tissue_of(
+    tumour: TumourType, settings: ForecastSettings, body: TumourMesh
+) -> tuple[dict[str, Material], Springs | Supports, tuple[Parameter, ...]]:
+    """What the regions of the body are made of, what holds it, and what that rests on beyond the disease's constants.
+
+    Raises ConfigurationRejected for regions that are not there, before anything is computed.
+    """
+    regions = {body.region_names[int(value)] for value in np.unique(body.region)}
+    materials = materials_of(stiffened(tumour, settings), settings.materials, regions)
+    supports = supports_of(settings.supports, springs_of(materials["host"]))
+    Supports.of(supports).on(body)
+    feedback = (slowing_of(settings.stress_feedback),) if settings.stress_feedback else ()
+    return materials, supports, (*parameters_of(tumour.materials, settings.materials, regions), *feedback)
+
+
+def stiffened(tumour: TumourType, settings: ForecastSettings) -> dict[str, Material]:
+    """The disease's tissues with the stiffnesses that the user states for tumour and host."""
     stated = {"tumour": settings.tumour_young, "host": settings.host_young}
+    for region, young in stated.items():
+        if young and region in settings.materials and settings.materials[region].young:
+            raise ConfigurationRejected(
+                f"two stiffnesses of the {region}", f"{region}_young or [materials.{region}] young", "leave one out"
+            )
     return {
         region: replace(material, young=stated.get(region) or material.young)
         for region, material in tumour.materials.items()

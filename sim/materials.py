@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
 from .tissue import HOST_POISSON, HOST_YOUNG, Material
 
@@ -80,3 +82,69 @@ PRESETS: Mapping[str, Preset] = {
     "ventricles": _FLUID,
 }
 """Tissues by name. A region of such a name is taken for that tissue; any region may be said to be like one."""
+
+
+class Stated(Protocol):
+    """What a user states of a region's tissue (``settings.RegionMaterial``); None: nothing."""
+
+    @property
+    def like(self) -> str | None: ...
+    @property
+    def law(self) -> str | None: ...
+    @property
+    def young(self) -> float | None: ...
+    @property
+    def poisson(self) -> float | None: ...
+    @property
+    def hardening(self) -> float | None: ...
+
+
+def materials_of(
+    disease: Mapping[str, Material], stated: Mapping[str, Stated], regions: Collection[str]
+) -> dict[str, Material]:
+    """Region name to material: the disease's tissues and those known by the names of regions, with what is stated.
+
+    disease  region name to material
+    stated   region name to what the user states of it
+    regions  of the mesh
+
+    Raises ConfigurationRejected when something is stated of a region that is not there, or too little of one whose
+    tissue is not known.
+    """
+    unknown = sorted(set(stated) - set(regions) - set(disease))
+    if unknown:
+        raise ConfigurationRejected(
+            f"materials for {', '.join(unknown)}",
+            f"regions of the mesh: {', '.join(sorted(set(regions) | set(disease)))}",
+            "name one of these, or segment the region",
+        )
+    presets = {name: PRESETS[name].material for name in regions if name in PRESETS}
+    return {**presets, **disease, **{name: _stated(name, one, {**presets, **disease}) for name, one in stated.items()}}
+
+
+def parameters_of(
+    disease: Collection[str], stated: Mapping[str, Stated], regions: Collection[str]
+) -> tuple[Parameter, ...]:
+    """What the materials rest on that are not the disease's: constants of tissues known by name, hardening."""
+    names = [one.like for one in stated.values() if one.like]
+    names += [name for name in regions if name in PRESETS and name not in disease]
+    parameters = [parameter for name in names for parameter in PRESETS[name].parameters]
+    if any(one.law == "exponential" and one.hardening is None for one in stated.values()):
+        parameters.append(HARDENING)
+    return tuple(dict.fromkeys(parameters))
+
+
+def _stated(name: str, one: Stated, known: Mapping[str, Material]) -> Material:
+    """One region's material: what is stated, else what its tissue is."""
+    like = PRESETS[one.like].material if one.like else known.get(name)
+    young = one.young or (like.young if like else None)
+    poisson = one.poisson if one.poisson is not None else (like.poisson if like else None)
+    if young is None or poisson is None:
+        raise ConfigurationRejected(
+            f"the tissue of {name} without Young's modulus or Poisson's ratio",
+            f"both, or a tissue that it is like: {', '.join(sorted(PRESETS))}",
+            f'write young and poisson, or like = "liver", under [materials.{name}]',
+        )
+    law = one.law or (like.law if like else "neo-hookean")
+    usual = HARDENING.value if law == "exponential" else 0.0
+    return Material(young, poisson, law, usual if one.hardening is None else one.hardening)

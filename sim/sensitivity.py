@@ -21,7 +21,7 @@ from .forecast import Effect
 from .simulation import Plan
 from .start import start_from
 from .state import TissueState
-from .tissue import springs_of
+from .tissue import Springs, springs_of
 from .tumour_type import InitialFields
 
 Trajectory = tuple[TissueState, ...]
@@ -157,4 +157,5 @@ def _slowed(fields: InitialFields, plan: Plan) -> tuple[InitialFields, Plan]:
 
 def _evenly_stiff(plan: Plan) -> Plan:
     host = replace(plan.materials["host"], young=plan.materials["tumour"].young)
-    return replace(plan, materials={**plan.materials, "host": host}, springs=springs_of(host))
+    springs = springs_of(host) if isinstance(plan.springs, Springs) else plan.springs
+    return replace(plan, materials={**plan.materials, "host": host}, springs=springs)

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..core import registry
+from .laws import LAWS
+from .materials import PRESETS
 from .oxygen import TUMOUR_OXYGEN
 from .selection import SELECTIONS
 
 Mutation = Literal["MYCN_amp", "TERT_rarngm", "ATRX_inact", "ALT", "ALK"]
+
+
+class RegionMaterial(BaseModel):
+    """What is stated of the tissue of one region; the rest is the disease's, or that of the tissue it is like."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    like: str | None = Field(None, description=f"the tissue that it is taken for: {', '.join(sorted(PRESETS))}")
+    law: str | None = Field(None, description=f"how it answers to deformation: {', '.join(LAWS)}")
+    young: float | None = Field(None, gt=0, description="Young's modulus, kPa")
+    poisson: float | None = Field(None, ge=0, lt=0.5, description="Poisson's ratio")
+    hardening: float | None = Field(None, gt=0, description="b of the exponential law")
+
+    @field_validator("like", "law")
+    @classmethod
+    def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
+        known = sorted(PRESETS) if info.field_name == "like" else list(LAWS)
+        if name is not None and name not in known:
+            raise ValueError(f"{name!r} is not one of {', '.join(known)}")
+        return name
 
 
 class ForecastSettings(BaseModel):
@@ -40,6 +61,16 @@ class ForecastSettings(BaseModel):
     )
     tumour_young: float | None = Field(None, gt=0, description="stiffness of the tumour, kPa")
     host_young: float | None = Field(None, gt=0, description="stiffness of the host, kPa")
+    materials: dict[str, RegionMaterial] = Field(
+        default_factory=dict, description="tissue of each region: a table [materials.host] with law, young, poisson ..."
+    )
+    supports: dict[str, Annotated[float, Field(ge=0)] | Literal["fixed", "free"]] = Field(
+        default_factory=dict,
+        description="what holds the surface of each region, or the outside: fixed, free, or springs in kPa/mm",
+    )
+    stress_feedback: float | None = Field(
+        None, gt=0, description="pressure that slows growth e-fold, kPa (2 to 10); not given: pressure does not slow it"
+    )
     genetics: dict[Mutation, int] = Field(default_factory=dict, description="0, 1 (ALK: 2), or -1 unknown")
     histology: int | None = Field(None, ge=0, le=6)
     gradiff: int | None = Field(None, ge=0, le=2)
@@ -53,6 +84,8 @@ class ForecastSettings(BaseModel):
             raise ValueError("poroelastic = true needs fluid = true")
         if self.poroelastic and self.element != "p1":
             raise ValueError('poroelastic = true needs element = "p1"')
+        if self.poroelastic and self.stress_feedback is not None:
+            raise ValueError("poroelastic = true does not go with stress_feedback: leave out one")
         return self
 
     @field_validator("selection")

@@ -15,7 +15,7 @@ from ..agents.engine import Checkpoints
 from . import coupling, interstitial, oxygen, spreading
 from .exposure import expose
 from .forecast import MacroStep
-from .growth import grow
+from .growth import Equilibrium, grow
 from .keeping import KeptRun
 from .poroelastic import KPA_PER_MMHG, in_balance
 from .quadratic import grow_quadratic
@@ -23,6 +23,8 @@ from .selection import Selection, select_elements
 from .settings import ForecastSettings
 from .spread import Ground
 from .state import TissueState
+from .stress_feedback import grow_under_pressure
+from .supports import Supports
 from .tissue import Material, Springs
 from .treatment import Treatment
 from .tumour_type import TumourType
@@ -69,7 +71,7 @@ class Plan:
     settings: ForecastSettings
     treatment: Treatment | None
     materials: Mapping[str, Material]
-    springs: Springs
+    springs: Springs | Supports
     ends: tuple[float, ...]
     seed: int
     advance: Cells
@@ -194,21 +196,33 @@ def deform_wet(state: TissueState, plan: Plan, *, days: float) -> tuple[TissueSt
 def deform(
     state: TissueState, plan: Plan, *, days: float = 0.0, pore: NDArray[np.float64] | None = None
 ) -> tuple[TissueState, dict[str, Any]]:
-    """Mechanical equilibrium with the new growth; without a border, of the healthy tissue that the cells are in."""
-    body = state.reference if plan.ground is None else plan.ground.body
-    solve = partial(grow, start=state.equilibrium, pore=pore) if plan.settings.element == "p1" else grow_quadratic
-    equilibrium = solve(
-        body, state.stretch, plan.materials, springs=plan.springs, max_log_increment=LARGEST_LOG_INCREMENT
-    )
+    """Mechanical equilibrium with the new growth; without a border, of the healthy tissue that the cells are in.
+
+    The growth itself is what the cells ask for, or less where it is slowed by pressure (``stress_feedback``).
+    """
+    body, pressure = state.reference if plan.ground is None else plan.ground.body, plan.settings.stress_feedback
+    slowing: dict[str, Any] = {}
+
+    def solve(stretch: NDArray[np.float64], start: Equilibrium | None) -> Equilibrium:
+        element = partial(grow, start=start, pore=pore) if plan.settings.element == "p1" else grow_quadratic
+        return element(body, stretch, plan.materials, springs=plan.springs, max_log_increment=LARGEST_LOG_INCREMENT)
+
+    if pressure is None:
+        equilibrium = solve(state.stretch, state.equilibrium)
+    else:
+        equilibrium, slowing = grow_under_pressure(solve, state.stretch, state.equilibrium, pressure)
     mechanics = {
         "increments": len(equilibrium.history),
         "newton_iterations": int(sum(equilibrium.history)),
         "residual": float(equilibrium.residual),
         "least_elastic_jacobian": float(equilibrium.elastic_jacobian.min()),
         "largest_von_mises_kpa": float(equilibrium.von_mises.max()),
+        "supports": Supports.of(plan.springs).words(),
+        **slowing,
     }
     return replace(
         state,
+        stretch=equilibrium.stretch,
         displacement=equilibrium.displacement,
         mean_stress=equilibrium.mean_stress,
         von_mises=equilibrium.von_mises,

@@ -7,7 +7,7 @@ its pressure rises by about K dV / V, which is why a forecast's account says wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,6 +87,25 @@ class Supports:
         parts += [f"{'outer boundary' if name == OUTSIDE else name} fixed" for name in self.fixed]
         parts += [f"{'outer boundary' if name == OUTSIDE else name} free" for name in self.free]
         return ", ".join(parts)
+
+
+def supports_of(stated: Mapping[str, float | str], springs: Springs) -> Springs | Supports:
+    """Supports as a user states them: surface to "fixed", "free" or a stiffness in kPa/mm; ``springs`` elsewhere.
+
+    >>> supports_of({"skull": "fixed", "tumour": 0.1}, Springs(0.075)).words()
+    'springs of 0.075 kPa/mm on the outer boundary, springs of 0.1 kPa/mm on the surface of tumour, skull fixed'
+    """
+    if not stated:
+        return springs
+    return Supports(
+        tuple(
+            Springs(float(how), None if name == OUTSIDE else name)
+            for name, how in stated.items()
+            if not isinstance(how, str)
+        ),
+        tuple(name for name, how in stated.items() if how == "fixed"),
+        tuple(name for name, how in stated.items() if how == "free"),
+    ).elsewhere(springs)
 
 
 def _surface(mesh: TumourMesh, name: str) -> Faces:
