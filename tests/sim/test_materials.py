@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+from textwrap import dedent
+
 import pytest
 from pydantic import ValidationError
 
 from oncoscale.core.errors import ConfigurationRejected
 from oncoscale.sim.forecasting import tissue_of
+from oncoscale.sim.laws import LAWS
 from oncoscale.sim.materials import HARDENING, PRESETS, materials_of, parameters_of
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.shapes import ball_octant
@@ -103,3 +108,18 @@ def test_contradictions_and_absent_surfaces_are_refused_before_anything_is_compu
         tissue_of(disease, twice, mesh)
     with pytest.raises(ConfigurationRejected, match="skull"):
         tissue_of(disease, ForecastSettings.model_validate({"supports": {"skull": "fixed"}}), mesh)
+
+
+def test_the_settings_in_the_documentation_are_possible():
+    """The block of settings that the page on tissue shows is read as it stands and becomes a tissue."""
+    page = (Path(__file__).parents[2] / "docs" / "tissue.rst").read_text(encoding="utf-8")
+    block = page.split(".. code-block:: toml\n\n")[1].split("\n\nLaws\n")[0]
+    settings = ForecastSettings.model_validate(tomllib.loads(dedent(block)))
+    materials, supports, rests_on = tissue_of(tumour_type("neuroblastoma"), settings, ball_octant((1.0, 2.0), (1, 1)))
+    assert materials["host"] == Material(
+        PRESETS["liver"].young.value, PRESETS["liver"].poisson.value, "exponential", 2.0
+    )
+    assert supports.words() == "springs of 0.05 kPa/mm on the outer boundary"
+    assert len(rests_on) == 3
+    assert all(f"``{law}``" in page for law in LAWS)
+    assert all(name in page for name in PRESETS)
