@@ -1,8 +1,8 @@
 """Growth: the mesh finds its new equilibrium when elements swell or shrink.
 
 The growth of each element is prescribed as a stretch or a tensor (``stretches``) relative to the mesh, which carries no
-load unless it remembers one; displacement and pressure follow from the tissue laws of ``laws`` on the element of
-``assembly``, in increments small enough for Newton.
+load unless it remembers one; displacement and pressure follow from the tissue's ``laws`` on the element of
+``tetrahedron``, in increments small enough for Newton.
 """
 
 from __future__ import annotations
@@ -156,8 +156,9 @@ def grow(
         state, begin = body.at_rest(), np.ones(len(stretch))
     else:
         state, begin = body.going_on(start), start.stretch
-    path = partial(_path, *alike(begin, stretch), remembered)
-    steps = np.ceil(largest_step(*alike(begin, stretch)) / max_log_increment - 1e-9)
+    begin, end = alike(begin, stretch)
+    path = partial(_path, begin, end, remembered)
+    steps = np.ceil(largest_step(begin, end) / max_log_increment - 1e-9)
     state, increments = _march(body, state, path, 1.0 / max(1.0, steps), tolerance, progress)
     return body.equilibrium(state, stretch, path(1.0), increments)
 

@@ -23,7 +23,7 @@ and, with p held and a = m Je^q, H = Fe^-T, the derivative
     dP = a [dF - 2/3 s ((H:dF) Fe + (Fe:dF) H) + 2/9 s i (H:dF) H + i/3 H dF^T H] + t (Fe:dF) Fe
          + p Je [(H:dF) H - H dF^T H]
 
-which differ in five numbers: m, q, i, s and t of ``answer``. This is the one place where they stand; ``assembly``
+which differ in five numbers: m, q, i, s and t of ``answer``. They stand here alone; ``tetrahedron``
 compiles them into its kernels.
 """
 

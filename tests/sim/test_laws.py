@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -93,6 +94,20 @@ def test_turning_a_stressed_body_turns_its_forces(deformed):
     turned_forces, turned_volumes = assembly.residual(turned, pressure, growth)
     assert relative(turned_forces, forces @ TURN.T) < 1e-12
     assert relative(turned_volumes, volumes) < 1e-12
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="this process may use one thread only")
+def test_threads_do_not_change_a_bit(deformed):
+    """One and two threads give the same bytes, for every law and kind of growth."""
+    _, assembly, *state = deformed
+    before, found = numba.get_num_threads(), []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        matrix = assembly.tangent(*state)
+        blocks = (matrix.uu.data, matrix.pu.data, matrix.pp.data)
+        found.append([values.tobytes() for values in (*assembly.residual(*state), *blocks)])
+    numba.set_num_threads(before)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("along", [(0.26, 0.26, 0.26), (0.2, -0.1, 0.05)])
