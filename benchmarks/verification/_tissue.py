@@ -25,7 +25,7 @@ Real = NDArray[np.float64]
 Function = Callable[[Any], Any]
 
 FREE = Springs(0.0)
-COLOURS = ("#31628a", "#c8553d", "#5b8c5a", "#8a6d3b", "#9aa5b1")
+COLOURS = ("#31628a", "#c8553d", "#5b8c5a", "#8a6d3b", "#7b6ba8", "#3f9c9c", "#222222")
 
 
 def at_least(name: str, value: float, least: float, **further: Any) -> Check:
@@ -217,7 +217,8 @@ def draw_errors(
 ) -> None:
     """Errors against sizes, both on logarithmic axes, with grey lines of the orders to be seen."""
     for number, (name, (sizes, errors)) in enumerate(lines.items()):
-        axes.loglog(sizes, errors, "o-", ms=4, color=COLOURS[number % len(COLOURS)], label=name)
+        style = "s--" if "p2p1" in name else "^:" if "merged" in name else "o-"
+        axes.loglog(sizes, errors, style, ms=4, color=COLOURS[number % len(COLOURS)], label=name)
     every = np.array([size for sizes, _ in lines.values() for size in sizes])
     lowest = min(error for _, errors in lines.values() for error in errors)
     ends = np.array([every.min(), every.max()])
