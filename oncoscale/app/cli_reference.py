@@ -63,7 +63,9 @@ def bench(
     suite: Annotated[
         str | None, typer.Option("--suite", help="speed, verification, validation or gpu; without it, all there are.")
     ] = None,
-    only: Annotated[str | None, typer.Option("--only", metavar="NAME", help="One benchmark: openvt-relax11.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="NAME", help="One benchmark: openvt-relax11; or a group: fe.")
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(
