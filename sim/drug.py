@@ -84,6 +84,9 @@ PARAMETERS = (DRUG_DIFFUSIVITY, SHORTEST_STEP, LONGEST_STEP, LENGTHENING)
 NEGLIGIBLE = 1e-30
 """mg/L: so far below one molecule in an element that it counts as decayed."""
 
+ROUNDING = 0.02
+"""Of the exchange between corners and nodes: what is lost of drug in a step cannot be asked for more exactly."""
+
 _GAMMA = 2.0 - np.sqrt(2.0)
 """Share of a step of TR-BDF2 at which its first stage ends."""
 _ENDS, _MIDDLE = np.sqrt(2.0) / 4.0, 1.0 - np.sqrt(2.0) / 2.0
@@ -337,7 +340,8 @@ class Transport:
             return self._solved(slope, -r, free, 0.1 * wanted if saturates else 1e-14)
 
         level = max(float(fed.max()), float(np.abs(nodes).max()), 1e-300)
-        scale = level * (self._sum(self.room * (self.exchange + 1e-300)) + self.operator.diagonal())
+        turnover = np.clip(1.0 / max(share, 1e-300) + self.kep + self.loss, ROUNDING * self.exchange, self.exchange)
+        scale = level * self._sum(self.room * (turnover + 1e-300))
         found = newton(
             np.where(free, nodes, self.held),
             lambda c: np.where(free, self.residual(c, corners(c)), 0.0),
