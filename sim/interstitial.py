@@ -8,9 +8,9 @@ at the effective pressure and nearly all of the fluid leaves through a thin rim,
 Units: mm, day, mmHg; conductivity mm²/(mmHg day), filtration and drainage 1/(mmHg day).
 
 Scale trap. The rim is sqrt(conductivity / filtration), some 0.3 mm, and elements are 2 to 4 mm wide. What filters sits
-on the nodes (lumped), so no pressure overshoots and the core is right on coarse meshes; the rim is smeared over one
-element, and fluxes through a surface are right only where elements across it are a third of the rim. The field says how
-many rims wide its elements are.
+on the nodes (lumped), so pressures overshoot by obtuse angles alone (some thousandths) and the core is right on coarse
+meshes; the rim is smeared over one element, and fluxes through a surface are right only where elements across it are a
+third of the rim. The field says how many rims wide its elements are.
 """
 
 from __future__ import annotations

@@ -122,9 +122,12 @@ def macro_step(
         answer = coupling.homogenise(state, selection, outcomes)
     else:
         answer = spreading.spread(state, selection, outcomes, plan.ground)
-    moved, mechanics = (deform_wet if settings.poroelastic else deform)(answer.state, plan, days=end - state.day)
-    breathing = deliver_oxygen(replace(moved, day=end))
-    return breathing if settings.poroelastic else filtered(breathing, settings), MacroStep(
+    if settings.poroelastic:
+        moved, mechanics = deform_wet(answer.state, plan, end - state.day)
+    else:
+        moved, mechanics = deform(answer.state, plan)
+        moved = filtered(moved, settings)
+    return deliver_oxygen(replace(moved, day=end)), MacroStep(
         state.day,
         end,
         answer.representatives,
@@ -167,7 +170,7 @@ def breathing(state: TissueState) -> NDArray[np.float64]:
     return cells
 
 
-def deform_wet(state: TissueState, plan: Plan, *, days: float) -> tuple[TissueState, dict[str, Any]]:
+def deform_wet(state: TissueState, plan: Plan, days: float) -> tuple[TissueState, dict[str, Any]]:
     """``deform`` with fluid in the pores, solved in turns with the fluid (``poroelastic``).
 
     ASSUMED: Biot's alpha is 1 and fluid stores nothing of its own (fluid and solid are incompressible); the shape in
@@ -194,7 +197,7 @@ def deform_wet(state: TissueState, plan: Plan, *, days: float) -> tuple[TissueSt
 
 
 def deform(
-    state: TissueState, plan: Plan, *, days: float = 0.0, pore: NDArray[np.float64] | None = None
+    state: TissueState, plan: Plan, *, pore: NDArray[np.float64] | None = None
 ) -> tuple[TissueState, dict[str, Any]]:
     """Mechanical equilibrium with the new growth; without a border, of the healthy tissue that the cells are in.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from oncoscale.app.pictures import exposure_of
 from oncoscale.app.report import report
 from oncoscale.app.run_folder import NOBODY, StoredRun, contour_of, read_run, write_run
 from oncoscale.app.trace import trace
@@ -58,6 +60,37 @@ def test_the_report_drawn_from_the_folder_is_repeatable(stored, folder):
     again = read_run(folder)
     pages = [report(run.forecast, run.quantified, run.background, run.provenance) for run in (stored, again)]
     assert pages[0] == pages[1]
+
+
+def test_fluid_and_drugs_return_and_are_told(made, tmp_path):
+    """Pressure at nodes and exposures by drug return to the last bit; trace and pictures hold them."""
+    made_states = made.forecast.states
+    count = len(made_states[0].stretch)
+    states = tuple(
+        replace(
+            state,
+            fluid_pressure=np.linspace(0.0, 11.5, len(state.displacement)),
+            exposure=None if state.day == 0 else state.day * np.stack([np.ones(count), np.linspace(1.0, 2.0, count)]),
+        )
+        for state in made_states
+    )
+    drugs = {"kind": "chemotherapy", "windows": [], "drugs": [{"name": "vincristine"}, {"name": "carboplatin"}]}
+    forecast = replace(made.forecast, states=states, recipe={**made.forecast.recipe, "treatment": drugs})
+    write_run(tmp_path, forecast, made.quantified, made.background, made.provenance)
+    back = read_run(tmp_path)
+    for before, after in zip(states[1:], back.forecast.states[1:], strict=True):
+        np.testing.assert_array_equal(before.fluid_pressure, after.fluid_pressure)
+        np.testing.assert_array_equal(before.exposure, after.exposure)
+    assert not back.forecast.states[0].exposure.any()
+    element = int(states[0].tumour[3])
+    told = trace(back, element)
+    assert told["steps"][0]["fluid_mmhg"] == pytest.approx(float(states[0].fluid[element]))
+    assert told["steps"][1]["exposure"] == pytest.approx([14.0, 14.0 * (1.0 + element / (count - 1))])
+    assert "vincristine 14 mg/L day" in told["lines"][6]
+    assert "interstitial fluid at" in told["lines"][4]
+    last = exposure_of(back.forecast.states[-1])
+    assert np.median(last[states[0].tumour]) == pytest.approx(1.0, rel=1e-3)
+    assert exposure_of(made_states[0]) is None
 
 
 def test_equal_forecasts_give_equal_bytes(made, folder, tmp_path):

@@ -12,8 +12,13 @@ from oncoscale.agents.colony import TARGETS, DrugWindow
 from oncoscale.core.errors import ConfigurationRejected, ModelRefused
 from oncoscale.sim.exposure import Drug, Response, emax, expose, local_effects
 from oncoscale.sim.pharmacokinetics import DISPOSITIONS, Disposition, Dose, Plasma
+from oncoscale.sim.sensitivity import changes, constant_rate
+from oncoscale.sim.settings import ForecastSettings
+from oncoscale.sim.simulation import Plan
+from oncoscale.sim.tissue import Springs
 from oncoscale.sim.treatment import treatment_of
 from oncoscale.sim.treatments.chemotherapy import LOSS, RAPID_COJEC, RAPID_COJEC_CARRIED, RAPID_COJEC_EFFECT, effect_at
+from oncoscale.sim.tumour_type import tumour_type
 
 NOMINAL = RAPID_COJEC_EFFECT.value
 
@@ -156,6 +161,25 @@ def test_files_say_what_is_carried():
     later["window"] = [{**window, "start_day": 30 + k, "end_day": 31 + k} for k, window in enumerate(later["window"])]
     with pytest.raises(ConfigurationRejected, match="carries"):
         treatment_of({"kind": "course", "part": [tomllib.loads(RAPID_COJEC_CARRIED), later]})
+
+
+def test_what_is_asked_of_delivery_is_asked_of_ktrans(small_fields, leaky):
+    """Where drugs are carried, the change of delivery that a forecast is repeated with is one of Ktrans."""
+    tumour = tumour_type("neuroblastoma")
+    plan = Plan(
+        tumour,
+        ForecastSettings(),
+        parsed(RAPID_COJEC_CARRIED),
+        tumour.materials,
+        Springs(0.1),
+        (14.0,),
+        1,
+        constant_rate,
+    )
+    asked = {one.what: one for one in changes(replace(small_fields, ktrans=leaky.ktrans), plan)}
+    altered, _ = asked["Delivery of drug (Ktrans), flattened"].alter(replace(small_fields, ktrans=leaky.ktrans), plan)
+    assert np.ptp(altered.ktrans[leaky.tumour]) < 1e-12
+    assert altered.delivery is small_fields.delivery
 
 
 def test_tissue_without_ktrans_is_refused(small_state):

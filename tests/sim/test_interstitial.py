@@ -9,8 +9,10 @@ import pytest
 
 from oncoscale.core.errors import SolverFault
 from oncoscale.meshing.mesh import TumourMesh
-from oncoscale.sim.interstitial import FLUIDS, HOST_FLUID, TUMOUR_FLUID, Fluid, solve_fluid
+from oncoscale.sim.interstitial import FLUIDS, HOST_FLUID, TUMOUR_FLUID, Fluid, fluid_in, solve_fluid
+from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.shapes import ball_octant, cube
+from oncoscale.sim.start import start_from
 
 RIM = np.sqrt(TUMOUR_FLUID.conductivity / TUMOUR_FLUID.filtration)
 
@@ -97,6 +99,28 @@ def test_elements_without_vessels_take_the_pressure_around_them():
     vessels[np.linalg.norm(mesh.centroids - 6.0, axis=1) < 3.0] = 0.0
     field = solve_fluid(mesh, vessels=vessels)
     assert field.elements == pytest.approx(TUMOUR_FLUID.effective, rel=1e-9)
+
+
+def test_swelling_tissue_takes_up_fluid():
+    """What a closed tissue gains in volume is what its vessels lose more; the books hold it."""
+    mesh, rate = cube(3, side=9.0), 0.05
+    field = solve_fluid(mesh, swelling=np.full(len(mesh.tetrahedra), rate))
+    assert field.elements == pytest.approx(TUMOUR_FLUID.effective - rate / TUMOUR_FLUID.filtration, rel=1e-9)
+    assert field.balance.taken == pytest.approx(rate * mesh.volumes.sum())
+    assert field.balance.error < 1e-9
+
+
+def test_a_forecast_holds_the_fluid_and_nothing_else_moves(small_mesh, small_fields):
+    """Core at the effective pressure, host near where lymph keeps it, dead tissue no source; oxygen bit for bit."""
+    with_fluid = start_from(small_mesh, small_fields, ForecastSettings())
+    without = start_from(small_mesh, small_fields, ForecastSettings(fluid=False))
+    assert without.fluid is None
+    assert np.array_equal(with_fluid.oxygen, without.oxygen)
+    tumour = with_fluid.tumour
+    assert 0.5 * TUMOUR_FLUID.effective < with_fluid.fluid[tumour].max() <= 1.005 * TUMOUR_FLUID.effective
+    assert with_fluid.fluid_pressure.min() >= -0.005 * TUMOUR_FLUID.effective
+    dead = replace(with_fluid, supply=np.where(np.isin(np.arange(len(with_fluid.supply)), tumour), 0.0, 1.0))
+    assert fluid_in(dead).elements[tumour].max() < 0.1
 
 
 @pytest.mark.parametrize(
