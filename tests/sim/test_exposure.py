@@ -14,7 +14,7 @@ from oncoscale.sim.exposure import Drug, Response, emax, expose, local_effects
 from oncoscale.sim.pharmacokinetics import DISPOSITIONS, Disposition, Dose, Plasma
 from oncoscale.sim.sensitivity import changes, constant_rate
 from oncoscale.sim.settings import ForecastSettings
-from oncoscale.sim.simulation import Plan
+from oncoscale.sim.simulation import Plan, simulate
 from oncoscale.sim.tissue import Springs
 from oncoscale.sim.treatment import treatment_of
 from oncoscale.sim.treatments.chemotherapy import LOSS, RAPID_COJEC, RAPID_COJEC_CARRIED, RAPID_COJEC_EFFECT, effect_at
@@ -161,6 +161,24 @@ def test_files_say_what_is_carried():
     later["window"] = [{**window, "start_day": 30 + k, "end_day": 31 + k} for k, window in enumerate(later["window"])]
     with pytest.raises(ConfigurationRejected, match="carries"):
         treatment_of({"kind": "course", "part": [tomllib.loads(RAPID_COJEC_CARRIED), later]})
+
+
+def test_colonies_feel_their_own_drug(leaky):
+    """In a macro step each chosen element's cells are handed the effects of the drug that came to it."""
+    tumour, felt = tumour_type("neuroblastoma"), []
+
+    def advance(colonies, hours, seed, **more):
+        felt.extend(colonies)
+        return constant_rate(colonies, hours, seed)
+
+    treatment = replace(parsed(RAPID_COJEC_CARRIED), drugs=parsed(RAPID_COJEC_CARRIED).drugs[1:2])
+    plan = Plan(tumour, ForecastSettings(elements=6), treatment, tumour.materials, Springs(0.1), (4.0,), 1, advance)
+    (_, end), _ = simulate(leaky, plan)
+    assert end.exposure.shape == (1, len(leaky.stretch))
+    effects = np.array([colony.surroundings.drugs[0].effects[0] for colony in felt])
+    exposures = end.exposure[0, [int(colony.name.removeprefix("element-")) for colony in felt]]
+    assert np.ptp(effects) > 0.01
+    assert (np.diff(effects[np.argsort(exposures)]) > -1e-9).all()
 
 
 def test_what_is_asked_of_delivery_is_asked_of_ktrans(small_fields, leaky):
