@@ -1,6 +1,6 @@
 """Pontine glioma with 54 Gy in 30 fractions and without, for 300 days, against ``published_ranges.toml``.
 
-    python benchmarks/validation/dipg.py [--elements 8] [--cells 300] [--members 3] [--voxel 2] [--out FOLDER]
+    python benchmarks/validation/dipg.py [--elements 8] [--cells 300] [--members 3] [--processes 1] [--out FOLDER]
 
 A ball of 30 mL in brain, no images. Volume of the visible part with its interval is plotted; one JSON record goes to
 standard output, with single runs for other sensitivities (--alphas, 1/Gy) that are not scored. The ranges were written
@@ -14,6 +14,7 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from oncoscale.sim.tissue import springs_of
 from oncoscale.sim.treatment import Treatment, treatment_of
 from oncoscale.sim.treatments.radiotherapy import PONTINE
 from oncoscale.sim.tumour_type import InitialFields, tumour_type
+from oncoscale.sim.tumours.dipg import ALPHA, ALPHA_BETA
 
 VOLUME_ML, DAYS = 30.0, 300.0
 DAYS_AFTER = 7.0
@@ -62,6 +64,17 @@ def plan_of(settings: ForecastSettings, ground: Ground, treatment: Treatment | N
         disease, settings, treatment, disease.materials, springs_of(disease.materials["host"]),
         macro_ends(DAYS, settings.macro_days), settings.seed, cells_of(settings, 1, disease.cells), ground=ground,
     )  # fmt: skip
+
+
+def course_with(alpha: float | None, settings: ForecastSettings, voxel: float) -> dict[str, Any]:
+    """The course with 54 Gy for cells of this sensitivity, 1/Gy; None: without treatment."""
+    start, ground = begin(settings, voxel)
+    return course_of(start, plan_of(settings, ground, treatment_with(alpha) if alpha else None))
+
+
+def treatment_with(alpha: float) -> Treatment:
+    """54 Gy in 30 fractions for cells of this sensitivity, 1/Gy."""
+    return treatment_of(tomllib.loads(PONTINE)).of_cells(alpha, ALPHA_BETA.value)
 
 
 def days_until(days: Sequence[float], volumes: Sequence[float], fold: float) -> float:
@@ -111,35 +124,34 @@ def main() -> int:
     asked.add_argument("--members", type=int, default=3)
     asked.add_argument("--voxel", type=float, default=2.0)
     asked.add_argument("--alphas", type=float, nargs="*", default=[])
+    asked.add_argument("--processes", type=int, default=1)
     asked.add_argument("--out", type=Path)
     given = asked.parse_args()
     settings = ForecastSettings(elements=given.elements, cells=given.cells, members=given.members, effects=False)
-    alpha, ratio = tumour_type("dipg").radiosensitivity or (None, None)
-    assert alpha
-    assert ratio
-    treatment = treatment_of(tomllib.loads(PONTINE)).of_cells(alpha.value, ratio.value)
-    start, ground = begin(settings, given.voxel)
-    without, irradiated = (course_of(start, plan_of(settings, ground, one)) for one in (None, treatment))
-    fractions = [one.hour / 24.0 for one in treatment.fractions]
-    checks = scores(without, irradiated, fractions[-1])
     single = settings.model_copy(update={"members": 1})
-    other = {}
-    for sensitivity in given.alphas:
-        given_to = treatment_of(tomllib.loads(PONTINE)).of_cells(sensitivity, ratio.value)
-        course = course_of(start, plan_of(single, ground, given_to))
-        other[f"{sensitivity:g}"] = {
+    fractions = [one.hour / 24.0 for one in treatment_with(ALPHA.value).fractions]
+    with ProcessPoolExecutor(given.processes) as pool:
+        arms = [pool.submit(course_with, alpha, settings, given.voxel) for alpha in (None, ALPHA.value)]
+        more = {alpha: pool.submit(course_with, alpha, single, given.voxel) for alpha in given.alphas}
+        without, irradiated = (arm.result() for arm in arms)
+        others = {alpha: course.result() for alpha, course in more.items()}
+    checks = scores(without, irradiated, fractions[-1])
+    other = {
+        f"{alpha:g}": {
             "days": course["days"], "ml": course["members_ml"][0],
             "found": {one["id"]: one["value"] for one in scores(without, course, fractions[-1])[1:]},
             "beside": later(course, fractions[-1]),
-        }  # fmt: skip
+        }
+        for alpha, course in others.items()
+    }  # fmt: skip
     record = {
         "name": "dipg", "unit": "mL", "passed": all(one["passed"] for one in checks), "checks": checks,
         "beside": later(irradiated, fractions[-1]), "other_alphas": other, "settings": {**vars(given), "out": None},
         "without": without, "irradiated": irradiated, "versions": {"oncoscale": __version__},
     }  # fmt: skip
-    arms = ((without, "no treatment", "C3"), (irradiated, "54 Gy in 30 fractions", "C0"))
+    pair = ((without, "no treatment", "C3"), (irradiated, "54 Gy in 30 fractions", "C0"))
     words = "Pontine glioma (visible part), 90 % intervals of chance and extrapolation"
-    return summary_of(record, plotted(arms, [(one, one) for one in fractions], words, scale="log"), given.out)
+    return summary_of(record, plotted(pair, [(one, one) for one in fractions], words, scale="log"), given.out)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ...agents import glioma_kinetics
 from ...core.quantity import Parameter
 from ...meshing.mesh import TumourMesh
 from ..materials import PRESETS
@@ -26,8 +27,8 @@ DIFFUSIVITY = Parameter(
     assumed=True,
 )  # fmt: skip
 RATE = Parameter(
-    0.012, "1/day", "net growth at low density, by which the density at time 0 is shaped", source=SWANSON,
-    range=(0.004, 0.05),
+    glioma_kinetics.NET_GROWTH.value, "1/day", "net growth at low density, by which the density at time 0 is shaped",
+    source=glioma_kinetics.NET_GROWTH.source, range=glioma_kinetics.NET_GROWTH.range,
 )  # fmt: skip
 VISIBLE = Parameter(
     0.16, "1", "density at the edge of what T2-weighted images show",
@@ -90,8 +91,8 @@ TUMOUR = TumourType(
     histology=0,
     gradiff=0,
     parameters=(
-        DIFFUSIVITY, RATE, VISIBLE, SWELLING, ALPHA, ALPHA_BETA, *PRESETS["brain"].parameters,
-        *PRESETS["fluid"].parameters, *PERFUSION_LIMITS,
+        DIFFUSIVITY, RATE, VISIBLE, SWELLING, ALPHA, ALPHA_BETA, *glioma_kinetics.PARAMETERS,
+        *PRESETS["brain"].parameters, *PRESETS["fluid"].parameters, *PERFUSION_LIMITS,
     ),
     cells="glioma",
     kinds=("glioma cells", "other cells"),
