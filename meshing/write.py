@@ -1,8 +1,8 @@
 """Meshes and their fields as files: .vtu and surface formats by meshio, VTKHDF for fields over time.
 
-VTKHDF is HDF5 with names that VTK and ParaView know (group ``VTKHDF``, version 2.3). One file holds one mesh of fixed
-connectivity whose nodes and fields change from step to step. Compression is gzip, which every reader has. A file is
-put together in memory, written beside its name and renamed when whole.
+VTKHDF is HDF5 with names that VTK and ParaView know (group ``VTKHDF``, version 2.3). One file holds a mesh whose nodes
+and fields change from step to step, and which another mesh may replace on the way. Compression is gzip, which every
+reader has. A file is put together in memory, written beside its name and renamed when whole.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def write_surface(path: Path | str, mesh: TumourMesh, name: str) -> None:
 class MovingMeshWriter:
     """A VTKHDF file of a mesh whose nodes move: open it with ``with``, append steps, and it is whole at the end.
 
+    The elements of a mesh are written once, as a part that all its steps point to; ``replace`` begins another.
+
     >>> with MovingMeshWriter("tissue.vtkhdf", mesh) as writer:               # doctest: +SKIP
     ...     writer.append(0.0, mesh.points, point_data={"oxygen": oxygen})
 
@@ -88,16 +90,21 @@ class MovingMeshWriter:
         self._path, self._mesh, self._steps = Path(path), mesh, 0
 
     def __enter__(self) -> Self:
-        elements = len(self._mesh.tetrahedra)
         self._file = _in_memory()
         self._root = _root(self._file, "UnstructuredGrid")
-        _whole(self._root, "NumberOfPoints", np.array([len(self._mesh.points)]))
-        _whole(self._root, "NumberOfCells", np.array([elements]))
-        _whole(self._root, "NumberOfConnectivityIds", np.array([4 * elements]))
-        _whole(self._root, "Connectivity", self._mesh.tetrahedra.ravel())
-        _whole(self._root, "Offsets", np.arange(elements + 1) * 4)
-        _whole(self._root, "Types", np.full(elements, TETRAHEDRON, np.uint8))
+        self.replace(self._mesh)
         return self
+
+    def replace(self, mesh: TumourMesh) -> None:
+        """From the next step on, another mesh."""
+        elements = len(mesh.tetrahedra)
+        self._mesh = mesh
+        _append(self._root, "NumberOfPoints", np.array([len(mesh.points)]))
+        _append(self._root, "NumberOfCells", np.array([elements]))
+        _append(self._root, "NumberOfConnectivityIds", np.array([4 * elements]))
+        _append(self._root, "Connectivity", mesh.tetrahedra.ravel())
+        _append(self._root, "Offsets", np.arange(elements + 1) * 4)
+        _append(self._root, "Types", np.full(elements, TETRAHEDRON, np.uint8))
 
     def append(
         self,
@@ -117,23 +124,22 @@ class MovingMeshWriter:
         places = self._mesh.points if points is None else np.asarray(points, np.float64)
         fields = {"PointData": dict(point_data or {}), "CellData": {"region": self._mesh.region, **(cell_data or {})}}
         _check_step(self._root, self._steps, places, fields, {"PointData": nodes, "CellData": elements})
+        cells_before = len(self._root["Types"]) - elements
+        one_step = {
+            "Values": np.array([float(time)]),
+            "PartOffsets": np.array([len(self._root["NumberOfCells"]) - 1]),
+            "NumberOfParts": np.ones(1, np.int64),
+            "PointOffsets": np.array([len(self._root["Points"]) if self._steps else 0]),
+            "CellOffsets": np.array([[cells_before]]),
+            "ConnectivityIdOffsets": np.array([[4 * cells_before]]),
+        }
         _append(self._root, "Points", places)
         for group, values in fields.items():
             for name, field in values.items():
-                _append(self._root.require_group(group), name, np.asarray(field))
-                _append(
-                    self._root.require_group(f"Steps/{group}Offsets"),
-                    name,
-                    np.array([self._steps * len(np.asarray(field))]),
-                )
-        one_step = {
-            "Values": np.array([float(time)]),
-            "PartOffsets": np.zeros(1, np.int64),
-            "NumberOfParts": np.ones(1, np.int64),
-            "PointOffsets": np.array([self._steps * nodes]),
-            "CellOffsets": np.zeros((1, 1), np.int64),
-            "ConnectivityIdOffsets": np.zeros((1, 1), np.int64),
-        }
+                into = self._root.require_group(group)
+                before = len(into[name]) if name in into else 0
+                _append(into, name, np.asarray(field))
+                _append(self._root.require_group(f"Steps/{group}Offsets"), name, np.array([before]))
         _finish_step(self._root, one_step, self._steps + 1)
         self._steps += 1
 
@@ -150,16 +156,27 @@ def write_steps(
     points_per_step: Sequence[NDArray[np.float64]] | None = None,
     point_data: Mapping[str, Sequence[ArrayLike]] | None = None,
     cell_data: Mapping[str, Sequence[ArrayLike]] | None = None,
+    meshes: Sequence[TumourMesh] | None = None,
 ) -> None:
-    """Write a moving mesh with its fields over time as one .vtkhdf; each sequence has one entry for each time."""
+    """Write a moving mesh with its fields over time as one .vtkhdf; each sequence has one entry for each time.
+
+    meshes  the mesh of each time; by default ``mesh`` at all times
+    """
     with MovingMeshWriter(path, mesh) as writer:
         for step, time in enumerate(times):
+            if meshes is not None and step and not same_elements(meshes[step], meshes[step - 1]):
+                writer.replace(meshes[step])
             writer.append(
                 time,
                 None if points_per_step is None else points_per_step[step],
                 {name: values[step] for name, values in (point_data or {}).items()},
                 {name: values[step] for name, values in (cell_data or {}).items()},
             )
+
+
+def same_elements(one: TumourMesh, other: TumourMesh) -> bool:
+    """Whether two meshes have the same elements, wherever their nodes are."""
+    return len(one.points) == len(other.points) and np.array_equal(one.tetrahedra, other.tetrahedra)
 
 
 def write_points(
@@ -251,9 +268,13 @@ def _read_step(root: Any, step: int) -> Step:
     if not -steps <= step < steps:
         raise FileRejected(f"step {step} of a file with {steps} steps", f"0 to {steps - 1}", "choose another step")
     step %= steps
-    number = root["NumberOfPoints"][step if root.attrs["Type"] == b"PolyData" else 0]
+    part = int(root["Steps/PartOffsets"][step])
+    number = root["NumberOfPoints"][part]
     start = root["Steps/PointOffsets"][step]
-    tetrahedra = np.asarray(root["Connectivity"]).reshape(-1, 4) if "Connectivity" in root else None
+    tetrahedra = None
+    if "Connectivity" in root:
+        first, length = int(root["Steps/ConnectivityIdOffsets"][step, 0]), int(root["NumberOfConnectivityIds"][part])
+        tetrahedra = np.asarray(root["Connectivity"][first : first + length]).reshape(-1, 4)
     lengths = {"PointData": int(number), "CellData": 0 if tetrahedra is None else len(tetrahedra)}
     fields: dict[str, dict[str, NDArray[Any]]] = {"PointData": {}, "CellData": {}}
     for group, found in fields.items():
@@ -305,10 +326,6 @@ def _root(file: Any, kind: str) -> Any:
     root.attrs.create("Type", kind.encode("ascii"), dtype=h5py.string_dtype("ascii", len(kind)))
     root.create_group("Steps")
     return root
-
-
-def _whole(group: Any, name: str, values: NDArray[Any]) -> None:
-    group.create_dataset(name, data=values, compression="gzip" if len(values) > 16 else None)
 
 
 def _append(group: Any, name: str, values: NDArray[Any]) -> None:

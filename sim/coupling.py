@@ -141,6 +141,14 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
     )
 
 
+def untouched(state: TissueState) -> Homogenised:
+    """The answer where no element holds enough cells for a colony: nothing grows and nothing is cleared."""
+    words = "No element holds enough cells for a colony: what few cells are left are kept as they are."
+    return Homogenised(
+        replace(state, moments={}, colonies={}), (), np.ones(len(state.stretch)), 0.0, 0.0, 0.0, 0, (words,)
+    )
+
+
 def _deaths(answered: NDArray[np.float64]) -> tuple[str, ...]:
     """Words for colonies without a ratio."""
     died = int(np.isnan(answered).sum())

@@ -13,11 +13,11 @@ from scipy.stats import t as student_t
 
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints, engine
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, ModelRefused
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
-from . import coupling, interstitial, oxygen
+from . import coupling, interstitial, oxygen, remeshing
 from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
@@ -33,7 +33,7 @@ from .stress_feedback import slowing_of
 from .supports import Supports, supports_of
 from .tissue import SPRING_DISTANCE, Material, Springs, springs_of
 from .treatment import Treatment
-from .treatments import radiotherapy
+from .treatments import radiotherapy, surgery
 from .tumour_type import InitialFields, TumourType
 from .workload import Workload, check_memory, workload_of
 
@@ -84,7 +84,16 @@ def prepare(
     threads: int | None,
     tell: Progress = lambda what, done: None,
 ) -> Prepared:
-    """Mesh, initial fields, tissue at time 0, and what shall be run from there."""
+    """Mesh, initial fields, tissue at time 0, and what shall be run from there.
+
+    Raises ModelRefused for an operation on a tumour without a border.
+    """
+    if treatment is not None and treatment.operations and tumour.spread is not None:
+        raise ModelRefused(
+            "an operation on a tumour without a border",
+            "surgery of a tumour that images show whole",
+            "leave the operation out, or choose another --tumour",
+        )
     tell("mesh", 0.0)
     volume = tumour_of(quantified).volume("tumour")
     host = host_for(tumour_of(quantified), tumour.spread, days)
@@ -106,13 +115,14 @@ def prepare(
     if treatment is not None and treatment.drugs:
         exchange_of(start)  # refused before any cell lives, if Ktrans was not measured
     materials, supports, stated = tissue_of(tumour, settings, mesh if ground is None else ground.body)
+    stops = [one.day for one in treatment.operations] if treatment else []
     plan = Plan(
         tumour,
         settings,
         treatment,
-        materials,
+        {**materials, **surgery.materials_of(treatment)},
         supports,
-        macro_ends(days, settings.macro_days),
+        macro_ends(days, settings.macro_days, stops),
         settings.seed,
         cells_of(settings, threads, tumour.cells),
         ground=ground,
@@ -143,7 +153,8 @@ def forecast(
     announce            called with the work that lies ahead, before the first cell lives
     kept                where the forecast is kept while it is made; one that was stopped goes on from there
 
-    Raises ConfigurationRejected when the cells asked for need more memory than there is.
+    Raises ConfigurationRejected when the cells asked for need more memory than there is; ModelRefused for an operation
+    on a tumour without a border, or one that takes out nothing.
     """
     settings = settings or ForecastSettings()
     tell = progress or (lambda what, done: None)
@@ -322,7 +333,14 @@ def stiffened(tumour: TumourType, settings: ForecastSettings) -> dict[str, Mater
 def assumptions(tumour: TumourType, treatment: Treatment | None) -> tuple[Parameter, ...]:
     """Every parameter that the tissue scale used."""
     given = treatment.parameters if treatment else ()
-    return (*tumour.parameters, *oxygen.PARAMETERS, SPRING_DISTANCE, *coupling.PARAMETERS, *given)
+    return (
+        *tumour.parameters,
+        *oxygen.PARAMETERS,
+        SPRING_DISTANCE,
+        *coupling.PARAMETERS,
+        *remeshing.PARAMETERS,
+        *given,
+    )
 
 
 LEAST_VOLUME = 1e-3

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..agents.checkpoint import FolderCheckpoints, read_sealed, stored_arrays, stored_colonies, write_sealed
 from ..agents.living import LivingColony
 from ..core.errors import ConfigurationRejected, FileRejected
+from ..meshing.mesh import TumourMesh
 from .forecast import MacroStep, Representative
 from .growth import Equilibrium
 from .state import TissueState
@@ -37,6 +38,9 @@ OPTIONAL = ("fluid_pressure", "drug", "exposure")
 
 BORDERLESS = ("density", "visible")
 """Arrays of the ``TissueState`` of a tumour without a border; its reference mesh is labelled anew by each step."""
+
+REMESHED = ("carried", "remembered", "grown", "pulled")
+"""Arrays of a ``TissueState`` that has left the mesh of the images; its reference is then kept too."""
 
 SOLVED = ("displacement", "pressure", "stretch", "relaxed", "elastic_jacobian", "elastic", "stress", "pull")
 """Arrays of an ``Equilibrium``."""
@@ -160,6 +164,7 @@ def _state_arrays(state: TissueState) -> dict[str, NDArray[Any]]:
     return {
         "day": np.array(state.day),
         **borderless,
+        **_remeshed(state),
         **{name: getattr(state, name) for name in FIELDS},
         **{name: value for name in OPTIONAL if (value := getattr(state, name)) is not None},
         **{f"equilibrium.{name}": getattr(solved, name) for name in SOLVED},
@@ -173,6 +178,38 @@ def _state_arrays(state: TissueState) -> dict[str, NDArray[Any]]:
     }
 
 
+def _remeshed(state: TissueState) -> dict[str, NDArray[Any]]:
+    if state.remembered is None:
+        return {}
+    mesh = state.reference
+    told = {
+        "mesher": mesh.mesher,
+        "report": dict(mesh.report),
+        "names": {str(n): w for n, w in mesh.region_names.items()},
+    }
+    return {
+        **{name: np.asarray(getattr(state, name)) for name in REMESHED},
+        **({} if state.dose is None else {"dose": state.dose}),
+        "mesh": np.array(json.dumps(told)),
+        "mesh.points": mesh.points,
+        "mesh.tetrahedra": mesh.tetrahedra,
+        "mesh.region": mesh.region,
+    }
+
+
+def _mesh(kept: Mapping[str, NDArray[Any]], start: TumourMesh) -> TumourMesh:
+    told = json.loads(str(kept["mesh"]))
+    return replace(
+        start,
+        points=kept["mesh.points"],
+        tetrahedra=kept["mesh.tetrahedra"],
+        region=kept["mesh.region"],
+        region_names={int(number): name for number, name in told["names"].items()},
+        mesher=told["mesher"],
+        report=told["report"],
+    )
+
+
 def _borderless(state: TissueState) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(getattr(state, name)) for name in BORDERLESS}
 
@@ -183,6 +220,9 @@ def _state(kept: Mapping[str, NDArray[Any]], start: TissueState) -> TissueState:
     if "region" in kept:
         fields |= {name: kept[name] for name in BORDERLESS}
         fields["reference"] = replace(start.reference, region=kept["region"])
+    if "mesh" in kept:
+        fields |= {name: kept[name] for name in (*REMESHED, "dose") if name in kept}
+        fields["reference"] = _mesh(kept, start.reference)
     solved: dict[str, Any] = {name: kept[f"equilibrium.{name}"] for name in SOLVED}
     energies: dict[str, Any] = {name: float(kept[f"equilibrium.{name}"]) for name in ENERGIES}
     moments = json.loads(str(kept["moments"]))

@@ -164,7 +164,7 @@ def _features(state: TissueState, members: NDArray[np.int64]) -> NDArray[np.floa
     columns = np.column_stack(
         [hypoxia, state.cellularity[members], state.delivery[members], state.composition[members, 3]]
     )
-    spread = columns.std(axis=0)
+    spread = columns.std(axis=0) if len(members) else np.zeros(columns.shape[1])
     columns = columns[:, spread > 1e-9]
     return (
         np.asarray((columns - columns.mean(axis=0)) / columns.std(axis=0))

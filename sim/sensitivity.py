@@ -18,6 +18,7 @@ from ..core.chance import uniform
 from ..core.quantity import Parameter
 from ..meshing.mesh import TumourMesh
 from .forecast import Effect
+from .remeshing import at_points
 from .simulation import Plan
 from .start import start_from
 from .state import TissueState
@@ -115,9 +116,15 @@ def _grown(colony: Colony, ratio: float, hours: int) -> ColonyOutcome:
 
 
 def _difference(base: TissueState, other: TissueState) -> tuple[float, float]:
-    """(mL, mm): change of volume, and root mean square distance between the same nodes of the tumour's surface."""
+    """(mL, mm): change of volume, and root mean square distance between the same tissue at the tumour's surface."""
     surface = np.unique(base.reference.surface_of("tumour"))
-    apart = base.displacement[surface] - other.displacement[surface]
+    if not len(surface):
+        return other.volume - base.volume, 0.0
+    if base.carried is None and other.carried is None:
+        moved = other.displacement[surface]
+    else:
+        moved = at_points(other.origin, other.travelled, base.origin.points[surface])
+    apart = base.travelled[surface] - moved
     return other.volume - base.volume, float(np.sqrt((apart**2).sum(axis=1).mean()))
 
 

@@ -10,6 +10,7 @@ from ..core import registry
 from .laws import LAWS
 from .materials import PRESETS
 from .oxygen import TUMOUR_OXYGEN
+from .remeshing import RemeshingSettings
 from .selection import SELECTIONS
 
 Mutation = Literal["MYCN_amp", "TERT_rarngm", "ATRX_inact", "ALT", "ALK"]
@@ -56,6 +57,7 @@ class ForecastSettings(BaseModel):
     element: Literal["p1", "p2p1"] = Field(
         "p1", description="of the mechanics: linear, or quadratic for accurate stresses on small meshes"
     )
+    remeshing: RemeshingSettings = Field(RemeshingSettings(), description="when a worn mesh is made anew")
     oxygen_target: float = Field(
         TUMOUR_OXYGEN.value, gt=0, lt=72, description="median pO2 of the tumour at time 0, mmHg"
     )

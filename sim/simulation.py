@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints
-from . import coupling, interstitial, oxygen, spreading
+from ..core.errors import MeshFault, SegmentationRejected
+from . import coupling, interstitial, oxygen, remeshing, spreading
+from .coupling import Homogenised
 from .exposure import expose
 from .forecast import MacroStep
 from .growth import Equilibrium, grow
 from .keeping import KeptRun
 from .poroelastic import KPA_PER_MMHG, in_balance
 from .quadratic import grow_quadratic
-from .selection import Selection, select_elements
+from .selection import Selection, candidates_of, select_elements
 from .settings import ForecastSettings
 from .spread import Ground
 from .state import TissueState
@@ -27,6 +29,7 @@ from .stress_feedback import grow_under_pressure
 from .supports import Supports
 from .tissue import Material, Springs
 from .treatment import Treatment
+from .treatments import surgery
 from .tumour_type import TumourType
 
 Progress = Callable[[str, float], None]
@@ -105,6 +108,8 @@ def macro_step(
 ) -> tuple[TissueState, MacroStep]:
     """One stretch of days: who breathes, who is chosen, what cells do, how tissue moves."""
     settings, hours = plan.settings, round(24 * (end - state.day))
+    if not len(candidates_of(state).members):
+        return settle(state, end, coupling.untouched(state), plan)
     state, treatment = expose(state, plan.treatment, end)
     selection = chosen_of(state, plan)
     colonies = coupling.localise(
@@ -122,21 +127,29 @@ def macro_step(
         answer = coupling.homogenise(state, selection, outcomes)
     else:
         answer = spreading.spread(state, selection, outcomes, plan.ground)
-    if settings.poroelastic:
-        moved, mechanics = deform_wet(answer.state, plan, end - state.day)
+    return settle(state, end, answer, plan)
+
+
+def settle(before: TissueState, end: float, answer: Homogenised, plan: Plan) -> tuple[TissueState, MacroStep]:
+    """The end of a macro step: growth finds its balance, the day's operations are done, a worn mesh is replaced."""
+    grown = replace(answer.state, day=end)
+    if plan.settings.poroelastic:
+        moved, mechanics = deform_wet(grown, plan, end - before.day)
     else:
-        moved, mechanics = deform(answer.state, plan)
-        moved = filtered(moved, settings)
-    return deliver_oxygen(replace(moved, day=end)), MacroStep(
-        state.day,
+        moved, mechanics = deform(grown, plan)
+    operated, removed, told_of_surgery = operate(moved, plan)
+    renewed, remeshed, told_of_mesh = renew(operated, plan)
+    wet = renewed if plan.settings.poroelastic else filtered(renewed, plan.settings)
+    return deliver_oxygen(wet), MacroStep(
+        before.day,
         end,
         answer.representatives,
         answer.leave_one_out,
         answer.worst,
         answer.extrapolation,
         answer.limited,
-        answer.notes,
-        mechanics,
+        (*answer.notes, *told_of_surgery, *told_of_mesh),
+        {**mechanics, **removed, **remeshed},
     )
 
 
@@ -207,13 +220,17 @@ def deform(
     slowing: dict[str, Any] = {}
 
     def solve(stretch: NDArray[np.float64], start: Equilibrium | None) -> Equilibrium:
-        element = partial(grow, start=start, pore=pore) if plan.settings.element == "p1" else grow_quadratic
+        element = (
+            partial(grow, start=start, remembered=state.remembered, pulled=state.pulled, pore=pore)
+            if plan.settings.element == "p1"
+            else grow_quadratic
+        )
         return element(body, stretch, plan.materials, springs=plan.springs, max_log_increment=LARGEST_LOG_INCREMENT)
 
     if pressure is None:
-        equilibrium = solve(state.stretch, state.equilibrium)
+        equilibrium = solve(state.growth, state.equilibrium)
     else:
-        equilibrium, slowing = grow_under_pressure(solve, state.stretch, state.equilibrium, pressure)
+        equilibrium, slowing = grow_under_pressure(solve, state.growth, state.equilibrium, pressure)
     mechanics = {
         "increments": len(equilibrium.history),
         "newton_iterations": int(sum(equilibrium.history)),
@@ -225,7 +242,7 @@ def deform(
     }
     return replace(
         state,
-        stretch=equilibrium.stretch,
+        stretch=equilibrium.stretch if state.grown is None else state.grown * equilibrium.stretch,
         displacement=equilibrium.displacement,
         mean_stress=equilibrium.mean_stress,
         von_mises=equilibrium.von_mises,
@@ -233,13 +250,69 @@ def deform(
     ), mechanics
 
 
-def macro_ends(days: float, longest: float) -> tuple[float, ...]:
-    """Days on which macro steps end: every ``longest`` days, and the last day.
+Befallen = tuple[TissueState, dict[str, Any], tuple[str, ...]]
+"""The tissue after something befell it, the account of that (empty: nothing did), and what must be said."""
+
+
+def operate(state: TissueState, plan: Plan) -> Befallen:
+    """The tissue after the operations of this day, its stress relaxed around the cavity."""
+    operations = [one for one in plan.treatment.operations if one.day == state.day] if plan.treatment else []
+    accounts, words = [], []
+    for operation in operations:
+        resected = surgery.resect(state, operation)
+        state, mechanics = deform(resected.state, plan)
+        accounts.append({**resected.account, "tumour_ml_relaxed": state.volume, "mechanics": mechanics})
+        words.append(resected.words)
+    return state, {"surgery": accounts} if accounts else {}, tuple(words)
+
+
+def renew(state: TissueState, plan: Plan) -> Befallen:
+    """The tissue in a new mesh, at rest, where the one it has is worn; the old one goes on if none can be made, and
+    where no tumour is left.
+    """
+    limits, settings = plan.settings.remeshing, plan.settings
+    reasons = remeshing.worn(state, limits)
+    why = "; ".join(reasons)
+    if not len(state.tumour):
+        return state, {}, ()
+    if not reasons or not limits.allowed:
+        return state, {}, (f"The mesh is worn ({why}); remeshing is switched off.",) if reasons else ()
+    kept = _kept_because(plan)
+    if kept:
+        return state, {}, (f"The mesh is worn ({why}); it is not made anew {kept}.",)
+    try:
+        made = remeshing.remesh(state, size=settings.size, host_size=settings.host_size, mesher=settings.mesher)
+    except (MeshFault, SegmentationRejected) as fault:
+        return state, {}, (f"The mesh is worn ({why}) and goes on: no better one could be made. {fault}",)
+    renewed, mechanics = deform(made.state, plan)
+    account = {"reasons": list(reasons), **made.account, **remeshing.settled(state, renewed), "mechanics": mechanics}
+    return renewed, {"remeshing": account}, (remeshing.words_of(state.day, account),)
+
+
+def _kept_because(plan: Plan) -> str:
+    """Why a worn mesh is kept, in words; empty where it need not be."""
+    if plan.ground is not None:
+        return "for a tumour without a border"
+    if plan.settings.poroelastic:
+        return "with poroelastic = true"
+    return "" if plan.settings.element == "p1" else f'with element = "{plan.settings.element}"'
+
+
+def macro_ends(days: float, longest: float, stops: Sequence[float] = ()) -> tuple[float, ...]:
+    """Days on which macro steps end: every ``longest`` days since the start or a stop, each stop, and the last day.
+
+    stops  days on which something befalls the tissue at once; those outside the horizon are left out
 
     >>> macro_ends(28, 14)
     (14.0, 28.0)
     >>> macro_ends(20, 14)
     (14.0, 20.0)
+    >>> macro_ends(28, 14, [5.0])
+    (5.0, 19.0, 28.0)
     """
-    whole = int(np.ceil(days / longest - 1e-9)) - 1
-    return (*(float(longest * (number + 1)) for number in range(whole)), float(days))
+    ends, begin = [], 0.0
+    for stop in (*sorted({float(stop) for stop in stops if 0.0 < stop < days}), float(days)):
+        whole = int(np.ceil((stop - begin) / longest - 1e-9)) - 1
+        ends += [*(float(begin + longest * (number + 1)) for number in range(whole)), stop]
+        begin = stop
+    return tuple(ends)

@@ -18,9 +18,9 @@ class TissueState:
     everywhere when it has no border.
 
     day           days since the images of time 0
-    reference     the undeformed mesh
+    reference     the mesh as it was made: of the images, or of the tissue at a later day (``sim.remeshing``)
     displacement  (nodes, 3) mm from the reference
-    stretch       (elements,) total growth stretch g of Fg = g I
+    stretch       (elements,) total growth stretch g of Fg = g I, since day 0
     composition   (elements, 6) volume fractions of agents.colony.CLASSES; 0 where no cell lives
     supply        (elements,) 1/day, exchange of oxygen with blood
     delivery      (elements,) drug reaching the tissue relative to the tumour's median (1 where unmeasured)
@@ -36,6 +36,10 @@ class TissueState:
     drug          (drugs, elements, 4) mg/L of each drug at the corners of elements; None: none is carried
     exposure      (drugs, elements) mg/L day of each drug since time 0; None: none is carried
     fluid_pressure  (nodes,) mmHg of the interstitial fluid; None: not asked for
+    carried       (nodes, 3) mm that the tissue at each node had moved since day 0 when the reference was made; None: 0
+    remembered    (elements, 3, 3) elastic map Fp that the reference was under when it was made; None: no stress
+    grown         (elements,) stretch that had been grown by then; None: 1
+    pulled        (nodes, 3) mN with which the springs pulled then; None: they were slack
     """
 
     day: float
@@ -59,11 +63,38 @@ class TissueState:
     drug: NDArray[np.float64] | None = None
     exposure: NDArray[np.float64] | None = None
     fluid_pressure: NDArray[np.float64] | None = None
+    carried: NDArray[np.float64] | None = None
+    remembered: NDArray[np.float64] | None = None
+    grown: NDArray[np.float64] | None = None
+    pulled: NDArray[np.float64] | None = None
 
     @property
     def mesh(self) -> TumourMesh:
         """The mesh as it is deformed now."""
         return self.reference.moved(self.displacement)
+
+    @property
+    def travelled(self) -> NDArray[np.float64]:
+        """(nodes, 3) mm that the tissue at each node has moved since day 0."""
+        return self.displacement if self.carried is None else self.displacement + self.carried
+
+    @property
+    def origin(self) -> TumourMesh:
+        """The mesh where its tissue was on day 0: the reference, as long as it is that of day 0."""
+        return self.reference if self.carried is None else self.reference.moved(-self.carried)
+
+    @property
+    def growth(self) -> NDArray[np.float64]:
+        """(elements,) growth stretch since the reference was made."""
+        return self.stretch if self.grown is None else self.stretch / self.grown
+
+    def element_of(self, place: NDArray[np.float64]) -> int:
+        """The element of tissue that cells may live in, or did, nearest to where it was on day 0 (3,) mm."""
+        host = [value for value, name in self.reference.region_names.items() if name == "host"]
+        among = self.inhabited if self.visible is not None else np.flatnonzero(~np.isin(self.reference.region, host))
+        if not len(among):
+            among = np.arange(len(self.stretch))
+        return int(among[np.argmin(((self.origin.centroids[among] - place) ** 2).sum(axis=1))])
 
     @property
     def tumour(self) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from ..agents.colony import DrugWindow, Irradiation
 from ..core import registry
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
+from ..imaging.study import LabelImage
 from .exposure import Drug
 
 TREATMENTS = "oncoscale.sim.treatments"
@@ -45,18 +46,37 @@ class Fraction:
         return Irradiation(self.hour, self.alpha * gray, self.beta * gray**2)
 
 
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation: tissue is taken out at once.
+
+    day       days after the images of time 0, whole hours
+    region    what is taken out where the tissue then lies (its value 1); None: the tumour itself
+    margin    mm of host tissue around the tumour that are taken with it
+    residual  share of the tumour's volume that is left, as its outermost rim
+    stated    as the treatment file says it, for the record
+    """
+
+    day: float
+    region: LabelImage | None = None
+    margin: float = 0.0
+    residual: float = 0.0
+    stated: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Treatment:
     """What is given, and when, on the absolute clock of the forecast.
 
-    kind       the module of sim/treatments that made it
-    name       in words
-    windows    hours and effects at nominal delivery (at the tumour's median element)
-    source     where the schedule and the effects come from
-    fractions  of radiation
-    planned    whether their dose is that of the study's plan rather than uniform
-    drugs      that are carried through the tissue; none: every window acts as it says, where it is delivered
-    local      (windows, elements, 6) effects of the windows once their drugs were carried (``exposure``)
+    kind        the module of sim/treatments that made it
+    name        in words
+    windows     hours and effects at nominal delivery (at the tumour's median element)
+    source      where the schedule and the effects come from
+    fractions   of radiation
+    planned     whether their dose is that of the study's plan rather than uniform
+    operations  of surgery, by day
+    drugs       that are carried through the tissue; none: every window acts as it says, where it is delivered
+    local       (windows, elements, 6) effects of the windows once their drugs were carried (``exposure``)
     """
 
     kind: str
@@ -65,6 +85,7 @@ class Treatment:
     source: str = ""
     fractions: tuple[Fraction, ...] = ()
     planned: bool = False
+    operations: tuple[Operation, ...] = ()
     drugs: tuple[Drug, ...] = ()
     local: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
@@ -121,6 +142,7 @@ class Treatment:
             "fractions": [{"hour": f.hour, "gray": f.gray, "alpha": f.alpha, "beta": f.beta} for f in self.fractions],
             "dose": "planned" if self.planned else "uniform",
             **({"drugs": [_drug(one) for one in self.drugs]} if self.drugs else {}),
+            "operations": [{"day": operation.day, **operation.stated} for operation in self.operations],
         }
 
 

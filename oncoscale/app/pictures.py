@@ -84,17 +84,22 @@ def day_colours(forecast: Forecast) -> list[tuple[float, float, float, float]]:
 
 
 def volume_curve(
-    forecast: Forecast, windows: Sequence[DrugWindow] = (), fractions: Sequence[tuple[float, float]] = ()
+    forecast: Forecast,
+    windows: Sequence[DrugWindow] = (),
+    fractions: Sequence[tuple[float, float]] = (),
+    operations: Sequence[float] = (),
 ) -> Picture:
     """Volume against time with its band, every member, the measured visits as dots and the treatment beneath.
 
-    fractions  (day, Gy) of radiation
+    fractions   (day, Gy) of radiation
+    operations  days of surgery
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7.6, 4.2 if windows or fractions else 3.6)
-        if windows or fractions:
+        treated = bool(windows or fractions or operations)
+        figure = _figure(7.6, 4.2 if treated else 3.6)
+        if treated:
             axes, beneath = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-            _draw_treatment(beneath, windows, fractions)
+            _draw_treatment(beneath, windows, fractions, operations)
             beneath.set_xlabel("days after the images")
         else:
             axes = figure.subplots()
@@ -140,7 +145,9 @@ def _draw_volumes(axes: Any, forecast: Forecast) -> None:
     axes.legend(loc="best", fontsize=8)
 
 
-def _draw_treatment(axes: Any, windows: Sequence[DrugWindow], fractions: Sequence[tuple[float, float]]) -> None:
+def _draw_treatment(
+    axes: Any, windows: Sequence[DrugWindow], fractions: Sequence[tuple[float, float]], operations: Sequence[float]
+) -> None:
     for window in windows:
         strength = max(window.effects)
         axes.broken_barh(
@@ -154,6 +161,9 @@ def _draw_treatment(axes: Any, windows: Sequence[DrugWindow], fractions: Sequenc
     words = ["switches off " + ", ".join(targets)] if windows else []
     if fractions:
         words.append(f"{sum(gray for _, gray in fractions):g} Gy in {len(fractions)} fractions")
+    axes.vlines(list(operations), 0.0, 1.0, color=WARM, lw=2.2)
+    if operations:
+        words.append(f"surgery on day {', '.join(f'{day:g}' for day in operations)}")
     axes.set_yticks([])
     axes.set_ylim(0, 1)
     axes.set_ylabel("treatment", rotation=0, ha="right", va="center", fontsize=8)
@@ -360,7 +370,7 @@ SHADES = {
 def field_of(state: TissueState, name: str) -> NDArray[np.float64] | None:
     """(elements,) one of SHADES at one moment; None where the forecast does not hold it."""
     if name == "growth":
-        return np.asarray(state.mesh.volumes / state.reference.volumes)
+        return np.asarray(state.mesh.volumes / state.origin.volumes)
     if name == "pressure":
         return None if state.mean_stress is None else np.asarray(state.mean_stress)
     if name == "drug":

@@ -71,7 +71,7 @@ def report(
         headline=headline(forecast),
         visits=visit_table(forecast),
         treatment=forecast.recipe.get("treatment"),
-        curve=pictures.volume_curve(forecast, windows_of(forecast), fractions_of(forecast)),
+        curve=pictures.volume_curve(forecast, windows_of(forecast), fractions_of(forecast), operations_of(forecast)),
         planes=pictures.contour_planes(forecast, background),
         background=background,
         views=pictures.tumour_views(forecast),
@@ -146,6 +146,12 @@ def fractions_of(forecast: Forecast) -> tuple[tuple[float, float], ...]:
     return tuple((one["hour"] / 24.0, one["gray"]) for one in treatment.get("fractions", ()))
 
 
+def operations_of(forecast: Forecast) -> tuple[float, ...]:
+    """Days of surgery in a forecast's recipe."""
+    treatment = forecast.recipe.get("treatment") or {}
+    return tuple(one["day"] for one in treatment.get("operations", ()))
+
+
 def headline(forecast: Forecast) -> dict[str, float]:
     """The figures at the top: volumes in mL, the change in percent."""
     first, last = float(forecast.volumes[0, 0]), float(forecast.volumes[0, -1])
@@ -195,14 +201,18 @@ def visit_table(forecast: Forecast) -> list[dict[str, Any]]:
 
 
 def longest_diameter(state: TissueState) -> float:
-    """mm: the largest distance between two points of the tumour's surface, in any direction."""
+    """mm: the largest distance between two points of the tumour's surface, in any direction; 0 without a tumour."""
     surface = _surface_points(state)
+    if not len(surface):
+        return 0.0
     hull = surface[ConvexHull(surface).vertices]
     return float(pdist(hull).max())
 
 
 def extents(state: TissueState) -> tuple[float, float, float]:
-    """mm: right to left, front to back, foot to head."""
+    """mm: right to left, front to back, foot to head; 0 without a tumour."""
+    if not len(_surface_points(state)):
+        return 0.0, 0.0, 0.0
     left_right, front_back, foot_head = np.ptp(_surface_points(state), axis=0)
     return float(left_right), float(front_back), float(foot_head)
 
@@ -212,10 +222,12 @@ def _surface_points(state: TissueState) -> NDArray[np.float64]:
 
 
 def oxygen_table(forecast: Forecast) -> list[dict[str, float]]:
-    """Volume-weighted oxygen per day: median, and the shares below 10 and 2.5 mmHg in percent."""
+    """Volume-weighted oxygen per day with a tumour: median, and the shares below 10 and 2.5 mmHg in percent."""
     rows = []
     for state in forecast.states:
         inside = state.tumour
+        if not len(inside):
+            continue
         oxygen, volume = state.oxygen[inside], state.mesh.volumes[inside]
         order = np.argsort(oxygen)
         half = np.searchsorted(np.cumsum(volume[order]), volume.sum() / 2.0)

@@ -3,7 +3,8 @@
 ::
 
     forecast.json                     volumes with intervals, errors, what it rests on, recipe (no times, no paths)
-    tissue.vtkhdf                     the tissue at every day: moving mesh, oxygen, cells, stress, who stands for whom
+    tissue.vtkhdf                     the tissue at every day: moving mesh, oxygen, cells, stress, who stands for whom;
+                                      displacements are since day 0, whichever mesh the tissue is in
     mesh.vtkhdf                       the mesh of day 0, with the means of the maps that its elements see
     cells/populations.csv             cells of each class in the chosen elements, hour by hour
     cells/element-N.vtkhdf            the cells themselves, at the end of each step in which the element was chosen
@@ -41,6 +42,7 @@ from ..sim.forecast import Effect, Forecast, MacroStep, Representative, summary
 from ..sim.selection import select_elements
 from ..sim.start import element_maps
 from ..sim.state import TissueState
+from ..sim.treatments.surgery import CAVITY
 from .background import Background
 from .report import Provenance
 from .trajectory import write_stored_cells
@@ -52,6 +54,8 @@ STATE_FIELDS = ("stretch", "supply", "delivery", "oxygen")
 STRESS_FIELDS = ("mean_stress", "von_mises")
 FLUID, EXPOSURE = "fluid_pressure", "exposure_"
 """At nodes, mmHg; and of elements, mg/L day of each drug since time 0."""
+SINCE_MESH = "displacement_since_mesh"
+"""Of each node, beside the displacement since day 0: in runs whose tissue has left the mesh of day 0."""
 VISIBLE = "visible_share"
 """Of each element, what images would show as tumour: of a tumour without a border, whose regions differ by the day."""
 
@@ -62,7 +66,7 @@ class StoredRun:
 
     forecast        without the engine's stored cells and other opaque state
     element_maps    name to (elements,) means of the maps
-    representative  (steps, elements) the element whose cells stand for each; NOBODY where none do
+    representative  for each day (elements,) whose cells stand for each in the step after it; NOBODY where none do
     """
 
     forecast: Forecast
@@ -70,7 +74,7 @@ class StoredRun:
     background: Background | None
     provenance: Provenance
     element_maps: Mapping[str, NDArray[np.float64]]
-    representative: NDArray[np.int64]
+    representative: tuple[NDArray[np.int64], ...]
 
 
 def write_run(
@@ -115,11 +119,14 @@ def write_tissue(path: Path, forecast: Forecast) -> None:
         [state.mesh.points for state in forecast.states],
         _point_fields(forecast),
         {name: [step[name] for step in fields] for name in fields[0]},
+        [state.reference for state in forecast.states],
     )
 
 
 def _point_fields(forecast: Forecast) -> dict[str, list[NDArray[Any]]]:
-    fields: dict[str, list[NDArray[Any]]] = {"displacement": [state.displacement for state in forecast.states]}
+    fields: dict[str, list[NDArray[Any]]] = {"displacement": [state.travelled for state in forecast.states]}
+    if any(state.carried is not None for state in forecast.states):
+        fields[SINCE_MESH] = [state.displacement for state in forecast.states]
     pressures = [state.fluid_pressure for state in forecast.states if state.fluid_pressure is not None]
     return fields | {FLUID: pressures} if pressures else fields
 
@@ -131,7 +138,8 @@ def drugs_of(recipe: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _fields(state: TissueState, drugs: Sequence[str]) -> dict[str, NDArray[Any]]:
     unknown = np.full(len(state.stretch), np.nan)
-    fields: dict[str, NDArray[Any]] = {name: getattr(state, name) for name in STATE_FIELDS}
+    fields: dict[str, NDArray[Any]] = {"region": state.reference.region}
+    fields |= {name: getattr(state, name) for name in STATE_FIELDS}
     fields |= {f"fraction_{name}": state.composition[:, place] for place, name in enumerate(CLASSES)}
     for name in STRESS_FIELDS:
         values = getattr(state, name)
@@ -139,18 +147,18 @@ def _fields(state: TissueState, drugs: Sequence[str]) -> dict[str, NDArray[Any]]
     exposure = np.zeros((len(drugs), len(unknown))) if state.exposure is None else state.exposure
     fields |= {f"{EXPOSURE}{name}": values for name, values in zip(drugs, exposure, strict=True)}
     if state.visible is not None:
-        fields |= {"region": state.reference.region, VISIBLE: state.visible}
+        fields[VISIBLE] = state.visible
     return fields
 
 
-def representatives_of(forecast: Forecast) -> NDArray[np.int64]:
-    """(days, elements) whose cells stand for each element in the step that starts that day; NOBODY on the last.
+def representatives_of(forecast: Forecast) -> tuple[NDArray[np.int64], ...]:
+    """For each day (elements,) whose cells stand for each in the step that starts that day; NOBODY on the last.
 
     The choice is a function of the state and the seed, so asking again gives the answer that the run used.
     """
     settings = forecast.recipe["settings"]
     count = None if settings["elements"] == "all" else int(settings["elements"])
-    chosen = np.full((len(forecast.states), len(forecast.states[0].stretch)), NOBODY, dtype=np.int64)
+    chosen = tuple(np.full(len(state.stretch), NOBODY, dtype=np.int64) for state in forecast.states)
     for row, state, step in zip(chosen, forecast.states, forecast.steps):
         if step.representatives:
             selection = select_elements(state, count, forecast.recipe["seeds"][0], settings["selection"])
@@ -202,7 +210,7 @@ def read_run(folder: Path) -> StoredRun:
         background=_background(folder, account["background"]),
         provenance=_provenance(account),
         element_maps={name.removeprefix("map_"): seen[name] for name in sorted(seen) if name.startswith("map_")},
-        representative=np.array([step.cell_data["representative"] for step in steps]),
+        representative=tuple(step.cell_data["representative"] for step in steps),
     )
 
 
@@ -231,7 +239,7 @@ def read_populations(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
 
 def _mesh(step: Step, content: Mapping[str, Any], frame_uid: str) -> TumourMesh:
     assert step.tetrahedra is not None
-    names = {1: "host", 2: "tumour"}
+    names = {1: "host", 2: "tumour", 3: CAVITY}
     region = np.asarray(step.cell_data["region"], dtype=np.int64)
     mesher = content["recipe"]["mesher"]
     return TumourMesh(step.points, step.tetrahedra, region, names, frame_uid, mesher, content["mesh"])
@@ -266,11 +274,17 @@ def _state(step: Step, mesh: TumourMesh, drugs: Sequence[str]) -> TissueState:
     composition = np.column_stack([fields[f"fraction_{name}"] for name in CLASSES])
     if VISIBLE in fields:
         known["visible"] = fields[VISIBLE]
-        mesh = replace(mesh, region=np.asarray(fields["region"], dtype=np.int64))
     if drugs:
         known["exposure"] = np.array([fields[f"{EXPOSURE}{name}"] for name in drugs])
     known["fluid_pressure"] = step.point_data.get(FLUID)
-    return TissueState(step.time, mesh, step.point_data["displacement"], composition=composition, **known)
+    travelled = step.point_data["displacement"]
+    displacement = step.point_data.get(SINCE_MESH, travelled)
+    if (travelled != displacement).any():
+        assert step.tetrahedra is not None
+        known["carried"] = travelled - displacement
+        mesh = replace(mesh, points=step.points - displacement, tetrahedra=step.tetrahedra)
+    mesh = replace(mesh, region=np.asarray(fields["region"], dtype=np.int64))
+    return TissueState(step.time, mesh, displacement, composition=composition, **known)
 
 
 def _step(step: Mapping[str, Any], counts: Mapping[tuple[float, int], NDArray[np.int64]]) -> MacroStep:

@@ -40,8 +40,9 @@ def _treatment_schema() -> dict[str, Any]:
     from ..sim.treatments.chemotherapy import ChemotherapyFile
     from ..sim.treatments.course import CourseFile
     from ..sim.treatments.radiotherapy import RadiotherapyFile
+    from ..sim.treatments.surgery import SurgeryFile
 
-    kinds = (ChemotherapyFile, RadiotherapyFile, CourseFile)
+    kinds = (ChemotherapyFile, RadiotherapyFile, SurgeryFile, CourseFile)
     return {"title": "Treatment", "oneOf": [kind.model_json_schema() for kind in kinds]}
 
 

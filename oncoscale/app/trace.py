@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ SPOKEN = 5
 def trace(run: StoredRun, element: int) -> dict[str, Any]:
     """The chain of one element that cells may live in: its numbers, and ``lines``, the eleven sentences that hold them.
 
+    element  of the mesh of day 0; in a later mesh, the element is followed whose tissue was nearest to it on day 0
+
     Raises ConfigurationRejected for an element that is not in the tumour.
     """
     tumour = run.forecast.states[0].inhabited
@@ -31,12 +33,14 @@ def trace(run: StoredRun, element: int) -> dict[str, Any]:
             f"one of its {len(tumour)} elements, for example {_examples(run)}",
             "choose one of those, or look it up in tissue.vtkhdf",
         )
+    place = run.forecast.states[0].reference.centroids[element]
+    followed = [element, *(state.element_of(place) for state in run.forecast.states[1:])]
     numbers = {
         "element": element,
         "voxel": voxel_of(run, element),
         "maps": maps_of(run, element),
-        "steps": [step_of(run, element, number) for number in range(len(run.forecast.steps))],
-        "end": end_of(run.forecast, element),
+        "steps": [step_of(run, followed, number) for number in range(len(run.forecast.steps))],
+        "end": end_of(run.forecast, followed[-1]),
     }
     return {**numbers, "lines": [f"{place:2d}. {line}" for place, line in enumerate(lines_of(run, numbers), 1)]}
 
@@ -79,13 +83,14 @@ def maps_of(run: StoredRun, element: int) -> dict[str, float | None]:
     }
 
 
-def step_of(run: StoredRun, element: int, number: int) -> dict[str, Any]:
-    """What one macro step did to the element."""
-    forecast = run.forecast
+def step_of(run: StoredRun, followed: Sequence[int], number: int) -> dict[str, Any]:
+    """What one macro step did to the element, which has the number ``followed`` on each day."""
+    forecast, (element, later) = run.forecast, followed[number : number + 2]
     before, after, step = forecast.states[number], forecast.states[number + 1], forecast.steps[number]
-    stands_for = int(run.representative[number, element])
+    stands_for = int(run.representative[number][element])
     chosen = _representative(step, stands_for)
     return {
+        "element": element,
         "start_day": step.start_day,
         "end_day": step.end_day,
         "oxygen_mmhg": float(before.oxygen[element]),
@@ -97,9 +102,9 @@ def step_of(run: StoredRun, element: int, number: int) -> dict[str, Any]:
         "representative": stands_for if chosen else None,
         "weight": chosen.weight if chosen else None,
         "colony": _colony(chosen) if chosen else None,
-        "volume_ratio": float((after.stretch[element] / before.stretch[element]) ** 3),
+        "volume_ratio": float((after.stretch[later] / before.stretch[element]) ** 3),
         "leave_one_out": step.leave_one_out,
-        "living_after": float(after.cellularity[element]),
+        "living_after": float(after.cellularity[later]),
     }
 
 
@@ -128,11 +133,12 @@ def _colony(one: Representative) -> dict[str, Any]:
 def end_of(forecast: Forecast, element: int) -> dict[str, float | None]:
     """Where the element is on the last day, how large, and under which stress."""
     last = forecast.states[-1]
-    moved = last.displacement[last.reference.tetrahedra[element]].mean(axis=0)
+    moved = last.travelled[last.reference.tetrahedra[element]].mean(axis=0)
     return {
+        "element": element,
         "day": last.day,
         "displacement_mm": float(np.linalg.norm(moved)),
-        "volume_change": float(last.mesh.volumes[element] / last.reference.volumes[element]),
+        "volume_change": float(last.mesh.volumes[element] / last.origin.volumes[element]),
         "mean_stress_kpa": None if last.mean_stress is None else float(last.mean_stress[element]),
         "oxygen_mmhg": float(last.oxygen[element]),
     }
@@ -266,8 +272,9 @@ def _homogenised(first: Mapping[str, Any]) -> str:
 def _grown(steps: list[Mapping[str, Any]], end: Mapping[str, Any]) -> str:
     stress = "" if end["mean_stress_kpa"] is None else f", mean stress {end['mean_stress_kpa']:+.3f} kPa"
     path = " → ".join(f"× {step['volume_ratio']:.3f} (day {step['end_day']:g})" for step in steps)
+    renewed = "" if end["element"] == steps[0]["element"] else f" (element {end['element']} of a later mesh)"
     return (
-        f"grow: {path}; by day {end['day']:g} it has moved {end['displacement_mm']:.2f} mm, holds "
+        f"grow: {path}; by day {end['day']:g}{renewed} it has moved {end['displacement_mm']:.2f} mm, holds "
         f"{end['volume_change']:.3f} of its volume{stress}, oxygen {end['oxygen_mmhg']:.1f} mmHg"
     )
 

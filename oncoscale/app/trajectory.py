@@ -31,7 +31,7 @@ from ..agents.observe import counts_of, moments_of
 from ..agents.start import MOMENTS
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..core.files import written_whole
-from ..meshing.write import VERSION
+from ..meshing.write import VERSION, same_elements
 from ..sim.state import TissueState
 
 KINDS = {"NB": NEUROBLAST, "SC": SCHWANN}
@@ -232,22 +232,34 @@ def write_trajectory(path: Path, parts: Mapping[int, Path]) -> None:
 
 
 def write_stored_cells(folder: Path, states: Sequence[TissueState]) -> list[Path]:
-    """The stored cells of each element of a forecast, one file an element, one step each day that it had cells."""
+    """The stored cells of each element of a forecast, one file an element, one step each day that it had cells.
+
+    Elements of a later mesh have numbers of their own: their files begin with the day on which it was made.
+    """
     written = []
     with TemporaryDirectory(prefix=".cells.part-", dir=folder) as beside:
-        for element in sorted({element for state in states for element in state.colonies}):
-            parts = {}
-            for state in states:
-                stored = state.colonies.get(element)
-                if isinstance(stored, StoredColony):
-                    hour = round(24 * state.day)
-                    parts[hour] = Path(beside) / f"{element}-{hour}"
-                    write_sealed(parts[hour], snapshot(stored.cells, stored.radii))
-            if not parts:
-                continue
-            written.append(folder / f"element-{element}.vtkhdf")
-            write_trajectory(written[-1], parts)
+        for prefix, of_mesh in _by_mesh(states):
+            for element in sorted({element for state in of_mesh for element in state.colonies}):
+                parts = {}
+                for state in of_mesh:
+                    stored = state.colonies.get(element)
+                    if isinstance(stored, StoredColony):
+                        hour = round(24 * state.day)
+                        parts[hour] = Path(beside) / f"{element}-{hour}"
+                        write_sealed(parts[hour], snapshot(stored.cells, stored.radii))
+                if parts:
+                    written.append(folder / f"{prefix}element-{element}.vtkhdf")
+                    write_trajectory(written[-1], parts)
     return written
+
+
+def _by_mesh(states: Sequence[TissueState]) -> Iterator[tuple[str, list[TissueState]]]:
+    """The states of each mesh, in order, with what the names of their files begin with."""
+    begin = 0
+    for number in range(1, len(states) + 1):
+        if number == len(states) or not same_elements(states[number].reference, states[begin].reference):
+            yield f"day-{states[begin].day:g}-" if begin else "", list(states[begin:number])
+            begin = number
 
 
 def _put(file: Any, place: int, values: NDArray[Any]) -> None:

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.errors import ConfigurationRejected
 from ..treatment import Treatment, treatment_of, understood
-from . import chemotherapy, radiotherapy
+from . import chemotherapy, radiotherapy, surgery
 from .chemotherapy import effect_at
 
 __all__ = ["PARAMETERS", "CourseFile", "effect_at", "parse"]
 
-PARAMETERS = (*chemotherapy.PARAMETERS, *radiotherapy.PARAMETERS)
+PARAMETERS = (*chemotherapy.PARAMETERS, *radiotherapy.PARAMETERS, *surgery.PARAMETERS)
 
 
 class CourseFile(BaseModel):
@@ -57,4 +57,7 @@ def parse(table: Mapping[str, Any]) -> Treatment:
         )
     planned = any(part.planned for part in parts)
     drugs = tuple(one for part in parts for one in part.drugs)
-    return Treatment("course", file.name, tuple(windows), file.source, tuple(fractions), planned, drugs)
+    operations = surgery.apart(sorted((one for part in parts for one in part.operations), key=lambda one: one.day))
+    return Treatment(
+        "course", file.name, tuple(windows), file.source, tuple(fractions), planned, operations, drugs=drugs
+    )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from oncoscale.app.pictures import exposure_of
+from oncoscale.app.pictures import exposure_of, field_of
 from oncoscale.app.report import report
 from oncoscale.app.run_folder import NOBODY, StoredRun, contour_of, read_run, write_run
 from oncoscale.app.trace import trace
 from oncoscale.core.errors import ConfigurationRejected, FileRejected
+from oncoscale.sim.state import TissueState
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +166,69 @@ def test_trace_refuses_elements_of_the_host(stored):
     host = int(stored.forecast.states[0].reference.elements_of("host")[0])
     with pytest.raises(ConfigurationRejected, match="not in the tumour"):
         trace(stored, host)
+
+
+@pytest.fixture(scope="module")
+def remeshed(made, tmp_path_factory) -> tuple[StoredRun, StoredRun]:
+    """The made-up run whose tissue is in another mesh on its last day: as made, and read back from its folder.
+
+    The other mesh has the same elements, last first.
+    """
+    old = made.forecast.states[-1]
+    first, carried = old.reference, 0.99 * old.displacement[::-1]
+    mesh = replace(
+        first,
+        points=first.points[::-1] + carried,
+        tetrahedra=len(first.points) - 1 - first.tetrahedra[::-1],
+        region=first.region[::-1],
+    )
+    fields = {name: getattr(old, name)[::-1] for name in ("stretch", "composition", "supply", "delivery", "oxygen")}
+    since = old.displacement[::-1] - carried
+    last = TissueState(old.day, mesh, since, **fields, mean_stress=old.mean_stress[::-1], carried=carried)
+    forecast = replace(made.forecast, states=(*made.forecast.states[:-1], last))
+    run = SimpleNamespace(**{**vars(made), "forecast": forecast})
+    target = tmp_path_factory.mktemp("remeshed") / "run"
+    target.mkdir()
+    write_run(target, run.forecast, run.quantified, run.background, run.provenance)
+    return run, read_run(target)
+
+
+def test_a_mesh_made_on_the_way_returns(remeshed):
+    """Its elements, places, what it had moved before and since, and its fields; the days before keep their mesh."""
+    run, back = remeshed
+    for before, after in zip(run.forecast.states, back.forecast.states, strict=True):
+        np.testing.assert_array_equal(after.reference.tetrahedra, before.reference.tetrahedra)
+        np.testing.assert_allclose(after.reference.points, before.reference.points, atol=1e-12)
+        np.testing.assert_allclose(after.travelled, before.travelled, atol=1e-12)
+        np.testing.assert_array_equal(after.oxygen, before.oxygen)
+        assert after.volume == pytest.approx(before.volume, rel=1e-12)
+    assert back.forecast.states[0].carried is None
+    assert back.forecast.states[1].carried is None
+    assert [len(row) for row in back.representative] == [len(state.stretch) for state in run.forecast.states]
+
+
+def test_trace_follows_the_tissue_into_a_later_mesh(remeshed):
+    """An element of day 0 is followed by where its tissue was on day 0, and the numbers are of where it is then."""
+    run, back = remeshed
+    first, last = run.forecast.states[0], run.forecast.states[-1]
+    for element in (int(number) for number in first.tumour[:: max(1, len(first.tumour) // 8)]):
+        answer = trace(back, element)
+        later = len(last.stretch) - 1 - element
+        assert len(answer["lines"]) == 11
+        assert [step["element"] for step in answer["steps"]] == [element, element]
+        assert answer["end"]["element"] == later
+        assert answer["end"]["oxygen_mmhg"] == float(last.oxygen[later])
+        moved = np.linalg.norm(last.travelled[last.reference.tetrahedra[later]].mean(axis=0))
+        assert answer["end"]["displacement_mm"] == pytest.approx(float(moved))
+        assert f"element {later} of a later mesh" in answer["lines"][9]
+
+
+def test_growth_is_told_against_day_0_in_any_mesh(remeshed, made):
+    """Local volume over that of day 0 is the same whichever mesh the tissue is in."""
+    _, back = remeshed
+    np.testing.assert_allclose(
+        field_of(back.forecast.states[-1], "growth")[::-1], field_of(made.forecast.states[-1], "growth"), rtol=1e-9
+    )
 
 
 def test_another_folder_is_refused(tmp_path):

@@ -115,6 +115,31 @@ def test_vtk_reads_every_step(tmp_path: Path, coarse_mesh: TumourMesh, moving: d
         np.testing.assert_array_equal(values, moving["stretch"][step])
 
 
+def test_a_mesh_may_replace_another(tmp_path: Path, coarse_mesh: TumourMesh) -> None:
+    """Two steps of one mesh, then two of its tumour alone: places, elements and fields of each; a mesh is kept once."""
+    kept = coarse_mesh.tetrahedra[coarse_mesh.elements_of("tumour")]
+    used, numbers = np.unique(kept, return_inverse=True)
+    alone = TumourMesh(
+        coarse_mesh.points[used], numbers.reshape(-1, 4), np.full(len(kept), 2), dict(coarse_mesh.region_names)
+    )
+    meshes = [coarse_mesh, coarse_mesh.moved(np.ones_like(coarse_mesh.points)), alone, alone]
+    stretch = [np.full(len(mesh.tetrahedra), float(step)) for step, mesh in enumerate(meshes)]
+    points = [mesh.points for mesh in meshes]
+    times = [0.0, 1.0, 2.0, 3.0]
+    write_steps(tmp_path / "tissue.vtkhdf", coarse_mesh, times, points, {}, {"stretch": stretch}, meshes)
+    for step in (3, 0, 2, 1):
+        read = read_step(tmp_path / "tissue.vtkhdf", step)
+        np.testing.assert_array_equal(read.points, points[step])
+        np.testing.assert_array_equal(read.tetrahedra, meshes[step].tetrahedra)
+        np.testing.assert_array_equal(read.cell_data["stretch"], stretch[step])
+        np.testing.assert_array_equal(read.cell_data["region"], meshes[step].region)
+    with h5py.File(tmp_path / "tissue.vtkhdf") as file:
+        root = file["VTKHDF"]
+        assert root["NumberOfCells"][:].tolist() == [len(coarse_mesh.tetrahedra), len(kept)]
+        assert root["Steps/PartOffsets"][:].tolist() == [0, 0, 1, 1]
+        assert len(root["Offsets"]) == len(root["Types"]) + 2
+
+
 def test_equal_content_gives_equal_bytes(
     tmp_path: Path, coarse_mesh: TumourMesh, moving: dict[str, list[np.ndarray]]
 ) -> None:

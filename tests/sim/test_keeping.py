@@ -91,7 +91,7 @@ def uninterrupted(small_state):
 def test_every_field_of_a_state_is_kept_or_given():
     """A new field of the tissue must be put into one of the two, or a restart would lose it."""
     assert {field.name for field in fields(TissueState)} == {
-        *FIELDS, *keeping.OPTIONAL, *keeping.BORDERLESS,
+        *FIELDS, *keeping.OPTIONAL, *keeping.BORDERLESS, *keeping.REMESHED,
         "day", "moments", "colonies", "equilibrium", "reference", "dose", "ktrans", "ve",
     }  # fmt: skip
     assert {field.name for field in fields(keeping.Equilibrium)} == {*SOLVED, *ENERGIES, "increments"}
@@ -124,6 +124,25 @@ def test_a_long_life_is_kept_on_its_way(small_state, tmp_path, uninterrupted, mo
     first = [(name, hour) for clock, name, hour in again.lived if clock == 0]
     stopped = first[2][0]
     assert min(hour for name, hour in first if name == stopped) == 18
+
+
+def test_a_run_that_changed_its_mesh_is_kept(small_state, tmp_path):
+    """Stopped after a step that was remeshed, the run goes on in the new mesh and ends in the same bits."""
+    coarse = {"size": 5.0, "host_size": 8.0, "mesher": "bcc"}
+    settings = ForecastSettings(elements=6, cells=50, remeshing={"growth": 0.008}, **coarse)
+    plan = replace(plan_of(constant_rate), settings=settings, ends=(1.0, 1.5))
+    whole = simulate(small_state, plan)
+    assert "remeshing" in whole[1][0].mechanics
+    kept = replace(plan, kept=KeptForecast(tmp_path, "this run").run(1))
+    simulate(small_state, replace(kept, ends=(1.0,)))
+    again = simulate(small_state, kept)
+    assert bits(again) == bits(whole)
+    for name in keeping.REMESHED:
+        assert getattr(again[0][-1], name).tobytes() == getattr(whole[0][-1], name).tobytes(), name
+    for one, other in zip(again[0], whole[0], strict=True):
+        assert one.reference.points.tobytes() == other.reference.points.tobytes()
+        assert one.reference.region_names == other.reference.region_names
+        assert one.volume == other.volume
 
 
 def test_a_finished_run_lives_no_more(small_state, tmp_path, uninterrupted):
