@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from oncoscale.core.errors import ConfigurationRejected, FileRejected
+from oncoscale.linkage.consent import consent_on_record, objection, withdraw
 from oncoscale.linkage.core import Parameters
+from oncoscale.linkage.exporting import export
+from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.standards import parquet
+from oncoscale.linkage.store import Store
+from oncoscale.linkage.subject import SubjectKey
 
 pq = pytest.importorskip("pyarrow.parquet", reason="not run: pyarrow is not installed")
 
@@ -73,6 +78,23 @@ def test_a_table_that_was_changed_is_found(tables: Path):
     pq.write_table(runs.replace_schema_metadata({}), tables / "run.parquet")
     with pytest.raises(FileRejected, match="Parquet"):
         parquet.read(tables)
+
+
+def test_a_cohort_leaves_only_with_consent_and_comes_back(store: Store, tmp_path: Path):
+    """An export asks consent as every other does: who withdrew is left out of every table, and the rest can be read."""
+    cohort = reference_cohort(3, 7)
+    with store.writing() as connection:
+        take_in(connection, cohort)
+    stated = {one.key: consent_on_record(store, SubjectKey(one.key)) for one in cohort.subject}
+    covered = [key for key, one in stated.items() if one and not objection(one, "HRESCH", ("imaging",))]
+    withdraw(store, SubjectKey(covered[0]))
+    done = export(store, "all", tmp_path / "tables", standard_name="parquet", recipient="statistics")
+    assert set(done.subjects) == set(covered[1:])
+    assert (done.gaps, done.violations) == ((), ())
+    assert {one.key for one in parquet.read(done.path).holdings.subject} == set(covered[1:])
+    assert all(covered[0].encode() not in one.read_bytes() for one in done.path.iterdir())
+    forecasts = pq.read_table(done.path / "forecasts.parquet").to_pylist()
+    assert {row["subject"] for row in forecasts} <= set(covered[1:])
 
 
 def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
