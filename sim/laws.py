@@ -29,7 +29,7 @@ compiles them into its kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import exp
 from typing import Any, Protocol, TypeVar, cast
@@ -158,26 +158,21 @@ def energy(e: Elastic, pressure: Tensor, c: Constants) -> Tensor:
     return np.asarray(c.shear / 2.0 * shape + pressure**2 / (2.0 * c.bulk))
 
 
-def piola(e: Elastic, pressure: Tensor, c: Constants) -> Tensor:
-    """First Piola stress per grown volume, kPa."""
-    m, q, i, _, _ = answers(e, c)
+def piola(e: Elastic, pressure: Tensor, answered: Sequence[Tensor]) -> Tensor:
+    """First Piola stress per grown volume, kPa; ``answered`` is what ``answers`` gives, here and below."""
+    m, q, i, _, _ = answered
     return np.asarray(m * e.jacobian**q * (e.fe - i / 3.0 * e.back) + pressure * e.jacobian * e.back)
 
 
-def piola_change(e: Elastic, pressure: Tensor, c: Constants, change: Tensor) -> Tensor:
+def piola_change(e: Elastic, pressure: Tensor, answered: Sequence[Tensor], change: Tensor) -> Tensor:
     """Directional derivative of ``piola`` for a change of Fe, pressure held, kPa."""
-    m, q, i, s, t = answers(e, c)
+    m, q, i, s, t = answered
+    a, pushed = m * e.jacobian**q, pressure * e.jacobian
     volume, stretch = ddot(e.back, change), ddot(e.fe, change)
     turned = mul(e.back, mul(transpose(change), e.back))
-    shape = (
-        change
-        - 2.0 / 3.0 * s * (volume * e.fe + stretch * e.back)
-        + 2.0 / 9.0 * s * i * volume * e.back
-        + i / 3.0 * turned
-    )
-    return np.asarray(
-        m * e.jacobian**q * shape + t * stretch * e.fe + pressure * e.jacobian * (volume * e.back - turned)
-    )
+    along_back = a * s * (2.0 / 9.0 * i * volume - 2.0 / 3.0 * stretch) + pushed * volume
+    along_fe = t * stretch - 2.0 / 3.0 * a * s * volume
+    return np.asarray(a * change + along_back * e.back + along_fe * e.fe + (a * i / 3.0 - pushed) * turned)
 
 
 def cauchy(e: Elastic, pressure: Tensor, c: Constants) -> Tensor:

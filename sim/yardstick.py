@@ -1,7 +1,8 @@
 """The default element as scikit-fem assembles it: slow, general, and the yardstick of ``assembly``.
 
-The laws of ``laws`` as weak forms. ``w`` carries the fields of ``Elastic``, the pressure p, the map ``relaxing`` =
-Fg'^-1 and the volume ``grown`` = det Fg' of growth (``stretches``), the fields of ``Constants``, and the weights dx.
+The laws of ``laws`` as weak forms. ``w`` carries the fields of ``Elastic``, the pressure p, shear and bulk, the numbers
+m, q, i, s, t of the law, the weights dx, and of growth (``stretches``) its volume ``grown`` = Jg' with either the
+``share`` = 1/g of growth alike in all directions or the map ``relaxing`` = Fg'^-1 (then the share is 1).
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ from skfem.helpers import ddot, grad, identity, mul
 
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly
-from .laws import Constants, Deformation, piola, piola_change
+from .laws import Deformation, answers, piola, piola_change
 from .solvers import SaddleMatrix
 from .stretches import relaxed_volume, tensors_of
 
 Real = NDArray[np.float64]
 
 
-def _constants(w: Any) -> Constants:
-    return Constants(w.law, w.shear, w.bulk, w.hardening)
+def _answered(w: Any) -> tuple[Any, ...]:
+    return w.m, w.q, w.i, w.s, w.t
+
+
+def _relaxed(gradient: Any, w: Any) -> Any:
+    """The gradient on the relaxed mesh, but for its share."""
+    return mul(gradient, w.relaxing) if "relaxing" in w else gradient
 
 
 def _deviation(q: Any, w: Any) -> Real:
@@ -33,7 +39,7 @@ def _deviation(q: Any, w: Any) -> Real:
 
 
 def _balance_of_forces(v: Any, w: Any) -> Any:
-    return w.grown * ddot(piola(w, w.p, _constants(w)), mul(grad(v), w.relaxing))
+    return w.grown * w.share * ddot(piola(w, w.p, _answered(w)), _relaxed(grad(v), w))
 
 
 def _balance_of_volume(q: Any, w: Any) -> Any:
@@ -41,12 +47,12 @@ def _balance_of_volume(q: Any, w: Any) -> Any:
 
 
 def _stiffness(u: Any, v: Any, w: Any) -> Any:
-    change = piola_change(w, w.p, _constants(w), mul(grad(u), w.relaxing))
-    return w.grown * ddot(change, mul(grad(v), w.relaxing))
+    change = piola_change(w, w.p, _answered(w), _relaxed(grad(u), w))
+    return w.grown * w.share**2 * ddot(change, _relaxed(grad(v), w))
 
 
 def _volume_coupling(u: Any, q: Any, w: Any) -> Any:
-    return w.grown * w.jacobian * ddot(w.back, mul(grad(u), w.relaxing)) * q
+    return w.grown * w.share * w.jacobian * ddot(w.back, _relaxed(grad(u), w)) * q
 
 
 def _compressibility(p: Any, q: Any, w: Any) -> Any:
@@ -124,16 +130,18 @@ class Yardstick:
     def _fields(self, basis: Any, displacement: Real, pressure: Real, growth: Real) -> dict[str, Any]:
         """Everything the forms need, at the points of ``basis``; the deformation is constant in an element."""
         gradient = self.displacement.interpolate(displacement.ravel()).grad
-        relaxing = np.moveaxis(np.linalg.inv(tensors_of(growth)), 0, -1)[..., None]
-        elastic = Deformation.of(mul(identity(gradient) + gradient, relaxing))
+        deformation, even = identity(gradient) + gradient, growth.ndim == 1
+        relaxing = np.ascontiguousarray(np.moveaxis(np.linalg.inv(tensors_of(growth)), 0, -1))[..., None]
+        elastic = Deformation.of(deformation / growth[:, None] if even else mul(deformation, relaxing))
+        c = self.assembly.constants.at_points()
         constant = {
             **vars(elastic),
-            **{
-                name: np.asarray(values, dtype=np.float64)
-                for name, values in vars(self.assembly.constants.at_points()).items()
-            },
-            "relaxing": relaxing,
+            **dict(zip("mqist", answers(elastic, c))),
+            "shear": c.shear,
+            "bulk": c.bulk,
             "grown": relaxed_volume(growth)[:, None],
+            "share": 1.0 / growth[:, None] if even else np.ones((len(growth), 1)),
+            **({} if even else {"relaxing": relaxing}),
         }
         spread = {name: np.broadcast_to(x, x.shape[:-1] + basis.dx.shape[-1:]) for name, x in constant.items()}
         return {**spread, "p": basis.interpolate(pressure), "dx": basis.dx}
