@@ -27,8 +27,8 @@ class Sampling:
 
     @property
     def fraction(self) -> float:
-        """Cells simulated over cells that the tumour holds."""
-        return self.cells / self.tumour_cells
+        """Cells simulated over cells that the tumour holds; 1 where it holds none."""
+        return self.cells / self.tumour_cells if self.tumour_cells else 1.0
 
     @property
     def is_whole(self) -> bool:

@@ -123,7 +123,7 @@ def _draw_volumes(axes: Any, forecast: Forecast) -> None:
         axes.plot(days, member, color=ACCENT, alpha=0.35, lw=0.7)
     if len(volumes) > 1:
         axes.plot([], [], color=ACCENT, alpha=0.35, lw=0.7, label=f"other seeds ({len(volumes) - 1})")
-    axes.plot(days, volumes[0], color=ACCENT, lw=1.8, label="forecast", zorder=3)
+    axes.plot(*_with_operations(forecast), color=ACCENT, lw=1.8, label="forecast", zorder=3)
     axes.scatter(days, volumes[0], c=day_colours(forecast), edgecolors=INK, linewidths=0.6, s=34, zorder=4)
     if forecast.measured:
         day, volume = np.array(forecast.measured, dtype=float).T
@@ -143,6 +143,18 @@ def _draw_volumes(axes: Any, forecast: Forecast) -> None:
     axes.set_ylabel("tumour volume, mL")
     axes.grid(axis="y", color="#e4e8ec", lw=0.7)
     axes.legend(loc="best", fontsize=8)
+
+
+def _with_operations(forecast: Forecast) -> tuple[list[float], list[float]]:
+    """Days and volumes of the forecast, that before an operation and that after it both on its day."""
+    before = {
+        one["day"]: one["tumour_ml_before"] for step in forecast.steps for one in step.mechanics.get("surgery", ())
+    }
+    days, volumes = [], []
+    for day, volume in zip(forecast.days.tolist(), forecast.volumes[0].tolist()):
+        days += [day, day] if day in before else [day]
+        volumes += [before[day], volume] if day in before else [volume]
+    return days, volumes
 
 
 def _draw_treatment(
@@ -437,7 +449,7 @@ def _draw_elements(
         axes.text(
             0.5,
             0.5,
-            "free of stress" if state.day == 0 else "not computed",
+            "no tumour" if not len(state.tumour) else "free of stress" if state.day == 0 else "not computed",
             transform=axes.transAxes,
             ha="center",
             va="center",
@@ -478,6 +490,10 @@ def _draw_surface(
 ) -> None:
     """Painter's algorithm with a light from the upper left of the viewer; letters mark right, left, head, front."""
     triangles = mesh.surface_of("tumour")
+    if not len(triangles):
+        axes.set_axis_off()
+        axes.text2D(0.5, 0.5, "no tumour", transform=axes.transAxes, ha="center", color=FAINT)
+        return
     corners = mesh.points[triangles]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
@@ -595,7 +611,7 @@ def oxygen_distribution(forecast: Forecast) -> Picture:
     with matplotlib.rc_context(STYLE):
         figure = _figure(5.2, 2.9)
         axes = figure.subplots()
-        states = [forecast.states[0], forecast.states[-1]]
+        states = [state for state in (forecast.states[0], forecast.states[-1]) if len(state.tumour)]
         top = max(float(np.nanmax(state.oxygen[state.tumour])) for state in states)
         for state, colour in zip(states, (ACCENT, WARM)):
             inside = state.tumour

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from oncoscale.app.pictures import volume_curve
+from oncoscale.app.pictures import _with_operations, volume_curve
 from oncoscale.app.report import extents, longest_diameter, report
 
 
@@ -128,3 +128,12 @@ def test_a_forecast_of_one_day_can_be_drawn(made):
         interval=made.forecast.interval[:1],
     )
     assert volume_curve(one).address.startswith("data:image/svg+xml;base64,")
+
+
+def test_an_operation_is_a_drop_of_the_curve(made):
+    """The volume before an operation and that after it both stand on its day."""
+    forecast = made.forecast
+    step = replace(forecast.steps[0], mechanics={"surgery": [{"day": 14.0, "tumour_ml_before": 70.0}]})
+    days, volumes = _with_operations(replace(forecast, steps=(step, *forecast.steps[1:])))
+    assert days == [0.0, 14.0, 14.0, 28.0]
+    assert volumes[1:3] == [70.0, forecast.volumes[0, 1]]
