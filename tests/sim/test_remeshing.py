@@ -56,8 +56,12 @@ def grown(state: TissueState, stretch: float, materials=TUMOUR.materials, spring
 
 @pytest.fixture(scope="module")
 def swollen(small_state) -> TissueState:
-    """The small tumour grown by 73 % in volume, dose and cells included."""
+    """The small tumour grown by 73 % in volume, dose, cells and two drugs included."""
     state = grown(small_state, 1.2)
+    count = len(state.stretch)
+    drug = np.random.default_rng(2).random((2, count, 4))
+    state = replace(state, ktrans=np.full(count, 0.1), ve=np.linspace(0.2, 0.4, count), drug=drug)
+    state = replace(state, exposure=drug.sum(axis=2), fluid_pressure=np.zeros(len(state.displacement)))
     stood = {int(element): {"cycle": (0.5, 0.1)} for element in state.tumour[::3]}
     stored = dict.fromkeys(map(int, state.tumour[:9]), "cells")
     return replace(state, day=14.0, moments=stood, colonies=stored, dose=np.linspace(0.0, 1.0, len(state.stretch)))
@@ -72,6 +76,7 @@ def made(swollen):
 def test_every_field_is_carried_somehow():
     """A new field of the tissue must be given a way into a new mesh, or it would be of the old one."""
     by_hand = {"reference", "displacement", "stretch", "moments", "colonies", "mean_stress", "von_mises", "equilibrium"}
+    by_hand |= {"drug", "exposure", "fluid_pressure"}
     borderless = {"day", "density", "visible"}
     assert {field.name for field in fields(TissueState)} == {*MEANS, *REMESHED, *by_hand, *borderless}
 
@@ -89,11 +94,13 @@ def test_the_same_mesh_has_the_same_stress(swollen):
 
 
 def test_totals_are_kept_and_nothing_exceeds_what_was(swollen, made):
-    """Cells of every class, supply, delivery and dose to 1e-10; composition within its bounds, none in the host."""
+    """Cells of every class, supply, delivery, dose and drugs to 1e-10; composition within its bounds, none in the host."""
     state, before = made.state, totals(swollen)
     for name, total in totals(state).items():
         assert total == pytest.approx(before[name], rel=1e-10, abs=1e-10), name
     assert made.account["largest_residual"] < 1e-10
+    assert {"dose", "drug_0", "drug_1"} <= set(before)
+    assert state.exposure.shape == (2, len(state.stretch))
     inside = swollen.composition[swollen.tumour]
     assert (state.composition[state.tumour].max(axis=0) <= inside.max(axis=0)).all()
     assert (state.composition[state.tumour].min(axis=0) >= inside.min(axis=0)).all()
