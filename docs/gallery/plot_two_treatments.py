@@ -29,7 +29,7 @@ from oncoscale.sim.tumour_type import InitialFields, tumour_type
 
 DAYS, MEMBERS = 56.0, 3
 disease = tumour_type("dipg")
-settings = ForecastSettings(elements=4, cells=60, members=MEMBERS, effects=False)
+settings = ForecastSettings(elements=8, cells=50, members=MEMBERS, effects=False)
 
 grid = Grid((22, 22, 22), np.diag([2.0, 2.0, 2.0, 1.0]))
 places = 2.0 * (np.indices(grid.shape).T - 10.5).T
