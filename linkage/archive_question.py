@@ -5,8 +5,9 @@
     → studies with StudyDate=20240101-, their series with Modality=MR, each with the attributes that are named
 
 A key is sent along only where every answer must meet it: of the one series (study, subject) that a question speaks of,
-if all that lies below hangs from it. The archive's rows are worked out again by the whole question, so that a key
-saves rows and decides nothing. What cannot be translated is refused with the reason.
+if all that lies below hangs from it, and every study that is spoken of is the one of the series. The archive's rows are
+worked out again by the whole question, so that a key saves rows and decides nothing. What cannot be translated is
+refused with the reason.
 
 Sources: DICOM PS3.18 §10.6 (QIDO-RS; matching keys in tables 10.6.1-5), PS3.4 §C.2.2.2 (ranges of dates), SPARQL 1.1
 (W3C 2013) §18 (algebra). The words are those of the standard ``rdf``.
@@ -92,7 +93,9 @@ def asked_of(query: Any) -> Asked:
     keys = {
         level: _keys([one for one in said if one[0] == level], conditions)
         for place, level in enumerate(LEVELS)
-        if len(terms[level]) == 1 and _all_hang(below, terms, LEVELS[place:])
+        if len(terms[level]) == 1
+        and _all_hang(below, terms, LEVELS[place:])
+        and _is_in_every_study(level, below, terms)
     }
     named = {level: tuple(sorted({word for at, word, _, _ in said if at == level})) for level in LEVELS}
     return Asked(named["study"], named["series"], keys)
@@ -222,6 +225,14 @@ def _all_hang(below: Mapping[Level, set[tuple[Any, Any]]], terms: Terms, levels:
         if any((one, other) not in below[lower] for other in terms[lower]):
             return False
     return True
+
+
+def _is_in_every_study(level: Level, below: Mapping[Level, set[tuple[Any, Any]]], terms: Terms) -> bool:
+    """Whether a series left out takes no study with it: an archive's studies are known by their series alone."""
+    if level != "series":
+        return True
+    (series,) = terms["series"]
+    return all((study, series) in below["series"] for study in terms["study"])
 
 
 def _keys(said: Iterable[Attribute], conditions: Iterable[Any]) -> dict[str, str]:
