@@ -102,6 +102,16 @@ LYMPH_SUCTION = Parameter(
     assumed=True,
 )
 
+CAVITY_CONDUCTIVITY = Parameter(
+    10.0,
+    "mm^2/mmHg/day",
+    meaning="hydraulic conductivity of the cavity that an operation leaves",
+    range=(1.0, 100.0),
+    source="ASSUMED: it is filled with fluid, so that its pressure is even, as it is once it conducts a hundred times "
+    "as well as the host; it holds no vessels and no lymph",
+    assumed=True,
+)
+
 PARAMETERS = (
     TUMOUR_CONDUCTIVITY,
     HOST_CONDUCTIVITY,
@@ -115,6 +125,7 @@ PARAMETERS = (
     HOST_REFLECTION,
     HOST_INTERSTITIAL,
     LYMPH_SUCTION,
+    CAVITY_CONDUCTIVITY,
 )
 """Every parameter of interstitial fluid."""
 
@@ -165,7 +176,8 @@ HOST_FLUID = Fluid.drained_to(
         effective_pressure(VESSEL_PRESSURE.value, PLASMA_ONCOTIC.value, HOST_ONCOTIC.value, HOST_REFLECTION.value),
     ),
 )
-FLUIDS: Mapping[str, Fluid] = {"tumour": TUMOUR_FLUID, "host": HOST_FLUID}
+CAVITY_FLUID = Fluid(CAVITY_CONDUCTIVITY.value, 0.0, 0.0, 0.0, 0.0)
+FLUIDS: Mapping[str, Fluid] = {"tumour": TUMOUR_FLUID, "host": HOST_FLUID, "cavity": CAVITY_FLUID}
 """By region, as assumed unless stated."""
 
 

@@ -156,7 +156,7 @@ class QuadraticAssembly(Assembly):
         p = self.pattern
         forces, volumes = np.empty((*p.nodes.shape, 3)), np.empty(p.pressures.shape)
         for at in self.points(displacement, pressure, growth):
-            stress = piola(at.elastic, at.pressure, answers(at.elastic, at.constants))
+            stress = piola(at.elastic, at.pressure, tuple(answers(at.elastic, at.constants)))
             forces[at.elements] = np.einsum("eq,ijeq,eqaj->eai", at.weight, stress, at.gradient)
             change = at.weight * (at.elastic.jacobian - 1.0 - at.pressure / at.constants.bulk)
             volumes[at.elements] = np.einsum("eq,qb->eb", change, CORNERS)
@@ -208,7 +208,7 @@ def _gathered(numbers: NDArray[np.int64] | NDArray[np.int32], values: Real, coun
 
 def _moduli_of(at: Points) -> Real:
     """(3, 3, 3, 3, elements, points) kPa: change of the Piola stress with each entry of Fe."""
-    answered, unit = answers(at.elastic, at.constants), np.zeros((3, 3, *at.weight.shape))
+    answered, unit = tuple(answers(at.elastic, at.constants)), np.zeros((3, 3, *at.weight.shape))
     found = np.empty((3, 3, 3, 3, *at.weight.shape))
     for k in range(3):
         for l in range(3):
