@@ -94,7 +94,7 @@ def test_the_same_mesh_has_the_same_stress(swollen):
 
 
 def test_totals_are_kept_and_nothing_exceeds_what_was(swollen, made):
-    """Cells of every class, supply, delivery, dose, drugs: to 1e-10; composition within its bounds, none in the host."""
+    """Cells of every class, supply, delivery, dose, drugs to 1e-10; composition within bounds, none in the host."""
     state, before = made.state, totals(swollen)
     for name, total in totals(state).items():
         assert total == pytest.approx(before[name], rel=1e-10, abs=1e-10), name
