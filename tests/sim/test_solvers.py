@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from oncoscale.core.errors import SolverFault
-from oncoscale.sim.growth import Body, rigid_motions
+from oncoscale.sim.growth import Body, Increment, grow, rigid_motions
 from oncoscale.sim.shapes import ball_octant
 from oncoscale.sim.solvers import (
     conjugate_gradients,
@@ -126,6 +126,28 @@ def test_minres_says_so_when_iterations_run_out():
     matrix = laplacian(6)
     with pytest.raises(SolverFault, match="MINRES"):
         minres(matrix.__matmul__, np.ones(216), lambda r: r, reduction=1e-12, most=3)
+
+
+def test_an_increment_that_fails_is_cut_and_the_same_equilibrium_is_reached(monkeypatch):
+    """Where Newton gives up on large increments they are halved until it does not, and the end is the same."""
+    mesh = ball_octant((10.0, 30.0), (1, 2))
+    stretch = np.where(mesh.region == 2, 1.06, 1.0)
+    whole = grow(mesh, stretch, DEFAULT_MATERIALS, springs=springs_of(), max_log_increment=0.1)
+    settle, tried = Body.settle, []
+
+    def only_small(self: Body, state: np.ndarray, growth: np.ndarray, tolerance: float) -> tuple[np.ndarray, Increment]:
+        from_rest = len(tried) < 2
+        tried.append(float(growth.max()))
+        if from_rest:
+            raise SolverFault("no step", "a step", "take smaller increments")
+        return settle(self, state, growth, tolerance)
+
+    monkeypatch.setattr(Body, "settle", only_small)
+    cut = grow(mesh, stretch, DEFAULT_MATERIALS, springs=springs_of(), max_log_increment=0.1)
+    assert [increment.share for increment in cut.increments] == [0.25, 0.5, 0.75, 1.0]
+    assert tried[:3] == pytest.approx([1.06, 1.06**0.5, 1.06**0.25])
+    assert all(increment.residuals[-1] <= 1e-4 for increment in cut.increments)
+    assert np.abs(cut.displacement - whole.displacement).max() < 1e-8 * np.abs(whole.displacement).max()
 
 
 def test_rigid_motions_cost_no_energy():
