@@ -285,18 +285,18 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
     sizes, peer = record["scaling"]["sizes"], record["ngsolve"]
     unknowns = [size["unknowns"] for size in sizes]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
     for axes, key, unit in ((left, "cpu_seconds", "CPU seconds to the solution"), (right, "peak_gib", "peak GiB")):
         axes.loglog(unknowns, [size[key] for size in sizes], "o-", label="oncoscale: Newton, MINRES, multigrid")
         if "direct" in peer:
             value = peer[key][-1] if key == "cpu_seconds" else peer[key]
-            what = "" if peer["finished"] else f" (at least: {len(peer['residuals']) - 1} steps)"
+            what = "" if peer["finished"] else f", stopped after step {len(peer['residuals']) - 1}"
             axes.loglog(peer["unknowns"], value, "s", label=f"NGSolve: Newton, {peer['direct']}{what}")
         axes.set(xlabel="unknowns", ylabel=unit)
         axes.grid(which="both", alpha=0.3)
     left.set_title(f"exponent {record['scaling']['exponent']:.2f}")
-    left.legend()
-    figure.tight_layout()
+    figure.legend(*left.get_legend_handles_labels(), loc="lower center", ncols=2)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
