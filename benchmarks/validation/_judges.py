@@ -34,6 +34,7 @@ from tests.linkage import (
     test_health_dcat,
     test_miabis,
     test_omop_judges,
+    test_parquet,
     test_rdf,
     test_ro_crate,
 )
@@ -235,6 +236,12 @@ def _ai_passport(whole: Path, name: str, place: Path) -> Path:
     return place / "passport"
 
 
+def _parquet(whole: Path, name: str, place: Path) -> Path:
+    shutil.copytree(whole, place / "tables")
+    test_parquet.shortened(place / "tables", name)
+    return place / "tables"
+
+
 BROKEN: Mapping[str, tuple[Callable[[Path, str, Path], Path], Iterable[str]]] = {
     "fhir": (_fhir(test_fhir_judges.MUTATIONS), test_fhir_judges.MUTATIONS),
     "miabis-on-fhir": (_fhir(test_fhir_judges.MIABIS_MUTATIONS), test_fhir_judges.MIABIS_MUTATIONS),
@@ -246,6 +253,7 @@ BROKEN: Mapping[str, tuple[Callable[[Path, str, Path], Path], Iterable[str]]] = 
     "ro-crate": (_ro_crate, test_ro_crate.CAUGHT),
     "health-dcat": (_health_dcat, test_health_dcat.CAUGHT),
     "native": (_native, OF_ROWS),
+    "parquet": (_parquet, test_parquet.SHORTENED),
     "ai-passport": (_ai_passport, test_ai_passport.MUTATIONS),
 }
 

@@ -50,6 +50,7 @@ UNJUDGED = {
     "argo": "the official functions are AGPL; they are run only from a user's own copy",
     "ai-passport": "no machine-readable form of it is published",
     "native": "it is this project's own form",
+    "parquet": "its files are Apache's, which pyarrow reads; the tables in them are this project's own form",
 }
 """Why no independent judge sees a standard."""
 

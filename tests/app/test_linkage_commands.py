@@ -159,7 +159,7 @@ def test_the_folder_of_a_run_stands_for_its_run(stocked: Path, tmp_path: Path):
         ("export", "all", "--as", "native", "--out", "x", "--store", "store", "--predictions", "perhaps"),
         ("export", "all", "--as", "native", "--out", "x", "--store", "store", "--purpose", "FUN"),
         ("export", "all", "--as", "native", "--out", "x", "--store", "store", "--with", "colour=red"),
-        ("export", "all", "--as", "health-dcat", "--out", "x", "--store", "store", "--with", "release=8"),
+        ("export", "all", "--as", "health-dcat", "--out", "x", "--store", "store", "--with", "release=9"),
         ("import", "--from", "unheard-of", "x", "--store", "other"),
         ("import", "--from", "native", "absent.json", "--store", "other"),
         ("import", "--from", "native", "absent.json", "--store", "other", "--with", "seed"),
