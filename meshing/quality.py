@@ -270,8 +270,12 @@ def fit_failures(
         if not region["elements"]:
             continue
         distance = region["surface_distance_mm"]["h95"]
+        lost = region["pieces_in_image"] - region["pieces"]
         if not distance <= limit:
-            failures.append(f"surface of the {name} {distance:.2f} mm from its voxels (95 %), limit {limit:.2f} mm")
+            failures.append(
+                f"surface of the {name} {distance:.2f} mm from its voxels (95 %), limit {limit:.2f} mm"
+                + (f"; {region['pieces']} of its {region['pieces_in_image']} pieces are meshed" if lost > 0 else "")
+            )
         elif distance > voxel_edge:
             warnings.append(f"surface of the {name} {distance:.2f} mm from its voxels (95 %), more than a voxel")
         if region["pieces"] != region["pieces_in_image"]:

@@ -389,7 +389,12 @@ def cells(
 @chain_app.command(rich_help_panel=CHAIN, epilog="Example: oncoscale mesh tumour.nii.gz --out tumour.vtkhdf --size 3")
 def mesh(
     segmentation: Annotated[
-        Path, typer.Argument(metavar="SEGMENTATION", help="DICOM SEG or RTSTRUCT, NIfTI or NRRD label image.")
+        Path,
+        typer.Argument(
+            metavar="SEGMENTATION",
+            help="DICOM SEG or RTSTRUCT, NIfTI or NRRD label image; or a mesh by another program (.vtu, .vtk, .msh, "
+            ".inp, .mesh, .xdmf, .med, …; mm, LPS), to be checked.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="MESH.vtu or MESH.vtkhdf; MESH.json is written beside it.")],
     stl: Annotated[
@@ -407,6 +412,10 @@ def mesh(
     pieces: Pieces = "refuse",
     label: Labels = None,
     roi: Roi = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option("--region", metavar="VALUE=NAME", help="Name of a region of a mesh, 7=tumour; repeat."),
+    ] = None,
     dry_run: DryRun = False,
     seed: NoSeed = None,
     threads: Threads = None,
@@ -428,6 +437,7 @@ def mesh(
                 pieces=pieces,
                 labels=label or [],
                 roi=roi,
+                regions=region or [],
                 surface=SurfaceFiles(stl, dicom),
                 dry_run=dry_run,
                 progress=session.progress,

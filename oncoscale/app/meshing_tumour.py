@@ -1,8 +1,8 @@
-"""The verb ``mesh`` as a Python call: from a segmentation to tetrahedra, and the tumour's surface on request."""
+"""The verb ``mesh`` as a Python call: from a segmentation, or a mesh by another program, to checked tetrahedra."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -99,17 +99,21 @@ def mesh(
     pieces: str,
     labels: Sequence[str] = (),
     roi: str | None = None,
+    regions: Sequence[str] = (),
     surface: SurfaceFiles = SurfaceFiles(),
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Tetrahedra from a segmentation, and their quality in a JSON file beside them.
 
-    roi      the region that is the tumour, by its name in the file
-    surface  files of the tumour's surface
+    segmentation  or a mesh (one of ``meshing.read.ENDINGS``), which is checked and whose regions are named
+    roi           the region that is the tumour, by its name in the file
+    regions       names of a mesh's regions, ``["7=tumour"]``
+    surface       files of the tumour's surface
     """
     from ..imaging.guarded import read_guarded
     from ..imaging.segmentation import check_tumour, read_region
+    from ..meshing.read import ENDINGS
     from ..meshing.surface import host_around
     from ..meshing.tetrahedra import mesh_tumour
     from ..meshing.write import write_mesh
@@ -119,6 +123,17 @@ def mesh(
     one_of("--pieces", pieces, ("refuse", "largest", "all"))
     if out.suffix not in (".vtu", ".vtkhdf"):
         raise ConfigurationRejected(f"--out {out.name}", "a name ending in .vtu or .vtkhdf", "choose one of them")
+    if segmentation.suffix.lower() in ENDINGS:
+        _refuse_options(
+            {"--size": size, "--host": host_size, "--label": labels, "--roi": roi, "--dicom": surface.dicom}
+        )
+        return _mesh_by_others(segmentation, regions, out=out, surface=surface, dry_run=dry_run, tell=tell)
+    if regions:
+        raise ConfigurationRejected(
+            f"--region {regions[0]} with a segmentation",
+            "a mesh, " + ", ".join(ENDINGS),
+            "name labels with --label",
+        )
     source = surface.source(segmentation)
     tell("segmentation", 0.0)
     names = label_pairs(labels) or None
@@ -145,14 +160,7 @@ def mesh(
     tell("writing", 0.9)
     write_mesh(out, made)
     surface.write(made, source)
-    account = {
-        "mesher": made.mesher,
-        "elements": len(made.tetrahedra),
-        "nodes": len(made.points),
-        "regions": {name: made.volume_of(name) for name in made.region_names.values()},
-        "report": dict(made.report),
-        "findings": [asdict(finding) for finding in findings],
-    }
+    account = {**_account(made), "findings": [asdict(finding) for finding in findings]}
     write_json(out.with_suffix(".json"), account)
     words = (
         f"{out}: {len(made.tetrahedra)} tetrahedra by {made.mesher}, tumour {made.volume_of('tumour'):.2f} mL "
@@ -161,3 +169,50 @@ def mesh(
     lines = [words, *(f"{file}: surface of the tumour, mm, LPS" for file in surface.files)]
     content = {"mesh": str(out), "surfaces": [str(file) for file in surface.files], **account}
     return Result(content, "\n".join([*lines, *(finding_line(one) for one in findings)]))
+
+
+def _account(made: TumourMesh) -> dict[str, Any]:
+    """Counts, volumes and measures of a mesh, ready for JSON."""
+    return {
+        "mesher": made.mesher,
+        "elements": len(made.tetrahedra),
+        "nodes": len(made.points),
+        "regions": {name: made.volume_of(name) for name in made.region_names.values()},
+        "report": dict(made.report),
+    }
+
+
+def _refuse_options(given: Mapping[str, Any]) -> None:
+    """Raises ConfigurationRejected for options that mean nothing when a mesh is taken as it is."""
+    for option, value in given.items():
+        if value:
+            raise ConfigurationRejected(
+                f"{option} with a mesh", "a segmentation, or a mesh alone", f"leave {option} out; name with --region"
+            )
+
+
+def _mesh_by_others(
+    path: Path, regions: Sequence[str], *, out: Path, surface: SurfaceFiles, dry_run: bool, tell: Progress
+) -> Result:
+    """A mesh by another program: read, its regions named, through the gate of a new mesh, written anew."""
+    from ..imaging.guarded import read_guarded
+    from ..meshing.read import checked, read_mesh
+    from ..meshing.write import write_mesh
+
+    names = label_pairs(regions, "--region", least=0)
+    tell("mesh", 0.0)
+    made = checked(read_guarded("the mesh", partial(read_mesh, path, names), paths=[path]))
+    account = _account(made)
+    volumes = ", ".join(f"{name} {volume:.2f} mL" for name, volume in account["regions"].items())
+    words = f"{len(made.tetrahedra)} tetrahedra of {path.name}, {volumes}"
+    if dry_run:
+        files = [out.name, out.with_suffix(".json").name, *surface.names]
+        return Result(
+            {"dry_run": True, "would_write": files, **account}, f"Would write {words} into {', '.join(files)}."
+        )
+    tell("writing", 0.9)
+    write_mesh(out, made)
+    surface.write(made, None)
+    write_json(out.with_suffix(".json"), account)
+    content = {"mesh": str(out), "surfaces": [str(file) for file in surface.files], **account}
+    return Result(content, f"{out}: {words}; quality in {out.with_suffix('.json').name}")

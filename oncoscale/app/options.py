@@ -21,14 +21,16 @@ def unit_pairs(pairs: Sequence[str]) -> dict[str, str]:
     return {name.lower(): unit for name, unit in (_pair(pair, "--unit", "ktrans=1/min") for pair in pairs)}
 
 
-def label_pairs(pairs: Sequence[str]) -> dict[int, str]:
+def label_pairs(pairs: Sequence[str], option: str = "--label", least: int = 1) -> dict[int, str]:
     """``["1=tumour"]`` as ``{1: "tumour"}``."""
     names = {}
     for pair in pairs:
-        value, name = _pair(pair, "--label", "1=tumour")
-        if not value.isdigit() or int(value) < 1:
+        value, name = _pair(pair, option, "1=tumour")
+        if not value.isdigit() or int(value) < least:
             raise ConfigurationRejected(
-                f"--label {pair}: {value!r} is no label value", "a whole number from 1", "write --label 1=tumour"
+                f"{option} {pair}: {value!r} is no value of a region",
+                f"a whole number from {least}",
+                f"write {option} 1=tumour",
             )
         names[int(value)] = name
     return names

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import meshio
 import nibabel
 import numpy as np
 import pydicom
@@ -69,6 +70,12 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*words: str | Path) -> tuple[int, dict]:
     """(exit code, JSON) of ``oncoscale mesh``."""
     done = CliRunner().invoke(app, ["mesh", *map(str, words), "--mesher", "bcc", "--size", "4", "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def take(*words: str | Path) -> tuple[int, dict]:
+    """(exit code, JSON) of ``oncoscale mesh`` for a mesh that is there already."""
+    done = CliRunner().invoke(app, ["mesh", *map(str, words), "--json"])
     return done.exit_code, json.loads(done.stdout)
 
 
@@ -183,3 +190,46 @@ def test_a_structure_set_names_its_images() -> None:
     header.ReferencedFrameOfReferenceSequence = Items([frame])
     (found,) = referred_images(header)
     assert (found.StudyInstanceUID, found.SeriesInstanceUID, found.SOPInstanceUID) == ("1.3", "1.4", "1.5")
+
+
+def by_another(path: Path, made: Path) -> Path:
+    """The mesh as another program would hand it over: another format, other region values, corners in another sense."""
+    content = meshio.read(made)
+    corners = content.cells_dict["tetra"][:, [1, 0, 2, 3]]
+    values = np.where(content.cell_data["region"][0] == 2, 40, 30)
+    meshio.Mesh(content.points, [("tetra", corners)], cell_data={"medit:ref": [values]}).write(path)
+    return path
+
+
+def test_a_mesh_of_another_program_is_checked_and_named(made: tuple[Path, dict], tmp_path: Path) -> None:
+    """Its regions named, a mesh goes through the same gate and comes out with the volumes and surface it had."""
+    folder, content = made
+    other = by_another(tmp_path / "other.mesh", folder / "mesh.vtu")
+    files = ("--out", tmp_path / "named.vtu", "--stl", tmp_path / "named.stl")
+    code, named = take(other, "--region", "40=tumour", "--region", "30=host", *files)
+    assert code == 0
+    assert named["regions"] == pytest.approx(content["regions"], rel=1e-6)
+    assert named["report"]["turned"] == content["elements"] == named["elements"]
+    assert set(meshio.read(tmp_path / "named.vtu").cell_data["region"][0].tolist()) == {1, 2}
+    triangles = stl_triangles((tmp_path / "named.stl").read_bytes())
+    assert volume(triangles) == pytest.approx(content["regions"]["tumour"], rel=1e-4)
+    assert json.loads((tmp_path / "named.json").read_text())["report"]["failures"] == []
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--region", "5=tumour"), ("--region", "40=tumour", "--size", "3"), ("--region", "x=tumour")]
+)
+def test_a_mesh_that_is_not_said_to_hold_a_tumour_is_refused(
+    made: tuple[Path, dict], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """No name, a value that no element has, a size for a mesh that is taken as it is: exit code 2, nothing written."""
+    other = by_another(tmp_path / "other.mesh", made[0] / "mesh.vtu")
+    code, _ = take(other, *words, "--out", tmp_path / "named.vtu")
+    assert code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["other.mesh"]
+
+
+def test_a_segmentation_has_labels_not_regions(visit: Path, tmp_path: Path) -> None:
+    """--region belongs to meshes."""
+    code, _ = run(visit / "tumour.dcm", "--region", "1=tumour", "--out", tmp_path / "mesh.vtu")
+    assert code == 2
