@@ -274,7 +274,7 @@ def fit_failures(
         if not distance <= limit:
             failures.append(
                 f"surface of the {name} {distance:.2f} mm from its voxels (95 %), limit {limit:.2f} mm"
-                + (f"; {region['pieces']} of its {region['pieces_in_image']} pieces are meshed" if lost > 0 else "")
+                + (f"; meshed in {region['pieces']} of {region['pieces_in_image']} pieces" if lost > 0 else "")
             )
         elif distance > voxel_edge:
             warnings.append(f"surface of the {name} {distance:.2f} mm from its voxels (95 %), more than a voxel")
