@@ -77,12 +77,6 @@ def lattice_mesh(
         moving.sweep(coefficients, levels.spacing, raised, RELABELLING_SWEEPS, smooth=True)
         labels = _labelled(points, tetrahedra, coefficients, levels.spacing, raised)
     points, tetrahedra, labels = _within(points, tetrahedra, labels, rings=0)
-    if not len(tetrahedra):
-        raise MeshFault(
-            "the labels are thinner than the elements everywhere",
-            "labels of some elements across",
-            "choose a smaller size",
-        )
     raised = _snap(points, tetrahedra, labels, coefficients, levels, raised)
     points = levels.world(points / levels.spacing)
     flipped = signed_volumes(points, tetrahedra) < 0.0
@@ -105,8 +99,17 @@ def _labelled(
 def _within(
     points: NDArray[np.float64], tetrahedra: NDArray[np.int64], labels: NDArray[np.int64], rings: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """The labelled elements and ``rings`` layers of the outside around them, with the nodes that they use."""
+    """The labelled elements and ``rings`` layers of the outside around them, with the nodes that they use.
+
+    Raises MeshFault when no element is labelled.
+    """
     kept = labels > 0
+    if not kept.any():
+        raise MeshFault(
+            "the labels are thinner than the elements everywhere",
+            "labels of some elements across",
+            "choose a smaller size",
+        )
     near = np.zeros(len(points), bool)
     for _ in range(rings):
         near[tetrahedra[kept]] = True
@@ -137,7 +140,7 @@ def _graded_lattice(levels: LevelSets, sizes: Sizes) -> tuple[NDArray[np.float64
     halvings = min(MOST_HALVINGS, int(np.ceil(np.log2(sizes.host_size / sizes.size) - 1e-9)))
     extent = (np.array(levels.values.shape[1:]) - 1) * levels.spacing
     cube = CUBE_PER_EDGE * sizes.size * 2**halvings
-    counts = np.ceil(extent / cube).astype(int)
+    counts = _cubes(levels, extent, cube)
     nodes, tetrahedra = _lattice(counts)
     unit = cube / CUBE_UNITS
     shift = (extent - counts * cube) / 2.0
@@ -155,6 +158,16 @@ def _graded_lattice(levels: LevelSets, sizes: Sizes) -> tuple[NDArray[np.float64
     flipped = signed_volumes(nodes.astype(np.float64), tetrahedra) < 0.0
     tetrahedra[flipped] = tetrahedra[flipped][:, [0, 2, 1, 3]]
     return nodes * unit + shift, tetrahedra
+
+
+def _cubes(levels: LevelSets, extent: NDArray[np.float64], cube: float) -> NDArray[np.int64]:
+    """Cubes along each axis: over the whole grid, and so many that the outermost centres enclose every region.
+
+    Elements lie between centres of cubes, so the outer half of a border cube is empty: large cubes would cut regions.
+    """
+    middle, inside = extent / 2.0, np.argwhere(levels.values[0] < 0.0) * levels.spacing
+    needed = 2.0 * np.abs(inside - middle).max(axis=0, initial=0.0)
+    return np.asarray(np.maximum(np.ceil(extent / cube), np.ceil(needed / cube) + 1.0), dtype=np.int64)
 
 
 def _lattice(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -220,6 +220,20 @@ def test_random_masks_give_a_sound_mesh_or_a_typed_refusal(
             host_around(tumour)
 
 
+def test_cubes_far_larger_than_the_image_still_hold_the_regions(ball: Masks) -> None:
+    """A host asked for in elements nearly as large as itself, so that the lattice starts with a cube or two: sound."""
+    labels = host_around(ball(9.0), margin=4.0)
+    mesh = mesh_tumour(labels, size=4.5, host_size=18.0, mesher="bcc")
+    assert_sound(mesh, labels)
+
+
+def test_elements_too_large_for_any_label_are_a_typed_refusal(masked: Masks) -> None:
+    """A voxel among elements of fifty voxels is missed by all of them: refused, with what to do."""
+    labels = masked(np.pad(np.ones((1, 1, 1), bool), 40))
+    with pytest.raises(MeshFault, match="thinner than the elements"):
+        mesh_tumour(labels, size=50.0, host_size=50.0, mesher="bcc")
+
+
 def test_a_mesh_that_fails_its_gates_is_refused_and_can_be_inspected(masked: Masks) -> None:
     """Elements as large as the tumour fail; with gates off the same mesh comes back with the failures in its report."""
     labels = host_around(masked(SHAPES["islands"]()), margin=8.0)
