@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..imaging.quantify import Quantified, QuantifySettings
     from ..imaging.source_images import SourceImages
     from ..imaging.study import Finding, ImagingStudy, LabelImage
+    from ..linkage.store import Store
+    from ..linkage.subject import SubjectKey
     from .diffusing import DiffusionRequest
 
 Progress = Callable[[str, float], None]
@@ -163,20 +165,28 @@ def _store_for_ingest(store: Path, *, dry_run: bool) -> Iterator[tuple[Any, Any]
         yield Store.open(Path(folder), create=True), vault
 
 
-def read_images(study: str, store: Path | None, reading: ReadOptions, progress: Progress | None) -> ImagingStudy:
-    """A stored study, or the study that a folder holds; a folder is read in a child process under limits."""
+def read_images(
+    study: str, store: Path | None, reading: ReadOptions, progress: Progress | None, *, dry_run: bool = False
+) -> ImagingStudy:
+    """A stored study, if its subject's consent covers images, or the study that a folder holds.
+
+    A folder is read in a child process under limits. The answer to the question of consent stays on record; a dry run
+    asks and writes nothing. Raises ConsentDenied.
+    """
     from ..imaging.chosen_series import of_series
     from ..imaging.dicom_read import read_study_guarded
 
     if not Path(study).exists() and study.startswith(("T-", "P-")):
-        from ..linkage.ingest import load_study
+        from ..linkage.ingest import find_visit, load_study
         from ..linkage.store import Store
 
         if store is None:
             raise ConfigurationRejected(
                 f"study {study} without a store", "the store that holds it", "add --store STORE"
             )
-        return of_series(load_study(Store.open(store, read_only=True), study, progress=progress)[0], reading.series)
+        opened = Store.open(store, read_only=dry_run)
+        require_images(opened, find_visit(opened, study).subject, dry_run=dry_run)
+        return of_series(load_study(opened, study, progress=progress)[0], reading.series)
     images = read_study_guarded(
         Path(study),
         units=unit_pairs(reading.units),
@@ -187,6 +197,18 @@ def read_images(study: str, store: Path | None, reading: ReadOptions, progress: 
         progress=progress,
     )
     return of_series(images, reading.series)
+
+
+def require_images(store: Store, subject: SubjectKey, *, dry_run: bool) -> None:
+    """Raise ConsentDenied unless the subject's consent covers that maps are made of the images."""
+    from ..linkage.consent import denied, require, why_denied
+
+    if not dry_run:
+        require(store, subject, "run", categories=("imaging",))
+        return
+    with store.reading() as connection:
+        if reason := why_denied(connection, subject, "HRESCH", ("imaging",)):
+            raise denied(reason, "run")
 
 
 def quantify(
@@ -214,7 +236,7 @@ def quantify(
 
     new_folder(out)
     tell = progress or (lambda what, done: None)
-    images = read_images(study, store, reading, part_of(tell, 0.0, 0.3))
+    images = read_images(study, store, reading, part_of(tell, 0.0, 0.3), dry_run=dry_run)
     sources = source_images(study, store) if dicom else None
     if dry_run:
         return Result(

@@ -9,10 +9,12 @@ import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from oncoscale.app import run as flow
@@ -20,6 +22,7 @@ from oncoscale.app.cli import app
 from oncoscale.app.console import Result
 from oncoscale.core.errors import SolverFault
 from oncoscale.imaging.nifti import write_labels, write_nifti
+from oncoscale.linkage import tables
 from oncoscale.linkage.consent import withdraw
 from oncoscale.linkage.store import Store
 
@@ -77,6 +80,13 @@ def statuses(place) -> list[str]:
     return [run["status"] for run in oncoscale("show", place.subject, "--store", place.store).content["runs"]]
 
 
+def decisions(place) -> list[tuple[str, str, str]]:
+    """Operation, outcome and reason of every decision on record, oldest first."""
+    columns = (tables.decision.c.operation, tables.decision.c.outcome, tables.decision.c.reason)
+    with Store.open(place.store, read_only=True).reading() as connection:
+        return [tuple(row) for row in connection.execute(select(*columns).order_by(tables.decision.c.at))]
+
+
 def left_behind(folder: Path) -> list[str]:
     """Names beside the run that are neither input nor store."""
     return sorted({path.name for path in folder.iterdir()} - {"images", "store", "vault", "consent.toml"})
@@ -89,6 +99,30 @@ def test_without_consent_nothing_runs(place):
     assert answer.content["error"]["kind"] == "ConsentDenied"
     assert left_behind(place.root) == []
     assert statuses(place) == []
+
+
+def test_maps_of_a_stored_study_ask_for_consent(place):
+    """Without a consent, or once it is withdrawn: no maps, the denial on record; a dry run says the same, unwritten."""
+    maps = ("quantify", place.study, "--store", place.store, "--out", place.root / "maps")
+
+    def refused(*more: str) -> str:
+        answer = oncoscale(*maps, *more)
+        assert answer.code == 2, answer.text
+        assert left_behind(place.root) == []
+        return answer.content["error"]["found"]
+
+    assert "no consent" in refused("--dry-run")
+    before = decisions(place)
+    assert "no consent" in refused()
+    assert decisions(place) == [*before, ("run", "deny", "missing")]
+    record_consent(place)
+    assert oncoscale(*maps, "--dry-run").code == 0
+    assert oncoscale(*maps).code == 0
+    assert decisions(place)[-1] == ("run", "permit", "")
+    rmtree(place.root / "maps")
+    withdraw(Store.open(place.store), place.subject)
+    assert "withdrawn" in refused("--dry-run")
+    assert "withdrawn" in refused()
 
 
 def test_a_run_is_whole_recorded_and_can_be_read_back(place):
