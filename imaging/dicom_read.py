@@ -119,6 +119,7 @@ def _find(folder: Path, told: Progress) -> _Found:
             others += 1
         else:
             dicom.append(DicomFile(path, where, header))
+    now_at(THE_STUDY)
     if not dicom and not nifti:
         raise StudyRejected(
             f"none of the {len(paths)} files is DICOM or NIfTI",

@@ -80,7 +80,7 @@ Progress = Callable[[str, float], None]
 Value = TypeVar("Value")
 _MIB = 1 << 20
 _COUNT = struct.Struct("<Q")
-_REMEDY = "take the file out of the folder; it may be an attack"
+_REMEDY = "take the file out of the folder: it may be an attack; or, if the machine was busy, try again"
 _QUIET = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

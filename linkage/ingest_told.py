@@ -46,7 +46,7 @@ class Ingested:
     subject, study   the pseudonym, and the identifier of the visit's images (``T-…``)
     day              days after the subject's first visit
     is_new           False if the store held the same files and statements already
-    consent          active, or why forecasts will be refused ("missing")
+    consent          active, or why maps and forecasts will be refused ("missing")
     series           one row a series, ready for a table: role, modality, description, instances, shape, …
     findings         what was found, chosen and doubted, by reading the stored copy
     imaging          the study as read from the stored copy
@@ -77,7 +77,7 @@ def result_of(
             Finding(
                 "doubted",
                 "consent",
-                f"{state}: the images are stored, but forecasts of this subject "
+                f"{state}: the images are stored, but maps and forecasts of this subject "
                 "will be refused until a consent is recorded (oncoscale consent record)",
             )
         )

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from oncoscale.app.cli import app
 from oncoscale.core.errors import FileRejected
-from oncoscale.imaging import guarded
+from oncoscale.imaging import dicom_read, guarded
 from oncoscale.imaging.dicom_read import read_study, read_study_guarded
 from oncoscale.imaging.guarded import FOLDER_MEMORY, MEMORY, Guard, memory_for
 from oncoscale.imaging.inspection import MOST_DEATHS, Statement, first_look, visits
@@ -143,6 +143,22 @@ def test_a_file_of_countless_elements_is_given_up_in_time(tiny, save, tmp_path):
         look = first_look(folder, guard)
     assert [one.reason for one in look.refused if "takes longer than 1.5 s" in one.reason]
     assert len(look.dicom) == 4
+
+
+def test_what_follows_the_last_file_is_not_its_time(tiny, save, tmp_path, monkeypatch):
+    """A folder's files are sorted into visits in a time of its own: on a busy machine the last file is not blamed."""
+    at: list[str] = []
+    sorting: list[str] = []
+    sort = dicom_read.visits_of
+
+    def visits_of(*files, **stated):
+        sorting.append(at[-1])
+        return sort(*files, **stated)
+
+    monkeypatch.setattr(dicom_read, "now_at", at.append)
+    monkeypatch.setattr(dicom_read, "visits_of", visits_of)
+    dicom_read.read_study(save(tmp_path, tiny(series=1)))
+    assert sorting == [dicom_read.THE_STUDY]
 
 
 def test_a_folder_of_deadly_files_is_given_up(tiny, save, tmp_path, hostile_decoder):
