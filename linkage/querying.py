@@ -230,7 +230,9 @@ def parsed(text: str) -> Any:
     except ConfigurationRejected:
         raise
     except Exception as error:  # the parser raises what its grammar library does
-        raise _no_question(f"it is no SPARQL query ({type(error).__name__})") from None
+        line, column = getattr(error, "lineno", None), getattr(error, "column", None)
+        where = type(error).__name__ if line is None else f"it cannot be read from line {line}, column {column}"
+        raise _no_question(f"it is no SPARQL query ({where})") from None
 
 
 def _rows_of(found: Any, most: int) -> Rows:

@@ -135,6 +135,13 @@ UPDATES = ("INSERT DATA { <urn:a> <urn:b> <urn:c> }", "LOAD <http://example.org>
            "CLEAR ALL", "not a question")  # fmt: skip
 
 
+def test_a_faulty_question_is_told_where_it_is_at_fault():
+    """Line and column of what cannot be read, and nothing of the question itself."""
+    with pytest.raises(ConfigurationRejected, match=r"from line 2, column 1\)") as refused:
+        rows_of_sparql(COHORT, "SELECT ?s\nWHERRE { ?s ?p 'JANE' }", Limits())
+    assert "JANE" not in str(refused.value)
+
+
 @pytest.mark.parametrize("text", REACHING + UPDATES)
 def test_sparql_only_reads_and_reaches_no_network(text: str, monkeypatch: pytest.MonkeyPatch):
     """SERVICE, FROM, LOAD and updates are refused before anything is evaluated."""
