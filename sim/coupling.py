@@ -1,23 +1,26 @@
 """Between the scales: hand the chosen elements to the cells, give every element what the cells answered.
 
 The only file that knows both meshes and cells. ``localise`` turns the elements that ``selection`` chose into colonies;
-``homogenise`` extrapolates the outcomes to every element and measures the error of doing so by leaving each
-representative out.
+``homogenise`` extrapolates the outcomes to every element (``extrapolation``), measures the error of doing so by leaving
+each representative out, and keeps the books of the cells (``books``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..agents.colony import Colony, ColonyOutcome, Surroundings
 from ..core.quantity import Parameter
+from . import books
+from .extrapolation import Way, extrapolated, left_out, offspring_of
 from .forecast import Representative
 from .oxygen import BLOOD_OXYGEN, CELL_DENSITY
-from .selection import LEAST_CELLS, OXYGEN_CLIFF, Selection, distances
+from .selection import LEAST_CELLS, OXYGEN_CLIFF, Selection
 from .state import TissueState
 from .treatment import Treatment
 
@@ -97,6 +100,7 @@ class Homogenised:
     extrapolation    standard error of the tumour's ln volume that those differences make, taken as independent
     limited          number of elements whose ratio met a limit
     notes            substitutions, in words
+    cells            the books of cells (``books.account``); empty where there are none
     """
 
     state: TissueState
@@ -107,28 +111,35 @@ class Homogenised:
     extrapolation: float
     limited: int
     notes: tuple[str, ...]
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
 
-def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome]) -> Homogenised:
+def homogenise(
+    state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome], way: Way = "gaussian-process"
+) -> Homogenised:
     """Growth and composition of every element from the outcomes of the chosen ones.
 
-    ln r is interpolated (a Gaussian process within one oxygen stratum, so that nothing is interpolated across the
-    cliff of hypoxia); cells per cell at the start by positive weights, so that cells are neither negative nor lost.
+    ln r is extrapolated by ``way``; cells per cell at the start by positive weights, so that cells are neither negative
+    nor lost.
     ASSUMED: matrix keeps its volume, so an element grows at most by the volume of the cells born and shrinks at most
     by that of the cells cleared (``_bounds``). A colony without a cell left gives just that clearance.
     """
-    solid = state.composition[selection.members].sum(axis=1)
+    solid, volumes = state.composition[selection.members].sum(axis=1), state.mesh.volumes[selection.members]
     rows = selection.rows
-    offspring = np.array([outcome.counts[-1] / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
-    folds = offspring.sum(axis=1)
+    tally, counted = books.tallied(outcomes)
+    fates = tally[:, 1:] / np.maximum(tally[:, :1], 1)
+    folds = fates[:, :6].sum(axis=1)
     answered = np.array([growth_of(outcome) for outcome in outcomes])
     ratios = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[rows], folds, folds))
-    predicted = extrapolated(selection, np.log(ratios))
-    error = np.abs(np.log(ratios) - left_out(selection, np.log(ratios)))
+    predicted = extrapolated(selection, np.log(ratios), way)
+    error = np.abs(np.log(ratios) - left_out(selection, np.log(ratios), way))
     given = np.clip(np.exp(predicted), *_bounds(solid, folds.min(), folds.max()))
     limited = int(np.sum(np.abs(np.log(given) - predicted) > 1e-12) + np.sum(np.abs(ratios - answered) > 1e-12))
-    composition = (solid / given)[:, None] * offspring_of(selection, offspring)
-    roomy, crowding = _with_room(composition, given * state.mesh.volumes[selection.members])
+    everywhere = offspring_of(selection, fates)
+    composition = (solid / given)[:, None] * everywhere[:, :6]
+    roomy, crowding = _with_room(composition, given * volumes)
+    alone = float((state.composition.sum(axis=1) * state.mesh.volumes).sum() - (solid * volumes).sum())
+    no_room = float(((composition - roomy).sum(axis=1) * given * volumes).sum())
     return Homogenised(
         _next_state(state, selection, outcomes, given, roomy),
         representatives_of(state, selection, outcomes),
@@ -138,6 +149,7 @@ def homogenise(state: TissueState, selection: Selection, outcomes: Sequence[Colo
         float(np.sqrt(np.sum((selection.weights * error) ** 2))),
         limited,
         (*_deaths(answered), *left_behind(state, selection), *crowding),
+        books.account(tally, counted, solid * volumes, everywhere, no_room=no_room, alone=alone),
     )
 
 
@@ -197,84 +209,6 @@ def _bounds(
 def growth_of(outcome: ColonyOutcome) -> float:
     """Volume ratio of a colony without the excess that its small cube has over a large one; NaN if no cell is left."""
     return outcome.volume_ratio / (1.0 + FINITE_SIZE.value / float(outcome.extra["cube_edge_mm"]))
-
-
-def _kernel(a: NDArray[np.float64], b: NDArray[np.float64], length: float) -> NDArray[np.float64]:
-    """A trend that is linear in the features plus smooth departures from it (squared exponential)."""
-    linear = np.zeros((len(a), len(b)))
-    for column in range(a.shape[1]):
-        linear += a[:, column][:, None] * b[:, column][None, :]
-    return np.asarray(linear / a.shape[1] + np.exp(-0.5 * (distances(a, b) / length) ** 2))
-
-
-_NUGGET = 0.05
-"""Variance of a colony's own chance relative to the variance between colonies, in the Gaussian process."""
-
-
-def _process(
-    known: NDArray[np.float64], values: NDArray[np.float64], wanted: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean of a Gaussian process [Rasmussen & Williams 2006, eq. 2.25]; the nearest value if fewer than three."""
-    if len(known) < 3:
-        return np.asarray(values[np.argmin(distances(wanted, known), axis=1)])
-    gaps = distances(known, known)
-    length = float(np.median(gaps[np.triu_indices(len(known), 1)])) or 1.0
-    mean = values.mean()
-    weights = np.linalg.solve(_kernel(known, known, length) + _NUGGET * np.eye(len(known)), values - mean)
-    prediction = mean + (_kernel(wanted, known, length) * weights[None, :]).sum(axis=1)
-    return np.asarray(np.clip(prediction, values.min(), values.max()))  # never outside what was simulated
-
-
-def extrapolated(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(populated,) prediction from the representatives of the same oxygen stratum; theirs is their own value."""
-    rows = selection.rows
-    if selection.is_whole:
-        return values
-    predicted = np.empty(len(selection.members))
-    for level in np.unique(selection.stratum):
-        inside = np.flatnonzero(selection.stratum == level)
-        known = np.flatnonzero(selection.stratum[rows] == level)
-        if not len(known):
-            known = np.arange(len(rows))
-        predicted[inside] = _process(selection.features[rows[known]], values[known], selection.features[inside])
-    predicted[rows] = values
-    return predicted
-
-
-def left_out(selection: Selection, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(chosen,) each representative predicted from the others of its stratum (of all, if it stands alone)."""
-    rows, predictions = selection.rows, values.copy()
-    if selection.is_whole:
-        return predictions  # every element has its colony: nothing is extrapolated
-    for place, row in enumerate(rows):
-        others = np.flatnonzero(np.arange(len(rows)) != place)
-        alike = others[selection.stratum[rows[others]] == selection.stratum[row]]
-        known = alike if len(alike) else others
-        if len(known):
-            predictions[place] = _process(
-                selection.features[rows[known]], values[known], selection.features[row][None, :]
-            )[0]
-    return predictions
-
-
-def offspring_of(selection: Selection, offspring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(populated, 6) cells of each class at the end for one cell at the start.
-
-    Inverse-distance weights within the oxygen stratum are positive and sum to 1; a representative keeps its own.
-    """
-    rows = selection.rows
-    if selection.is_whole:
-        return offspring
-    distance = distances(selection.features, selection.features[rows])
-    alike = selection.stratum[:, None] == selection.stratum[rows][None, :]
-    alike[~alike.any(axis=1)] = True
-    weights = np.where(alike, 1.0 / (distance**2 + 1e-6), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    everywhere = np.zeros((len(weights), offspring.shape[1]))
-    for place in range(len(rows)):
-        everywhere += weights[:, place][:, None] * offspring[place][None, :]
-    everywhere[rows] = offspring
-    return everywhere
 
 
 def _next_state(

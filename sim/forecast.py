@@ -49,6 +49,10 @@ class MacroStep:
     extrapolation    standard error of the tumour's ln volume that they make, elements taken as independent
     limited          how many elements met a limit of growth (never silent)
     notes            substitutions and other events, in words
+    mechanics        the solver's account, and that of surgery and remeshing
+    cells            the books of cells (``books.account``), and what deforming the elements does to them; empty where
+                     a density, not elements, holds the cells
+    pace             how far the tissue changed (``pace.Change.content``)
     """
 
     start_day: float
@@ -60,6 +64,8 @@ class MacroStep:
     limited: int
     notes: tuple[str, ...] = ()
     mechanics: Mapping[str, Any] = field(default_factory=dict)
+    cells: Mapping[str, Any] = field(default_factory=dict)
+    pace: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,8 +190,8 @@ def summary(forecast: Forecast) -> dict[str, Any]:
 def _tissue(state: TissueState) -> dict[str, Any]:
     tumour = state.tumour
     if not len(tumour):
-        unseen = {"oxygen_mmhg": None, "living_fraction": None, "living_cells": 0.0, "largest_von_mises_kpa": None}
-        return {"day": state.day, "volume_ml": state.volume, **unseen, "fluid_mmhg": None}
+        unseen = ("oxygen_mmhg", "fluid_mmhg", "living_fraction", "matrix_fraction", "largest_von_mises_kpa")
+        return {"day": state.day, "volume_ml": state.volume, "living_cells": 0.0, **dict.fromkeys(unseen)}
     volumes = state.mesh.volumes[tumour]
     return {
         "day": state.day,
@@ -193,6 +199,7 @@ def _tissue(state: TissueState) -> dict[str, Any]:
         "oxygen_mmhg": _spread(state.oxygen[tumour]),
         "fluid_mmhg": None if state.fluid is None else _spread(state.fluid[tumour]),
         "living_fraction": float(np.average(state.cellularity[tumour], weights=volumes)),
+        "matrix_fraction": float(np.average(state.matrix[tumour], weights=volumes)),
         "living_cells": float((state.cellularity[tumour] * volumes).sum() * CELL_DENSITY.value),
         "largest_von_mises_kpa": None if state.von_mises is None else float(state.von_mises.max()),
     }
@@ -212,6 +219,8 @@ def _step(step: MacroStep) -> dict[str, Any]:
         "limited_elements": step.limited,
         "notes": list(step.notes),
         "mechanics": dict(step.mechanics),
+        "cells": dict(step.cells),
+        "pace": dict(step.pace),
         "representatives": [
             {
                 "element": one.element,

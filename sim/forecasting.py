@@ -17,7 +17,7 @@ from ..core.errors import ConfigurationRejected, ModelRefused
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
-from . import coupling, interstitial, oxygen, remeshing
+from . import coupling, interstitial, oxygen, pace, remeshing
 from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
@@ -165,6 +165,9 @@ def forecast(
     plan, start, mesh = ready.plan, ready.start, ready.start.reference
     run = _counted(tell, ready.runs, kept)
     states, steps = run("forecast", start, plan)
+    if settings.adaptive:  # members and changed inputs walk the forecast's own steps, to be compared day by day
+        steady = settings.model_copy(update={"adaptive": False})
+        plan = replace(plan, settings=steady, ends=tuple(state.day for state in states[1:]))
     members = [states] + [
         without_cells(run(f"member {number + 1}", start, replace(plan, seed=settings.seed + number))[0])
         for number in range(1, settings.members)
@@ -195,6 +198,7 @@ def forecast(
             *assumptions(tumour, treatment),
             *ready.stated,
             *(interstitial.PARAMETERS if start.fluid is not None else ()),
+            *(pace.PARAMETERS if settings.adaptive else ()),
         ),
         recipe={
             "tumour": tumour.name,

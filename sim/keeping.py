@@ -89,8 +89,8 @@ class KeptRun:
     say: Callable[[str], None]
 
     def colonies(self, hours: int) -> KeptColonies:
-        """Where the engine keeps the colonies of a macro step of so many hours."""
-        return KeptColonies(FolderCheckpoints(self.folder, every=1, say=self.say), hours, self.every)
+        """Where the engine keeps the colonies of a macro step of so many hours; one tried at half length is another."""
+        return KeptColonies(FolderCheckpoints(self.folder / f"{hours}-hours", every=1, say=self.say), hours, self.every)
 
     def read(self, number: int, start: TissueState) -> tuple[TissueState, MacroStep] | None:
         """The tissue at the end of that macro step and what happened in it; None if it must be made.
@@ -120,7 +120,7 @@ class KeptRun:
             self._path(number),
             {"identity": np.array(self.identity), **_state_arrays(state), **_step_arrays(step)},
         )
-        for file in self.folder.glob("*.colony"):
+        for file in self.folder.glob("*/*.colony"):
             file.unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:

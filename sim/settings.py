@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..core import registry
+from .extrapolation import Way
 from .laws import LAWS
 from .materials import PRESETS
 from .oxygen import TUMOUR_OXYGEN
@@ -43,6 +44,9 @@ class ForecastSettings(BaseModel):
         20, description="representative elements per macro step, or all"
     )
     selection: str = Field("k-medoids", description="how they are chosen: k-medoids, random or stratified")
+    extrapolation: Way = Field(
+        "gaussian-process", description="how growth is given to the others: gaussian-process or inverse-distance"
+    )
     cells: int = Field(600, ge=50, le=1_000_000, description="cells per colony at its start, about")
     engine: str = Field("auto", description="cell engine")
     mode: Literal["corrected", "parity"] = Field("corrected", description="rules of the cells")
@@ -51,6 +55,9 @@ class ForecastSettings(BaseModel):
         3, ge=1, le=100, description="forecasts that differ by their seed only; 1 leaves chance out of the interval"
     )
     macro_days: float = Field(14.0, gt=0, le=28, description="longest macro step, days")
+    adaptive: bool = Field(
+        False, description="macro steps half as long where an element would grow or empty too much in one"
+    )
     size: float | None = Field(None, gt=0, description="element size in the tumour, mm")
     host_size: float | None = Field(None, gt=0, description="element size in the host, mm")
     mesher: Literal["auto", "gmsh", "bcc"] = "auto"

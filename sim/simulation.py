@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints
 from ..core.errors import MeshFault, SegmentationRejected
-from . import coupling, interstitial, oxygen, remeshing, spreading
+from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading
 from .coupling import Homogenised
 from .exposure import expose
 from .forecast import MacroStep
@@ -86,30 +86,52 @@ class Plan:
 
 def simulate(start: TissueState, plan: Plan) -> tuple[tuple[TissueState, ...], tuple[MacroStep, ...]]:
     """The tissue at the start and at each end of a macro step, and what happened in between."""
-    states, steps, plan = [start], [], replace(plan, rest=start.fluid_pressure)
+    states, plan = [start], replace(plan, rest=start.fluid_pressure)
+    steps: list[MacroStep] = []
     for number, end in enumerate(plan.ends):
-        what = f"day {states[-1].day:g} to {end:g}"
-
-        def told(share: float, what: str = what, number: int = number) -> None:
-            plan.progress(what, (number + share) / len(plan.ends))
-
-        told(0.0)
-        kept = plan.kept.read(number + 1, start) if plan.kept else None
-        state, step = kept or macro_step(states[-1], end, plan, told)
-        if plan.kept and kept is None:
-            plan.kept.write(number + 1, state, step)
-        states.append(state)
-        steps.append(step)
+        begin, made = states[-1].day, len(steps)
+        while (day := states[-1].day) < end:
+            until = pace.next_end(day, end, steps[made:]) if plan.settings.adaptive else end
+            done, length = number + (day - begin) / (end - begin), (until - day) / (end - begin)
+            told = _telling(plan, f"day {day:g} to {until:g}", done, length)
+            told(0.0)
+            kept = plan.kept.read(len(states), start) if plan.kept else None
+            state, step = kept or macro_step(states[-1], until, plan, told)
+            if plan.kept and kept is None:
+                plan.kept.write(len(states), state, step)
+            states.append(state)
+            steps.append(step)
     return tuple(states), tuple(steps)
+
+
+def _telling(plan: Plan, what: str, done: float, length: float) -> Told:
+    """Progress of a step that begins after ``done`` of the planned ones and is so long in terms of the next."""
+    return lambda share: plan.progress(what, (done + share * length) / len(plan.ends))
 
 
 def macro_step(
     state: TissueState, end: float, plan: Plan, told: Told = lambda share: None
 ) -> tuple[TissueState, MacroStep]:
-    """One stretch of days: who breathes, who is chosen, what cells do, how tissue moves."""
-    settings, hours = plan.settings, round(24 * (end - state.day))
+    """One stretch of days: who breathes, who is chosen, what cells do, how tissue moves.
+
+    With ``adaptive`` it ends earlier where the tissue would change too much on the way to ``end``.
+    """
+    until: float | None = end
+    tries = 0
+    while until is not None:
+        end, tries = until, tries + 1
+        answer = answered(state, end, plan, told)
+        change = pace.Change.between(state, answer)
+        until = pace.shorter(state.day, end, change) if plan.settings.adaptive else None
+    moved, step = settle(state, end, answer, plan)
+    return moved, replace(step, pace=change.content(tries))
+
+
+def answered(state: TissueState, end: float, plan: Plan, told: Told = lambda share: None) -> Homogenised:
+    """What the cells do until that day, given to every element."""
+    settings, hours = plan.settings, pace.hours_between(state.day, end)
     if not len(candidates_of(state).members):
-        return settle(state, end, coupling.untouched(state), plan)
+        return coupling.untouched(state)
     state, treatment = expose(state, plan.treatment, end)
     selection = chosen_of(state, plan)
     colonies = coupling.localise(
@@ -124,10 +146,8 @@ def macro_step(
     checkpoints = plan.kept.colonies(hours) if plan.kept else None
     outcomes = plan.advance(colonies, hours, plan.seed, checkpoints=checkpoints, told=told)
     if plan.ground is None:
-        answer = coupling.homogenise(state, selection, outcomes)
-    else:
-        answer = spreading.spread(state, selection, outcomes, plan.ground)
-    return settle(state, end, answer, plan)
+        return coupling.homogenise(state, selection, outcomes, settings.extrapolation)
+    return spreading.spread(state, selection, outcomes, plan.ground, settings.extrapolation)
 
 
 def settle(before: TissueState, end: float, answer: Homogenised, plan: Plan) -> tuple[TissueState, MacroStep]:
@@ -137,6 +157,7 @@ def settle(before: TissueState, end: float, answer: Homogenised, plan: Plan) -> 
         moved, mechanics = deform_wet(grown, plan, end - before.day)
     else:
         moved, mechanics = deform(grown, plan)
+    cells = books.deformed(answer.cells, moved)
     operated, removed, told_of_surgery = operate(moved, plan)
     renewed, remeshed, told_of_mesh = renew(operated, plan)
     wet = renewed if plan.settings.poroelastic else filtered(renewed, plan.settings)
@@ -150,14 +171,15 @@ def settle(before: TissueState, end: float, answer: Homogenised, plan: Plan) -> 
         answer.limited,
         (*answer.notes, *told_of_surgery, *told_of_mesh),
         {**mechanics, **removed, **remeshed},
+        cells,
     )
 
 
 def chosen_of(state: TissueState, plan: Plan) -> Selection:
     """The elements whose cells a plan simulates in the macro step that starts with this tissue."""
     settings = plan.settings
-    count = None if settings.elements == "all" else int(settings.elements)
-    return select_elements(state, count, plan.seed, settings.selection)
+    wanted = None if settings.elements == "all" else int(settings.elements)
+    return select_elements(state, wanted, plan.seed, settings.selection)
 
 
 def deliver_oxygen(state: TissueState) -> TissueState:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..agents.colony import ColonyOutcome
-from .coupling import Homogenised, extrapolated, left_behind, left_out, offspring_of, representatives_of
+from .coupling import Homogenised, left_behind, representatives_of
+from .extrapolation import Way, extrapolated, left_out, offspring_of
 from .selection import Selection
 from .spread import Ground
 from .state import TissueState
@@ -28,7 +29,13 @@ FULLEST = 0.999
 HOURS_PER_DAY = 24
 
 
-def spread(state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome], ground: Ground) -> Homogenised:
+def spread(
+    state: TissueState,
+    selection: Selection,
+    outcomes: Sequence[ColonyOutcome],
+    ground: Ground,
+    way: Way = "gaussian-process",
+) -> Homogenised:
     """Growth, spread and composition of every element from the outcomes of the chosen ones.
 
     ASSUMED: tissue too sparse for a colony grows as the nearest that has one; healthy vessels stay with the tissue; an
@@ -40,11 +47,11 @@ def spread(state: TissueState, selection: Selection, outcomes: Sequence[ColonyOu
     nearest = _nearest_member(ground, selection)
     density = state.density
     for days, rate in zip(lengths, rates.T):
-        everywhere = extrapolated(selection, rate)[nearest]
+        everywhere = extrapolated(selection, rate, way)[nearest]
         density = ground.tissue.grow(density, ground.on_voxels(everywhere), float(days))
     after = _tissue_after(state, selection, outcomes, ground, density, nearest)
     folds = (rates * lengths).sum(axis=1)
-    error = np.abs(folds - left_out(selection, folds))
+    error = np.abs(folds - left_out(selection, folds, way))
     typical = float(selection.weights @ folds / lengths.sum())
     lost = int(sum(outcome.cell_count == 0 for outcome in outcomes))
     return Homogenised(

@@ -112,6 +112,11 @@ class TissueState:
         return np.asarray(self.composition[:, 0] + self.composition[:, 3])
 
     @property
+    def matrix(self) -> NDArray[np.float64]:
+        """(elements,) volume fraction that no cell fills."""
+        return np.asarray(1.0 - self.composition.sum(axis=1))
+
+    @property
     def fluid(self) -> NDArray[np.float64] | None:
         """(elements,) mmHg of the interstitial fluid, mean of each element."""
         nodes = self.fluid_pressure

@@ -21,6 +21,7 @@ from ..agents.colony import DrugWindow
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
 from ..meshing.quality import dihedral_angles, mean_ratio
+from ..sim.books import words_of
 from ..sim.forecast import Forecast
 from ..sim.state import TissueState
 from ..sim.tumour_type import tumour_type
@@ -88,6 +89,9 @@ def report(
         mesh_measures=summary_rows(mesh.report),
         effects=forecast.effects,
         errors=forecast.steps,
+        books=[
+            f"day {one.start_day:g} to {one.end_day:g}: {words_of(one.cells)}" for one in forecast.steps if one.cells
+        ],
         findings=quantified.findings,
         assumptions=forecast.assumptions,
         summary=summary_rows(quantified.summary),

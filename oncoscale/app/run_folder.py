@@ -309,6 +309,8 @@ def _step(step: Mapping[str, Any], counts: Mapping[tuple[float, int], NDArray[np
         limited=step["limited_elements"],
         notes=tuple(step["notes"]),
         mechanics=step["mechanics"],
+        cells=step.get("cells", {}),
+        pace=step.get("pace", {}),
     )
 
 

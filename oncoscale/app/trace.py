@@ -10,6 +10,7 @@ import numpy as np
 from ..core.errors import ConfigurationRejected
 from ..imaging.quality import names
 from ..imaging.study import ParametricMap
+from ..sim.books import words_of
 from ..sim.forecast import Forecast, MacroStep, Representative
 from ..sim.state import TissueState
 from .run_folder import StoredRun
@@ -104,6 +105,7 @@ def step_of(run: StoredRun, followed: Sequence[int], number: int) -> dict[str, A
         "colony": _colony(chosen) if chosen else None,
         "volume_ratio": float((after.stretch[later] / before.stretch[element]) ** 3),
         "leave_one_out": step.leave_one_out,
+        "cells": dict(step.cells),
         "living_after": float(after.cellularity[later]),
     }
 
@@ -262,10 +264,11 @@ def _advanced(forecast: Forecast, first: Mapping[str, Any]) -> str:
 
 
 def _homogenised(first: Mapping[str, Any]) -> str:
+    books = f"; books: {words_of(first['cells'])}" if first["cells"] else ""
     return (
         f"homogenise: this element is given volume × {first['volume_ratio']:.3f} (interpolated; corrected for the "
         f"small cube, bounded by the cells born and cleared) and {first['living_after']:.2f} living cells per volume; "
-        f"error of leaving one out {first['leave_one_out']:.4f} in ln"
+        f"error of leaving one out {first['leave_one_out']:.4f} in ln{books}"
     )
 
 
