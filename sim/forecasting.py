@@ -17,7 +17,7 @@ from ..core.errors import ConfigurationRejected, ModelRefused
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
-from . import coupling, interstitial, oxygen, pace, remeshing
+from . import coupling, interstitial, oxygen, pace, remeshing, vessels
 from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
@@ -190,6 +190,7 @@ def forecast(
             *tumour.statements_about(body_part, species),
             *ready.fields.statements,
             *fluid_statements(start, settings.poroelastic),
+            *((vessels.STATEMENT,) if start.allotment is not None else ()),
             *drug_statements(plan.treatment),
             *(note for step in steps for note in step.notes),
             *mass_effect_statements(states, tumour.spread.spaces if tumour.spread else ()),
@@ -199,6 +200,7 @@ def forecast(
             *ready.stated,
             *(interstitial.PARAMETERS if start.fluid is not None else ()),
             *(pace.PARAMETERS if settings.adaptive else ()),
+            *(vessels.PARAMETERS if start.allotment is not None else ()),
         ),
         recipe={
             "tumour": tumour.name,

@@ -43,7 +43,7 @@ EDGE_STRETCH = Parameter(
 GROWTH = Parameter(0.6, "1", "growth of the tumour's volume since its mesh was made, above which to remesh", _SPEC)
 PARAMETERS = (EDGE_STRETCH, GROWTH, MIN_DIHEDRAL_DEFORMED, MIN_SCALED_JACOBIAN)
 
-MEANS = ("composition", "supply", "delivery", "oxygen", "dose", "ktrans", "ve")
+MEANS = ("composition", "supply", "delivery", "oxygen", "dose", "ktrans", "ve", "allotment")
 """Fields of a ``TissueState`` of which an element of a new mesh takes the mean over what it takes of the old."""
 
 SEARCHED = 64

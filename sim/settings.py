@@ -68,6 +68,9 @@ class ForecastSettings(BaseModel):
     oxygen_target: float = Field(
         TUMOUR_OXYGEN.value, gt=0, lt=72, description="median pO2 of the tumour at time 0, mmHg"
     )
+    vessels: Literal["fixed", "follow"] = Field(
+        "fixed", description="supply of oxygen: as at time 0, or growing where hypoxic tissue calls for it"
+    )
     tumour_young: float | None = Field(None, gt=0, description="stiffness of the tumour, kPa")
     host_young: float | None = Field(None, gt=0, description="stiffness of the host, kPa")
     materials: dict[str, RegionMaterial] = Field(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Checkpoints
 from ..core.errors import MeshFault, SegmentationRejected
-from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading
+from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading, vessels
 from .coupling import Homogenised
 from .exposure import expose
 from .forecast import MacroStep
@@ -152,7 +152,7 @@ def answered(state: TissueState, end: float, plan: Plan, told: Told = lambda sha
 
 def settle(before: TissueState, end: float, answer: Homogenised, plan: Plan) -> tuple[TissueState, MacroStep]:
     """The end of a macro step: growth finds its balance, the day's operations are done, a worn mesh is replaced."""
-    grown = replace(answer.state, day=end)
+    grown = grow_vessels(replace(answer.state, day=end), end - before.day)
     if plan.settings.poroelastic:
         moved, mechanics = deform_wet(grown, plan, end - before.day)
     else:
@@ -180,6 +180,15 @@ def chosen_of(state: TissueState, plan: Plan) -> Selection:
     settings = plan.settings
     wanted = None if settings.elements == "all" else int(settings.elements)
     return select_elements(state, wanted, plan.seed, settings.selection)
+
+
+def grow_vessels(state: TissueState, days: float) -> TissueState:
+    """The tissue with the vessels that it called for in so many days, if they follow; ``oxygen`` is of their start."""
+    if state.allotment is None:
+        return state
+    demand = oxygen.demand_of(breathing(state))
+    wanted = vessels.called_for(state.supply, state.allotment, demand)
+    return replace(state, supply=vessels.grown(state.supply, wanted, state.oxygen, days))
 
 
 def deliver_oxygen(state: TissueState) -> TissueState:

@@ -16,7 +16,7 @@ from ..meshing.mesh import TumourMesh
 from ..meshing.surface import HOST_MARGIN, host_around
 from ..meshing.tetrahedra import mesh_tumour
 from ..meshing.transfer import overlaps, to_elements
-from . import oxygen
+from . import oxygen, vessels
 from .settings import ForecastSettings
 from .simulation import breathing, deliver_oxygen, filtered
 from .spread import Ground, Spread
@@ -102,7 +102,9 @@ def start_from(
             visible=ground.visible_share(fields.density),
         )
     supply = scaled_supply(still.reference, fields.perfusion, breathing(still), settings.oxygen_target)
-    return filtered(deliver_oxygen(replace(still, supply=supply)), settings)
+    follow = settings.vessels == "follow"
+    allotment = vessels.allotment_of(supply, oxygen.demand_of(breathing(still))) if follow else None
+    return filtered(deliver_oxygen(replace(still, supply=supply, allotment=allotment)), settings)
 
 
 def infiltrated(fields: InitialFields, ground: Ground, labels: LabelImage) -> InitialFields:

@@ -35,6 +35,7 @@ class TissueState:
     ktrans, ve    (elements,) 1/min and interstitial fraction, as drugs meet them; None: not measured
     drug          (drugs, elements, 4) mg/L of each drug at the corners of elements; None: none is carried
     exposure      (drugs, elements) mg/L day of each drug since time 0; None: none is carried
+    allotment     (elements,) 1/mmHg supply for each largest uptake at time 0; None: vessels do not follow (``vessels``)
     fluid_pressure  (nodes,) mmHg of the interstitial fluid; None: not asked for
     carried       (nodes, 3) mm that the tissue at each node had moved since day 0 when the reference was made; None: 0
     remembered    (elements, 3, 3) elastic map Fp that the reference was under when it was made; None: no stress
@@ -62,6 +63,7 @@ class TissueState:
     ve: NDArray[np.float64] | None = None
     drug: NDArray[np.float64] | None = None
     exposure: NDArray[np.float64] | None = None
+    allotment: NDArray[np.float64] | None = None
     fluid_pressure: NDArray[np.float64] | None = None
     carried: NDArray[np.float64] | None = None
     remembered: NDArray[np.float64] | None = None

@@ -22,6 +22,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
     from ..sim.treatments.chemotherapy import TRANSPORT
     from ..sim.treatments.course import PARAMETERS
     from ..sim.tumour_type import TUMOURS, tumour_type
+    from ..sim.vessels import PARAMETERS as VESSELS
 
     if tumour is None:
         names = registry.names(TUMOURS)
@@ -30,7 +31,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
     kind = cell_type(disease.cells)
     table, hour = kind.parameters(None).table, {f"{kind.name} cell": kind.each_hour[0]}
     released = disease.cells == cells.RELEASED_TYPE
-    parameters = (*assumptions(disease, None), *PARAMETERS, *TRANSPORT)
+    parameters = (*assumptions(disease, None), *VESSELS, *PARAMETERS, *TRANSPORT)
     elsewhere = {part: list(assumptions_of(f"oncoscale.{part}")) for part in ("imaging", "meshing", "sim")}
     meaning = cleandoc(disease.initial_fields.__doc__ or "")
     content = {

@@ -98,6 +98,7 @@ def step_of(run: StoredRun, followed: Sequence[int], number: int) -> dict[str, A
         "fluid_mmhg": None if before.fluid is None else float(before.fluid[element]),
         "cellularity": float(before.cellularity[element]),
         "supply_per_day": float(before.supply[element]),
+        "supply_after_per_day": float(after.supply[later]),
         "delivery": float(before.delivery[element]),
         "exposure": None if after.exposure is None else _exposed(before, after, element),
         "representative": stands_for if chosen else None,
@@ -159,7 +160,7 @@ def lines_of(run: StoredRun, numbers: Mapping[str, Any]) -> tuple[str, ...]:
         _localised(run.forecast, first),
         _advanced(run.forecast, first),
         _homogenised(first),
-        _grown(numbers["steps"], numbers["end"]),
+        _grown(run.forecast, numbers["steps"], numbers["end"]),
         _recorded(run),
     )
 
@@ -272,14 +273,21 @@ def _homogenised(first: Mapping[str, Any]) -> str:
     )
 
 
-def _grown(steps: list[Mapping[str, Any]], end: Mapping[str, Any]) -> str:
+def _grown(forecast: Forecast, steps: list[Mapping[str, Any]], end: Mapping[str, Any]) -> str:
     stress = "" if end["mean_stress_kpa"] is None else f", mean stress {end['mean_stress_kpa']:+.3f} kPa"
     path = " → ".join(f"× {step['volume_ratio']:.3f} (day {step['end_day']:g})" for step in steps)
     renewed = "" if end["element"] == steps[0]["element"] else f" (element {end['element']} of a later mesh)"
     return (
         f"grow: {path}; by day {end['day']:g}{renewed} it has moved {end['displacement_mm']:.2f} mm, holds "
         f"{end['volume_change']:.3f} of its volume{stress}, oxygen {end['oxygen_mmhg']:.1f} mmHg"
+        f"{_vessels(forecast, steps)}"
     )
+
+
+def _vessels(forecast: Forecast, steps: list[Mapping[str, Any]]) -> str:
+    if forecast.recipe["settings"].get("vessels") != "follow":
+        return ""
+    return f", supply of oxygen {steps[-1]['supply_after_per_day']:.3g} 1/day as vessels followed"
 
 
 def _recorded(run: StoredRun) -> str:
