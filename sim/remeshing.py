@@ -163,6 +163,7 @@ def totals(state: TissueState) -> dict[str, float]:
     cells = CELL_DENSITY.value * (volumes @ state.composition)
     fields = {"supply": state.supply, "delivery": state.delivery}
     fields |= {} if state.dose is None else {"dose": state.dose}
+    fields |= {} if state.allotment is None else {"allotment": state.allotment}
     fields |= {f"drug_{number}": state.ve * held for number, held in enumerate(_held(state))}
     return {f"cells_{number}": float(count) for number, count in enumerate(cells)} | {
         name: float(volumes @ values) for name, values in fields.items()

@@ -62,6 +62,7 @@ def swollen(small_state) -> TissueState:
     drug = np.random.default_rng(2).random((2, count, 4))
     state = replace(state, ktrans=np.full(count, 0.1), ve=np.linspace(0.2, 0.4, count), drug=drug)
     state = replace(state, exposure=drug.sum(axis=2), fluid_pressure=np.zeros(len(state.displacement)))
+    state = replace(state, allotment=np.linspace(1e-5, 2e-5, count))
     stood = {int(element): {"cycle": (0.5, 0.1)} for element in state.tumour[::3]}
     stored = dict.fromkeys(map(int, state.tumour[:9]), "cells")
     return replace(state, day=14.0, moments=stood, colonies=stored, dose=np.linspace(0.0, 1.0, len(state.stretch)))
