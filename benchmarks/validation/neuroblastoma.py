@@ -3,9 +3,10 @@
     python benchmarks/validation/neuroblastoma.py [--elements 8] [--cells 300] [--members 3] [--out FOLDER]
 
 A ball of 20 mL in soft tissue, no images: cells, oxygen and delivery are what the disease assumes where nothing was
-measured. A third course tells why the untreated one is as it is: its cells get the oxygen of day 0 throughout, as if
-vessels kept up with them; it is not scored. Volumes with their intervals are plotted; one JSON record goes to standard
-output. What was tuned to these ranges: nothing; they were written down before the first run.
+measured. Both courses are run and scored twice: with vessels that stay as they are, and with vessels that follow
+(``oncoscale.sim.vessels``). A fifth course tells what vessels could do at best: its cells get the oxygen of day 0
+throughout; it is not scored. Volumes with their intervals are plotted; one JSON record goes to standard output. What
+was tuned to these ranges: nothing; they were written down before the first run.
 """
 
 from __future__ import annotations
@@ -84,31 +85,37 @@ def scores(without: Mapping[str, Any], treated: Mapping[str, Any]) -> list[dict[
 
 
 def main() -> int:
-    """Run both courses and print the record."""
+    """Run the courses and print the record."""
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     asked.add_argument("--elements", type=int, default=8)
     asked.add_argument("--cells", type=int, default=300)
     asked.add_argument("--members", type=int, default=3)
     asked.add_argument("--out", type=Path)
     given = asked.parse_args()
-    settings = ForecastSettings(elements=given.elements, cells=given.cells, members=given.members, effects=False)
-    start = begin(settings)
-    arms = (None, treatment_of(tomllib.loads(RAPID_COJEC)))
-    without, treated = (course_of(start, plan_of(settings, arm)) for arm in arms)
-    held = course_of(start, with_oxygen_held(plan_of(settings, None), settings.oxygen_target))
+    fixed = ForecastSettings(elements=given.elements, cells=given.cells, members=given.members, effects=False)
+    follow = fixed.model_copy(update={"vessels": "follow"})
+    cojec = treatment_of(tomllib.loads(RAPID_COJEC))
+    start, following = begin(fixed), begin(follow)
+    without, treated = (course_of(start, plan_of(fixed, arm)) for arm in (None, cojec))
+    followed, followed_treated = (course_of(following, plan_of(follow, arm)) for arm in (None, cojec))
+    held = course_of(start, with_oxygen_held(plan_of(fixed, None), fixed.oxygen_target))
     checks = scores(without, treated)
+    checks += [{**one, "id": f"vessels_follow.{one['id']}"} for one in scores(followed, followed_treated)]
     record = {
         "name": "neuroblastoma", "unit": "mL", "passed": all(one["passed"] for one in checks), "checks": checks,
         "settings": {**vars(given), "out": None}, "without": without, "treated": treated,
+        "vessels_follow": {"without": followed, "treated": followed_treated},
         "oxygen_held": {**held, "doubling_days": [finite(one) for one in doublings(held)]},
         "not_scored": "response rate after induction: a share of patients, and eight cycles",
         "versions": {"oncoscale": __version__},
     }  # fmt: skip
-    windows = [(one.start / 24.0, one.end / 24.0) for one in arms[1].windows] if arms[1] else []
+    windows = [(one.start / 24.0, one.end / 24.0) for one in cojec.windows]
     courses = (
         (without, "no treatment", "C3"),
-        (treated, "rapid COJEC, two cycles", "C0"),
+        (followed, "no treatment, vessels follow", "C2"),
         (held, "no treatment, cells at the oxygen of day 0", "C1"),
+        (treated, "rapid COJEC, two cycles", "C0"),
+        (followed_treated, "rapid COJEC, vessels follow", "C9"),
     )
     figure = plotted(courses, windows, "Neuroblastoma, 90 % intervals of chance and extrapolation")
     return summary_of(record, figure, given.out)
