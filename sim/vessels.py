@@ -78,7 +78,7 @@ def call(oxygen: Real) -> Real:
 
 def called_for(supply: Real, allotment: Real, demand: Real) -> Real:
     """(elements,) 1/day supply that vessels grow towards, never less than they give now."""
-    return np.maximum(supply, np.minimum(allotment * demand, supply_for(HOST_OXYGEN.value, demand)))
+    return np.asarray(np.maximum(supply, np.minimum(allotment * demand, supply_for(HOST_OXYGEN.value, demand))))
 
 
 def grown(supply: Real, wanted: Real, oxygen: Real, days: float) -> Real:
