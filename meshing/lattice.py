@@ -47,14 +47,15 @@ STEP_LIMIT = 0.6
 
 @dataclass(frozen=True)
 class Sizes:
-    """Edges (mm) of the elements: ``size`` in the tumour, growing evenly to ``host_size`` at ``reach`` mm from it."""
+    """Edges (mm) of the elements: ``size`` in the tumour and every region beside it, growing evenly into the host to
+    ``host_size`` at ``reach`` mm from them."""
 
     size: float
     host_size: float
     reach: float
 
     def at(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """mm, the edge wanted at a distance (mm) from the tumour."""
+        """mm, the edge wanted at a distance (mm) from the regions within the host."""
         part = np.clip(distance / self.reach, 0.0, 1.0) if self.reach > 0.0 else np.zeros_like(distance)
         return np.asarray(self.size + (self.host_size - self.size) * part)
 
@@ -144,11 +145,11 @@ def _graded_lattice(levels: LevelSets, sizes: Sizes) -> tuple[NDArray[np.float64
     nodes, tetrahedra = _lattice(counts)
     unit = cube / CUBE_UNITS
     shift = (extent - counts * cube) / 2.0
-    tumour = levels.values[1 + levels.names.index("tumour")]
+    fine = levels.values[[1 + place for place, name in enumerate(levels.names) if name != "host"]].max(axis=0)
 
     def too_large(nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64]) -> NDArray[np.bool_]:
         places = (nodes[tetrahedra].mean(axis=1) * unit + shift) / levels.spacing
-        distance = -ndimage.map_coordinates(tumour, places.T, order=1, mode="nearest")
+        distance = -ndimage.map_coordinates(fine, places.T, order=1, mode="nearest")
         wanted = (CUBE_PER_EDGE * sizes.at(distance)) ** 3 / 12.0
         volumes = np.abs(signed_volumes(nodes.astype(np.float64), tetrahedra)) * unit**3
         return np.asarray(volumes > np.sqrt(2.0) * wanted)

@@ -157,7 +157,8 @@ def _plan_sizes(labels: LabelImage, size: float | None, host_size: float | None)
     asked for, the tumour's elements are enlarged too.
     """
     grid, inside = labels.grid, labels.values > 0
-    distance = ndimage.distance_transform_edt(~labels.mask("tumour"), sampling=grid.spacing)[inside]
+    fine = np.logical_or.reduce([labels.mask(name) for name in labels.names.values() if name != "host"])
+    distance = ndimage.distance_transform_edt(~fine, sampling=grid.spacing)[inside]
     reach = float(distance.max())
 
     def elements(edge: float, coarsening: float) -> float:
