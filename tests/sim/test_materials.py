@@ -112,7 +112,7 @@ def test_contradictions_and_absent_surfaces_are_refused_before_anything_is_compu
 
 def test_the_settings_in_the_documentation_are_possible():
     """The block of settings that the page on tissue shows is read as it stands and becomes a tissue."""
-    page = (Path(__file__).parents[2] / "docs" / "tissue.rst").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "tissue" / "choices.rst").read_text(encoding="utf-8")
     block = page.split(".. code-block:: toml\n\n")[1].split("\n\nLaws\n")[0]
     settings = ForecastSettings.model_validate(tomllib.loads(dedent(block)))
     materials, supports, rests_on = tissue_of(tumour_type("neuroblastoma"), settings, ball_octant((1.0, 2.0), (1, 1)))
