@@ -33,6 +33,7 @@ from ..meshing.tetrahedra import Mesher
 from .elements import gradients, nodal_areas, outer_faces
 from .oxygen import CELL_DENSITY
 from .state import TissueState
+from .stretches import exponential, logarithm
 
 Real = NDArray[np.float64]
 
@@ -86,26 +87,10 @@ def rebased(state: TissueState) -> TissueState:
         displacement=np.zeros_like(state.displacement),
         carried=state.travelled,
         grown=state.stretch,
-        remembered=_power(at_rest.elastic @ np.swapaxes(at_rest.elastic, 1, 2), 0.5),
+        remembered=exponential(0.5 * logarithm(at_rest.elastic @ np.swapaxes(at_rest.elastic, 1, 2))),
         pulled=at_rest.pull,
         equilibrium=None,
     )
-
-
-def _power(tensors: Real, exponent: float) -> Real:
-    """Symmetric positive definite tensors to a power."""
-    values, axes = np.linalg.eigh(tensors)
-    return np.asarray((axes * values[:, None, :] ** exponent) @ np.swapaxes(axes, 1, 2))
-
-
-def _logarithm(tensors: Real) -> Real:
-    values, axes = np.linalg.eigh(tensors)
-    return np.asarray((axes * np.log(values)[:, None, :]) @ np.swapaxes(axes, 1, 2))
-
-
-def _exponential(tensors: Real) -> Real:
-    values, axes = np.linalg.eigh(tensors)
-    return np.asarray((axes * np.exp(values)[:, None, :]) @ np.swapaxes(axes, 1, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +200,7 @@ def moved_to(state: TissueState, mesh: TumourMesh, plan: Carriage) -> TissueStat
         displacement=np.zeros_like(mesh.points),
         carried=at_points(state.reference, state.carried, mesh.points),
         pulled=pull_on(mesh, state.reference, state.pulled),
-        remembered=_exponential(0.5 * plan(_logarithm(state.remembered @ state.remembered))),
+        remembered=exponential(0.5 * plan(logarithm(state.remembered @ state.remembered))),
         stretch=grown,
         grown=grown,
         moments={new: state.moments[int(old)] for new, old in enumerate(plan.greatest) if int(old) in state.moments},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
+from oncoscale.app.bench import hand_over
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.sim.elements import EDGES
 from oncoscale.sim.growth import Body
@@ -243,3 +245,14 @@ def canvas(rows: int, columns: int) -> tuple[Figure, Any]:
 def save(figure: Figure, path: Path) -> None:
     """Write it."""
     figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def as_script(
+    words: str | None, measure: Callable[[], tuple[dict[str, Any], Any]], draw: Callable[[Any, Path], None]
+) -> int:
+    """A script's main: measure, print the record, draw what it shows where ``--out`` says; its exit code."""
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    made, shown = measure()
+    return hand_over(made, chosen.out, lambda path: draw(shown, path))

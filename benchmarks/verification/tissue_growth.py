@@ -10,7 +10,6 @@ check sees it.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 import numpy as np
 from _radial import Ball, grown, inflated, misfit
 from _record import Check, check, record, refusing
-from _tissue import FREE, Real, at_least, canvas, draw_errors, orders, radius, save
+from _tissue import FREE, Real, as_script, at_least, canvas, draw_errors, orders, radius, save
 
-from oncoscale.app.bench import hand_over
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.sim.growth import Body, Equilibrium, grow
 from oncoscale.sim.quadratic import grow_quadratic
@@ -208,11 +206,7 @@ def draw(shown: dict[str, Any], path: Path) -> None:
 
 def main() -> int:
     """Measure, print the record, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
-    made, shown = measure()
-    return hand_over(made, chosen.out, lambda path: draw(shown, path))
+    return as_script(__doc__, measure, draw)
 
 
 if __name__ == "__main__":

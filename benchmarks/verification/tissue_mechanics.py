@@ -9,7 +9,6 @@ tangent is the derivative of the residual; Newton's residuals fall quadratically
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any
 
 import numpy as np
 from _record import Check, check, record, refusing
-from _tissue import FREE, KINDS, Real, at_least, canvas, draw_errors, save, solve_linear
+from _tissue import FREE, KINDS, Real, as_script, at_least, canvas, draw_errors, save, solve_linear
 from scipy.spatial.transform import Rotation
 
-from oncoscale.app.bench import hand_over
 from oncoscale.sim.elements import nodal_areas, outer_faces
 from oncoscale.sim.growth import Body
 from oncoscale.sim.quadratic import QuadraticBody, middle_areas
@@ -174,11 +172,7 @@ def draw(shown: dict[str, Any], path: Path) -> None:
 
 def main() -> int:
     """Measure, print the record, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
-    made, shown = measure()
-    return hand_over(made, chosen.out, lambda path: draw(shown, path))
+    return as_script(__doc__, measure, draw)
 
 
 if __name__ == "__main__":

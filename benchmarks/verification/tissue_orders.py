@@ -9,7 +9,6 @@ volume; the order is that between the last two meshes.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from _tissue import (
     Errors,
     Function,
     Real,
+    as_script,
     at_least,
     body_force,
     canvas,
@@ -38,7 +38,6 @@ from _tissue import (
     volume_source,
 )
 
-from oncoscale.app.bench import hand_over
 from oncoscale.sim.growth import Body
 from oncoscale.sim.shapes import cube
 from oncoscale.sim.tissue import Material
@@ -246,11 +245,7 @@ def draw(shown: dict[str, Any], path: Path) -> None:
 
 def main() -> int:
     """Measure, print the record, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
-    made, shown = measure(SIZES)
-    return hand_over(made, chosen.out, lambda path: draw(shown, path))
+    return as_script(__doc__, lambda: measure(SIZES), draw)
 
 
 if __name__ == "__main__":

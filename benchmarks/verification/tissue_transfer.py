@@ -7,17 +7,15 @@ tissue §2). Pass marks 1e-10; the means of elements converge to the exact ones 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _record import Check, check, record, refusing
-from _tissue import Real, at_least, canvas, draw_errors, orders, save
+from _tissue import Real, as_script, at_least, canvas, draw_errors, orders, save
 from scipy.spatial.transform import Rotation
 
-from oncoscale.app.bench import hand_over
 from oncoscale.imaging.study import Grid
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.meshing.transfer import conservation, coverage, overlaps, to_elements, to_nodes, to_voxels
@@ -92,11 +90,7 @@ def draw(shown: dict[str, Any], path: Path) -> None:
 
 def main() -> int:
     """Measure, print the record, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
-    made, shown = measure()
-    return hand_over(made, chosen.out, lambda path: draw(shown, path))
+    return as_script(__doc__, measure, draw)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ planes of symmetry. Contrast agent that diffuses has a script of its own, ``trac
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from _record import Check, check, record, refusing
-from _tissue import Real, at_least, canvas, draw_errors, orders, radius, rms, save, sector
+from _tissue import Real, as_script, at_least, canvas, draw_errors, orders, radius, rms, save, sector
 from scipy.optimize import brentq
 
-from oncoscale.app.bench import hand_over
 from oncoscale.imaging.study import Grid
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.sim.infiltration import Infiltration, edge_profile, front_speed
@@ -348,11 +346,7 @@ def draw(shown: dict[str, Any], path: Path) -> None:
 
 def main() -> int:
     """Measure, print the record, draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
-    made, shown = measure()
-    return hand_over(made, chosen.out, lambda path: draw(shown, path))
+    return as_script(__doc__, measure, draw)
 
 
 if __name__ == "__main__":
