@@ -12,7 +12,6 @@ in suite validation. Writes ``coupling.json`` and ``coupling.png``.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ import matplotlib.pyplot as plt
 from _record import Check, check, not_run, record, refusing
 
 from oncoscale.agents.colony import Colony, ColonyOutcome
+from oncoscale.app.bench import hand_over
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.surface import host_around
 from oncoscale.meshing.tetrahedra import mesh_tumour
@@ -52,9 +52,9 @@ BARELY = Springs(1e-11)
 
 
 def main() -> int:
-    """Make the record and the picture."""
+    """Measure, print the record, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true", help="three lengths of step instead of four")
     asked = parser.parse_args()
     tissue = made_up()
@@ -64,11 +64,7 @@ def main() -> int:
         not_run("K6 element of the original program", "bench --suite validation --only element-fixture"),
     ]
     checks = [*free_checks(), *book_checks(tissue), *order, *same_bits_checks(tissue), *made_elsewhere]
-    account = record("coupling", "1, or as named", checks, **shown)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "coupling.json").write_text(json.dumps(account, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    draw(shown, asked.out / "coupling.png")
-    return 0 if account["passed"] else 1
+    return hand_over(record("coupling", "1, or as named", checks, **shown), asked.out, lambda path: draw(shown, path))
 
 
 def made_up(size: float = 3.5, *, free: bool = False) -> TissueState:
