@@ -69,7 +69,7 @@ def test_every_element_and_a_power_cut(forecast_of, reference_visit, command_of,
         "--out", workplace / "power-cut", *options,
     )  # fmt: skip
     try:
-        while len(list(kept.glob("*.from-24h.colony"))) < sampled["colonies"] // 3:
+        while len(list(kept.glob("*/*.from-24h.colony"))) < sampled["colonies"] // 3:
             assert running.poll() is None, "it ended before it could be killed"
             time.sleep(0.01)
     finally:
@@ -77,7 +77,7 @@ def test_every_element_and_a_power_cut(forecast_of, reference_visit, command_of,
         running.wait()
     assert (kept / "step-1.tissue").exists()
     assert not (workplace / "power-cut").exists()
-    assert len(list(kept.glob("*.colony"))) < sampled["colonies"]
+    assert len(list(kept.glob("*/*.colony"))) < sampled["colonies"]
 
     again = forecast_of(reference_visit, "power-cut", *options)
     assert again["bytes"] == whole["bytes"]

@@ -551,7 +551,9 @@ def test_a_stored_study_keeps_its_pseudonym(visit: Path, tmp_path: Path, monkeyp
     shutil.copytree(visit, folder)
     head = SegmentationHead(HEAD.series_uid, HEAD.instance_uid, 9, "drawn", HEAD.moment)
     write_segmentation(folder / "seg.dcm", drawn_tumour(), image_headers(SERIES, 0, {}), head)
-    kept = ingest_command(folder, store=store, subject="Jane", consent=None, site="one").content
+    consent = tmp_path / "consent.toml"
+    consent.write_text('status = "active"\n', encoding="utf-8")
+    kept = ingest_command(folder, store=store, subject="Jane", consent=consent, site="one").content
     done = quantify_command(
         str(kept["study"]), out=tmp_path / "maps", store=store, settings=QuantifySettings(threads=1), dicom=True
     )
