@@ -72,6 +72,24 @@ def _sum(counted: Mapping[str, int] | int) -> int:
     return sum(counted.values()) if isinstance(counted, Mapping) else int(counted)
 
 
+def offspring(fates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(rows,) cells at the end for one at the start, living or dead; fates (rows, 8)."""
+    return np.asarray(fates[:, :6].sum(axis=1))
+
+
+def with_offspring(fates: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fates (rows, 8) that end with so many cells for one (rows,), in the same shares of CLASSES.
+
+    What that takes more or less is counted as born or as removed, so that the books close as before. Rows without a
+    cell at the end stay without.
+    """
+    before = offspring(fates)
+    scale = np.divide(wanted, before, out=np.zeros_like(wanted), where=before > 0.0)
+    more = before * (scale - 1.0)
+    born, removed = fates[:, 6] + np.maximum(more, 0.0), fates[:, 7] + np.maximum(-more, 0.0)
+    return np.column_stack([fates[:, :6] * scale[:, None], born, removed])
+
+
 def of_colonies(tally: NDArray[np.float64]) -> Books:
     """Whole cells of all colonies together."""
     return _books(tally.sum(axis=0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,9 @@ LARGEST_SOLID_FRACTION = Parameter(
     0.95, "1", "largest volume fraction of all cells", source="PRIMAGE neuroblastoma model 13.9.4"
 )
 
+Datum = Literal["constituents", "occupancy"]
+"""What an element's growth is read from: the volumes of its cells and matrix, or the voxels that its cells occupy."""
+
 PARAMETERS = (*OXYGEN_CLIFF, FINITE_SIZE, *GROWTH_LIMITS, LEAST_CELLS, LARGEST_SOLID_FRACTION)
 
 
@@ -63,8 +66,8 @@ def localise(
 ) -> tuple[Colony, ...]:
     """A colony of about ``cells`` cells for each chosen element, in its mean surroundings.
 
-    ASSUMED: stored cells go on in the space that they took freely; the tissue's pressure does not squeeze them
-    (``Surroundings.confinement`` stays 1), because the volume change of a single element is too uneven to hand down.
+    Stored cells go on in the space that their element grew for them (``TissueState.rooms``). ASSUMED: the tissue's
+    pressure does not squeeze them, because the volume change of a single element is too uneven to hand down.
     """
     volumes = state.mesh.volumes
     colonies = []
@@ -84,6 +87,7 @@ def localise(
             histology=histology,
             gradiff=gradiff,
             moments=state.moments.get(int(element), {}),
+            confinement=state.rooms.get(int(element), 1.0),
         )
         colonies.append(Colony(f"element-{element}", surroundings, state.colonies.get(int(element))))
     return tuple(colonies)
@@ -115,55 +119,115 @@ class Homogenised:
 
 
 def homogenise(
-    state: TissueState, selection: Selection, outcomes: Sequence[ColonyOutcome], way: Way = "gaussian-process"
+    state: TissueState,
+    selection: Selection,
+    outcomes: Sequence[ColonyOutcome],
+    way: Way = "gaussian-process",
+    datum: Datum = "constituents",
 ) -> Homogenised:
     """Growth and composition of every element from the outcomes of the chosen ones.
 
-    ln r is extrapolated by ``way``; cells per cell at the start by positive weights, so that cells are neither negative
-    nor lost.
-    ASSUMED: matrix keeps its volume, so an element grows at most by the volume of the cells born and shrinks at most
-    by that of the cells cleared (``_bounds``). A colony without a cell left gives just that clearance.
+    What is extrapolated by ``way`` depends on what growth is read from (``datum``): cells at the end for one at the
+    start, or ln r. Fates of cells come by positive weights, so that cells are neither negative nor lost.
+    A colony without a cell left gives just the volume of the cells cleared.
     """
     solid, volumes = state.composition[selection.members].sum(axis=1), state.mesh.volumes[selection.members]
-    rows = selection.rows
     tally, counted = books.tallied(outcomes)
     fates = tally[:, 1:] / np.maximum(tally[:, :1], 1)
-    folds = fates[:, :6].sum(axis=1)
-    answered = np.array([growth_of(outcome) for outcome in outcomes])
-    ratios = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[rows], folds, folds))
-    predicted = extrapolated(selection, np.log(ratios), way)
-    error = np.abs(np.log(ratios) - left_out(selection, np.log(ratios), way))
-    given = np.clip(np.exp(predicted), *_bounds(solid, folds.min(), folds.max()))
-    limited = int(np.sum(np.abs(np.log(given) - predicted) > 1e-12) + np.sum(np.abs(ratios - answered) > 1e-12))
     everywhere = offspring_of(selection, fates)
-    composition = (solid / given)[:, None] * everywhere[:, :6]
-    roomy, crowding = _with_room(composition, given * volumes)
+    if datum == "constituents":
+        everywhere = books.with_offspring(everywhere, extrapolated(selection, books.offspring(fates), way))
+        ratios = _of_constituents(selection, solid, books.offspring(fates), books.offspring(everywhere), way)
+    else:
+        ratios = _of_occupancy(selection, solid, books.offspring(fates), outcomes, way)
+    error = np.abs(np.log(ratios.own) - np.log(ratios.foretold))
+    composition = (solid / ratios.given)[:, None] * everywhere[:, :6]
+    roomy, crowding = _with_room(composition, ratios.given * volumes)
     alone = float((state.composition.sum(axis=1) * state.mesh.volumes).sum() - (solid * volumes).sum())
-    no_room = float(((composition - roomy).sum(axis=1) * given * volumes).sum())
+    no_room = float(((composition - roomy).sum(axis=1) * ratios.given * volumes).sum())
+    after = _next_state(state, selection, outcomes, ratios.given, roomy)
     return Homogenised(
-        _next_state(state, selection, outcomes, given, roomy),
+        replace(after, rooms=_rooms(selection, outcomes, ratios.own) if datum == "constituents" else {}),
         representatives_of(state, selection, outcomes),
-        _all_elements(state, selection, given),
+        _all_elements(state, selection, ratios.given),
         float(np.sum(selection.weights * error)),
         float(error.max()),
         float(np.sqrt(np.sum((selection.weights * error) ** 2))),
-        limited,
-        (*_deaths(answered), *left_behind(state, selection), *crowding),
+        ratios.limited,
+        (*_deaths(outcomes), *left_behind(state, selection), *crowding),
         books.account(tally, counted, solid * volumes, everywhere, no_room=no_room, alone=alone),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Ratios:
+    """Volume ratios r of one macro step, within limits.
+
+    own       (chosen,) what each colony answers
+    foretold  (chosen,) what it was predicted to answer from the others
+    given     (populated,) what each element is given
+    limited   how many of the first and the last met a limit
+    """
+
+    own: NDArray[np.float64]
+    foretold: NDArray[np.float64]
+    given: NDArray[np.float64]
+    limited: int
+
+
+def _of_constituents(
+    selection: Selection,
+    solid: NDArray[np.float64],
+    folds: NDArray[np.float64],
+    everywhere: NDArray[np.float64],
+    way: Way,
+) -> Ratios:
+    """r = 1 + solid (fold - 1): an element has the volume of its cells and its matrix.
+
+    Tissue is a mixture without voids whose parts keep their density [Ward & King 1997, doi 10.1093/imammb/14.1.39;
+    Ambrosi & Preziosi 2002, doi 10.1142/S0218202502001878]. ASSUMED: matrix keeps its volume; cells do on average.
+
+    solid              (populated,) volume fraction of cells at the start
+    folds, everywhere  cells at the end for one at the start: (chosen,), (populated,)
+    """
+    low, high = (limit.value for limit in GROWTH_LIMITS)
+    mine, wanted = 1.0 + solid[selection.rows] * (folds - 1.0), 1.0 + solid * (everywhere - 1.0)
+    foretold = 1.0 + solid[selection.rows] * (left_out(selection, folds, way) - 1.0)
+    limited = int(((mine < low) | (mine > high)).sum() + ((wanted < low) | (wanted > high)).sum())
+    return Ratios(np.clip(mine, low, high), np.clip(foretold, low, high), np.clip(wanted, low, high), limited)
+
+
+def _of_occupancy(
+    selection: Selection,
+    solid: NDArray[np.float64],
+    folds: NDArray[np.float64],
+    outcomes: Sequence[ColonyOutcome],
+    way: Way,
+) -> Ratios:
+    """r is the cell model's own observable: the growth of the voxels that its cells occupy. ln r is extrapolated.
+
+    ASSUMED: matrix keeps its volume, so an element grows at most by the volume of the cells born and shrinks at most
+    by that of the cells cleared (``_bounds``).
+    """
+    answered = np.array([growth_of(outcome) for outcome in outcomes])
+    own = np.clip(np.nan_to_num(answered, nan=0.0), *_bounds(solid[selection.rows], folds, folds))
+    predicted = extrapolated(selection, np.log(own), way)
+    given = np.clip(np.exp(predicted), *_bounds(solid, folds.min(), folds.max()))
+    limited = int(np.sum(np.abs(np.log(given) - predicted) > 1e-12) + np.sum(np.abs(own - answered) > 1e-12))
+    return Ratios(own, np.exp(left_out(selection, np.log(own), way)), given, limited)
 
 
 def untouched(state: TissueState) -> Homogenised:
     """The answer where no element holds enough cells for a colony: nothing grows and nothing is cleared."""
     words = "No element holds enough cells for a colony: what few cells are left are kept as they are."
     return Homogenised(
-        replace(state, moments={}, colonies={}), (), np.ones(len(state.stretch)), 0.0, 0.0, 0.0, 0, (words,)
+        replace(state, moments={}, colonies={}, rooms={}), (), np.ones(len(state.stretch)), 0.0, 0.0, 0.0, 0, (words,)
     )
 
 
-def _deaths(answered: NDArray[np.float64]) -> tuple[str, ...]:
-    """Words for colonies without a ratio."""
-    died = int(np.isnan(answered).sum())
+def _deaths(outcomes: Sequence[ColonyOutcome]) -> tuple[str, ...]:
+    """Words for colonies without a cell left."""
+    died = sum(outcome.cell_count == 0 for outcome in outcomes)
     words = f"{died} colonies lost every cell: their elements shrink by the volume of the cells cleared."
     return (words,) if died else ()
 
@@ -180,7 +244,7 @@ def _with_room(
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Fractions with at most LARGEST_SOLID_FRACTION of cells, and words for what found no room.
 
-    The growth datum of the cell model counts the voxels that cells occupy, so a colony may become denser than it grows.
+    A colony may become denser than its element grows: by the voxels that its cells occupy, or beyond GROWTH_LIMITS.
     """
     most = LARGEST_SOLID_FRACTION.value
     total = composition.sum(axis=1)
@@ -236,6 +300,15 @@ def _next_state(
         if outcome.state is not None and outcome.cell_count
     }
     return replace(state, composition=everywhere, supply=supply, stretch=stretch, moments=moments, colonies=colonies)
+
+
+def _rooms(selection: Selection, outcomes: Sequence[ColonyOutcome], ratios: NDArray[np.float64]) -> dict[int, float]:
+    """Volume that the chosen elements have grown to over that which their stored cells took freely."""
+    return {
+        int(element): float(ratio) / taken
+        for element, outcome, ratio in zip(selection.elements, outcomes, ratios, strict=True)
+        if outcome.cell_count and (taken := outcome.extra.get("total_volume_ratio"))
+    }
 
 
 def representatives_of(

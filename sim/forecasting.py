@@ -249,7 +249,7 @@ def drug_statements(treatment: Treatment | None) -> tuple[str, ...]:
 
 def without_cells(states: Trajectory) -> Trajectory:
     """A run as its comparison with others needs it: its stored cells would fill the memory."""
-    return tuple(replace(state, colonies={}, moments={}, equilibrium=None) for state in states)
+    return tuple(replace(state, colonies={}, rooms={}, moments={}, equilibrium=None) for state in states)
 
 
 Run = Callable[[str, TissueState, Plan], tuple[Trajectory, tuple[MacroStep, ...]]]

@@ -171,6 +171,7 @@ def _state_arrays(state: TissueState) -> dict[str, NDArray[Any]]:
         **{f"equilibrium.{name}": np.array(getattr(solved, name)) for name in ENERGIES},
         "moments": np.array(json.dumps({str(element): moments for element, moments in state.moments.items()})),
         "colonies.elements": np.array(elements, np.int64),
+        "rooms": np.array([state.rooms.get(element, 1.0) for element in elements]),
         **{
             f"colonies.{name}": values
             for name, values in stored_arrays([state.colonies[element] for element in elements]).items()
@@ -233,6 +234,7 @@ def _state(kept: Mapping[str, NDArray[Any]], start: TissueState) -> TissueState:
         equilibrium=Equilibrium(**solved, **energies, increments=()),
         moments={int(element): {name: tuple(pair) for name, pair in of.items()} for element, of in moments.items()},
         colonies=dict(zip(stored["elements"].tolist(), stored_colonies(stored), strict=True)),
+        rooms=dict(zip(stored["elements"].tolist(), kept["rooms"].tolist(), strict=True)),
     )
 
 

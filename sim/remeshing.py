@@ -9,7 +9,7 @@ volumes of ``meshing.tet_transfer``, which keep every total, every constant and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,7 +190,7 @@ def moved_to(state: TissueState, mesh: TumourMesh, plan: Carriage) -> TissueStat
     assert state.carried is not None
     assert state.pulled is not None
     means: dict[str, Any] = {name: plan(getattr(state, name)) for name in MEANS if getattr(state, name) is not None}
-    grown = np.exp(plan(np.log(state.stretch)))
+    grown, housed = np.exp(plan(np.log(state.stretch))), _housed(state.colonies, plan)
     return replace(
         state,
         **means,
@@ -204,7 +204,8 @@ def moved_to(state: TissueState, mesh: TumourMesh, plan: Carriage) -> TissueStat
         stretch=grown,
         grown=grown,
         moments={new: state.moments[int(old)] for new, old in enumerate(plan.greatest) if int(old) in state.moments},
-        colonies=_housed(state.colonies, plan),
+        colonies={new: state.colonies[old] for new, old in housed.items()},
+        rooms={new: state.rooms[old] for new, old in housed.items() if old in state.rooms},
         mean_stress=None,
         von_mises=None,
     )
@@ -223,16 +224,17 @@ def _drugs(state: TissueState, plan: Carriage) -> dict[str, Any]:
     return {"drug": np.repeat(held[:, :, None], 4, axis=2), "exposure": plan(state.exposure.T).T}
 
 
-def _housed(colonies: Mapping[int, Any], plan: Carriage) -> dict[int, Any]:
+def _housed(colonies: Collection[int], plan: Carriage) -> dict[int, int]:
+    """New element to the old one whose stored cells go on there: the one that it shares most with."""
     by_old = plan.volumes.tocsc()
-    housed: dict[int, tuple[float, Any]] = {}
-    for old, colony in sorted(colonies.items()):
+    housed: dict[int, tuple[float, int]] = {}
+    for old in sorted(colonies):
         begin, end = by_old.indptr[old], by_old.indptr[old + 1]
         most = begin + int(np.argmax(by_old.data[begin:end]))
         new, share = int(by_old.indices[most]), float(by_old.data[most])
         if new not in housed or share > housed[new][0]:
-            housed[new] = share, colony
-    return {new: colony for new, (_, colony) in sorted(housed.items())}
+            housed[new] = share, old
+    return {new: old for new, (_, old) in sorted(housed.items())}
 
 
 def at_points(mesh: TumourMesh, values: Real, points: Real) -> Real:

@@ -70,7 +70,7 @@ def changes(fields: InitialFields, plan: Plan) -> tuple[Change, ...]:
     if plan.ground is not None:
         return (*asked, Change("Cells that wander half as fast", _slowed))
     asked += [
-        Change("Cells replaced by one constant rate of growth", lambda f, p: (f, replace(p, advance=constant_rate))),
+        Change("Cells replaced by one constant rate of growth", _at_one_rate),
         Change("Host as stiff as the tumour", lambda f, p: (f, _evenly_stiff(p))),
     ]
     return tuple(asked)
@@ -85,6 +85,13 @@ def effects(members: Sequence[Trajectory], altered: Sequence[tuple[str, Trajecto
     return tuple(
         Effect(what, trajectory[-1].volume, *_difference(base, trajectory[-1]), volume_spread, contour_spread)
         for what, trajectory in altered
+    )
+
+
+def _at_one_rate(fields: InitialFields, plan: Plan) -> tuple[InitialFields, Plan]:
+    """Growth is then what the stand-in says of volume, the same in every element."""
+    return fields, replace(
+        plan, advance=constant_rate, settings=plan.settings.model_copy(update={"growth": "occupancy"})
     )
 
 

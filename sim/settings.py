@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..core import registry
+from .coupling import Datum
 from .extrapolation import Way
 from .laws import LAWS
 from .materials import PRESETS
@@ -46,6 +47,11 @@ class ForecastSettings(BaseModel):
     selection: str = Field("k-medoids", description="how they are chosen: k-medoids, random or stratified")
     extrapolation: Way = Field(
         "gaussian-process", description="how growth is given to the others: gaussian-process or inverse-distance"
+    )
+    growth: Datum = Field(
+        "constituents",
+        description="what an element's growth is read from: the volume of its cells and matrix (constituents), or the "
+        "voxels that its cells occupy, as the released cell model reports (occupancy)",
     )
     cells: int = Field(600, ge=50, le=1_000_000, description="cells per colony at its start, about")
     engine: str = Field("auto", description="cell engine")

@@ -146,7 +146,7 @@ def answered(state: TissueState, end: float, plan: Plan, told: Told = lambda sha
     checkpoints = plan.kept.colonies(hours) if plan.kept else None
     outcomes = plan.advance(colonies, hours, plan.seed, checkpoints=checkpoints, told=told)
     if plan.ground is None:
-        return coupling.homogenise(state, selection, outcomes, settings.extrapolation)
+        return coupling.homogenise(state, selection, outcomes, settings.extrapolation, settings.growth)
     return spreading.spread(state, selection, outcomes, plan.ground, settings.extrapolation)
 
 

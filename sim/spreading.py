@@ -121,6 +121,7 @@ def _tissue_after(
         stretch=state.stretch * swollen,
         moments=moments,
         colonies={},
+        rooms={},
     )
 
 

@@ -27,6 +27,7 @@ class TissueState:
     oxygen        (elements,) mmHg
     moments       element number to carried cell moments (of the representative that stands for it)
     colonies      element number to the stored cells of a representative (opaque)
+    rooms         element number to the volume that the tissue leaves those cells, over the one they took freely
     mean_stress, von_mises   (elements,) kPa; tension positive
     equilibrium   what sim.growth needs to go on (opaque), None before the first step
     density       (voxels) share of the room that the cells of a tumour without a border fill, on ``spread.Ground``
@@ -53,6 +54,7 @@ class TissueState:
     oxygen: NDArray[np.float64]
     moments: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     colonies: Mapping[int, Any] = field(default_factory=dict)
+    rooms: Mapping[int, float] = field(default_factory=dict)
     mean_stress: NDArray[np.float64] | None = None
     von_mises: NDArray[np.float64] | None = None
     equilibrium: Any = None

@@ -98,7 +98,7 @@ def forecast(
 def free_checks() -> list[Check]:
     """K1: after n steps a free body has grown by r^n, and is under no stress."""
     start = made_up(7.0, free=True)
-    states, _ = forecast(start, constant_rate, 7.0, BARELY)
+    states, _ = forecast(start, constant_rate, 7.0, BARELY, growth="occupancy")
     ratio = 2.0 ** (7.0 / 60.0)
     error = max(abs(state.volume / (start.volume * ratio**n) - 1.0) for n, state in enumerate(states))
     stress = max(float(np.abs(state.mean_stress).max()) for state in states[1:])
@@ -114,6 +114,7 @@ def book_checks(start: TissueState) -> list[Check]:
     colonies, tumour = ([step.cells[name] for step in steps] for name in ("colonies", "tumour"))
     field = solve_oxygen(states[-1].mesh, states[-1].supply, demand_of(breathing(states[-1])))
     chosen = select_elements(states[-1], 8, 1)
+    matrix = [state.matrix[state.tumour] * state.stretch[state.tumour] ** 3 for state in (states[0], states[-1])]
     represented = np.bincount(chosen.nearest, minlength=8)
     return [
         check("K2 simulated cells missing", sum(abs(book["missing"]) for book in colonies), 0, 0,
@@ -122,6 +123,8 @@ def book_checks(start: TissueState) -> list[Check]:
         check("K2 the engine counted births and removals", float(all(step.cells["counted"] for step in steps)), 1, 0),
         check("K2 cells of the tumour missing, relative",
               max(abs(book["missing"]) / book["start"] for book in tumour), 0.0, 1e-9),
+        check("K2 matrix of an element that is missing, largest share",
+              float(np.abs(matrix[1] / matrix[0] - 1.0).max()), 0.0, 1e-9),
         check("K2 uptake of oxygen over its supply", field.balance.uptake / field.balance.supply, 1.0, 1e-9),
         check("K2 elements represented once, over all", represented.sum() / len(states[-1].tumour), 1.0, 0),
         check("K2 colonies that stand for nobody", float((represented == 0).sum()), 0, 0),

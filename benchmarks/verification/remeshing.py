@@ -149,8 +149,9 @@ def forecast(start: TissueState, settings: dict[str, Any], treatment: dict[str, 
     disease = tumour_type("neuroblastoma")
     given = treatment_of(treatment) if treatment else None
     stops = [one.day for one in given.operations] if given else []
+    asked = ForecastSettings(elements=8, growth="occupancy", **SIZES, **settings)
     plan = Plan(
-        disease, ForecastSettings(elements=8, **SIZES, **settings), given, {**disease.materials, **materials_of(given)},
+        disease, asked, given, {**disease.materials, **materials_of(given)},
         springs_of(disease.materials["host"]), macro_ends(105.0, 17.5, stops), 1, constant_rate,
     )  # fmt: skip
     return simulate(start, plan)

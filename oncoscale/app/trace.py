@@ -267,8 +267,8 @@ def _advanced(forecast: Forecast, first: Mapping[str, Any]) -> str:
 def _homogenised(first: Mapping[str, Any]) -> str:
     books = f"; books: {words_of(first['cells'])}" if first["cells"] else ""
     return (
-        f"homogenise: this element is given volume × {first['volume_ratio']:.3f} (interpolated; corrected for the "
-        f"small cube, bounded by the cells born and cleared) and {first['living_after']:.2f} living cells per volume; "
+        f"homogenise: this element is given volume × {first['volume_ratio']:.3f} (interpolated from those that "
+        f"have a colony) and {first['living_after']:.2f} living cells per volume; "
         f"error of leaving one out {first['leave_one_out']:.4f} in ln{books}"
     )
 

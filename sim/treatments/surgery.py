@@ -226,4 +226,5 @@ def emptied(state: TissueState, taken: NDArray[np.int64]) -> TissueState:
         supply=supply,
         moments={element: one for element, one in state.moments.items() if element not in gone},
         colonies={element: one for element, one in state.colonies.items() if element not in gone},
+        rooms={element: one for element, one in state.rooms.items() if element not in gone},
     )

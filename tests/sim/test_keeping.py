@@ -67,6 +67,7 @@ def bits(run) -> list:
                 *(None if getattr(state, name) is None else getattr(state, name).tobytes() for name in FIELDS),
                 state.moments,
                 {element: cell_bits(one) for element, one in state.colonies.items()},
+                {element: state.rooms.get(element, 1.0) for element in state.colonies},
             )
             for state in states
         ],
@@ -92,7 +93,7 @@ def test_every_field_of_a_state_is_kept_or_given():
     """A new field of the tissue must be put into one of the two, or a restart would lose it."""
     assert {field.name for field in fields(TissueState)} == {
         *FIELDS, *keeping.OPTIONAL, *keeping.BORDERLESS, *keeping.REMESHED,
-        "day", "moments", "colonies", "equilibrium", "reference", "dose", "ktrans", "ve",
+        "day", "moments", "colonies", "rooms", "equilibrium", "reference", "dose", "ktrans", "ve",
     }  # fmt: skip
     assert {field.name for field in fields(keeping.Equilibrium)} == {*SOLVED, *ENERGIES, "increments"}
 

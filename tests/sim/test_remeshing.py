@@ -76,7 +76,17 @@ def made(swollen):
 
 def test_every_field_is_carried_somehow():
     """A new field of the tissue must be given a way into a new mesh, or it would be of the old one."""
-    by_hand = {"reference", "displacement", "stretch", "moments", "colonies", "mean_stress", "von_mises", "equilibrium"}
+    by_hand = {
+        "reference",
+        "displacement",
+        "stretch",
+        "moments",
+        "colonies",
+        "rooms",
+        "mean_stress",
+        "von_mises",
+        "equilibrium",
+    }
     by_hand |= {"drug", "exposure", "fluid_pressure"}
     borderless = {"day", "density", "visible"}
     assert {field.name for field in fields(TissueState)} == {*MEANS, *REMESHED, *by_hand, *borderless}
@@ -206,7 +216,8 @@ def mean_stress(state: TissueState) -> float:
 def threefold(small_state):
     """A forecast whose tumour grows to more than three times its volume, with remeshing and without."""
     settings = {
-        allowed: ForecastSettings(elements=8, remeshing={"allowed": allowed}, **SIZES) for allowed in (True, False)
+        allowed: ForecastSettings(elements=8, growth="occupancy", remeshing={"allowed": allowed}, **SIZES)
+        for allowed in (True, False)
     }
     return {allowed: simulate(small_state, plan_of(settings=one)) for allowed, one in settings.items()}
 
