@@ -8,28 +8,17 @@ load unless it remembers one; displacement and pressure follow from the tissue's
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from ..core.errors import ConfigurationRejected, SolverFault
+from ..core.errors import SolverFault
 from ..meshing.mesh import TumourMesh
-from .assembly import Assembly
-from .elements import named
-from .laws import Deformation, cauchy, energy
-from .solvers import DIRECT_UNKNOWNS, Operator, SaddleMatrix, dot, factorise, minres, multigrid, newton
-from .stretches import (
-    alike,
-    between,
-    checked_growth,
-    checked_memory,
-    largest_step,
-    relaxed_volume,
-    relaxing,
-)
+from .body import Body
+from .equilibrium import Equilibrium, Increment
+from .stretches import alike, between, checked_growth, checked_memory, largest_step, relaxing
 from .supports import Supports
 from .tissue import Material, Springs
 
@@ -37,78 +26,8 @@ Real = NDArray[np.float64]
 Progress = Callable[[float], None]
 
 MOST_HALVINGS = 8
-LEAST_ELASTIC_JACOBIAN = 0.2
-"""An increment that squeezes an element further is halved (project specification, tissue §7.1)."""
 ROUGH = 1e-4
 """Tolerance between increments: the law has no memory, so only the last equilibrium must be exact."""
-
-
-@dataclass(frozen=True)
-class Increment:
-    """One accepted increment of growth.
-
-    share      of the whole growth asked for, reached at its end (0..1)
-    residuals  scaled residual before the first and after each Newton iteration
-    linear     iterations of the linear solver in each Newton iteration (0: factorised)
-    """
-
-    share: float
-    residuals: tuple[float, ...]
-    linear: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Equilibrium:
-    """Tissue at rest under its growth.
-
-    displacement       (nodes, 3) mm, from the reference mesh
-    pressure           (pressure nodes,) kPa, p of ``laws``: mean Cauchy stress, positive in tension (but of the
-                       compressible law lambda (Je - 1), a part of it)
-    stretch            (elements,) total growth stretch g, or (elements, 3, 3) Fg, that this equilibrium carries
-    relaxed            (elements,) Jg', volume of the grown and relaxed tissue over that of the reference mesh
-    elastic_jacobian   (elements,) Je = det F / Jg'
-    elastic            (elements, 3, 3) Fe = F Fg'^-1: what a mesh made of the deformed body must remember
-    stress             (elements, 3, 3) Cauchy stress, kPa
-    pull               (nodes, 3) mN, force of the springs on the body
-    strain_energy      kPa mm³ = µJ, stored in the tissue
-    spring_energy      kPa mm³, stored in the springs
-    increments         that led here from the equilibrium before
-    residual           largest unbalanced share: force over (shear modulus x face area), volume over element volume
-    """
-
-    displacement: Real
-    pressure: Real
-    stretch: Real
-    relaxed: Real
-    elastic_jacobian: Real
-    elastic: Real
-    stress: Real
-    pull: Real
-    strain_energy: float
-    spring_energy: float
-    increments: tuple[Increment, ...]
-    residual: float
-
-    @cached_property
-    def volume_ratio(self) -> Real:
-        """(elements,) volume over reference volume, det F = Jg' Je."""
-        return np.asarray(self.elastic_jacobian * self.relaxed)
-
-    @cached_property
-    def mean_stress(self) -> Real:
-        """(elements,) kPa, positive in tension."""
-        return np.asarray(np.trace(self.stress, axis1=1, axis2=2) / 3.0)
-
-    @cached_property
-    def von_mises(self) -> Real:
-        """(elements,) kPa."""
-        deviator = self.stress - self.mean_stress[:, None, None] * np.eye(3)
-        return np.asarray(np.sqrt(1.5 * np.einsum("eij,eij->e", deviator, deviator)))
-
-    @property
-    def history(self) -> tuple[int, ...]:
-        """Newton iterations of each increment."""
-        return tuple(len(increment.linear) for increment in self.increments)
 
 
 def grow(
@@ -157,18 +76,18 @@ def grow(
     else:
         state, begin = body.going_on(start), start.stretch
     begin, end = alike(begin, stretch)
-    path = partial(_path, begin, end, remembered)
+    path = partial(path_of, begin, end, remembered)
     steps = np.ceil(largest_step(begin, end) / max_log_increment - 1e-9)
-    state, increments = _march(body, state, path, 1.0 / max(1.0, steps), tolerance, progress)
+    state, increments = march(body, state, path, 1.0 / max(1.0, steps), tolerance, progress)
     return body.equilibrium(state, stretch, path(1.0), increments)
 
 
-def _path(begin: Real, end: Real, remembered: Real | None, share: float) -> Real:
+def path_of(begin: Real, end: Real, remembered: Real | None, share: float) -> Real:
     """Growth with what is remembered, Fg', at a share of the way from ``begin`` to ``end``."""
     return relaxing(end if share == 1.0 else between(begin, end, share), remembered)
 
 
-def _march(
+def march(
     body: Body,
     state: Real,
     path: Callable[[float], Real],
@@ -194,219 +113,3 @@ def _march(
         if progress is not None:
             progress(share)
     return state, tuple(increments)
-
-
-@dataclass
-class Body:
-    """A mesh with its materials and supports, and the preconditioner it has made for itself.
-
-    assembly       residual and tangent of the tissue
-    points         (nodes, 3) mm
-    spring         (nodes,) kPa mm: spring stiffness x area around each node
-    slack          (nodes, 3) mm, displacement at which the springs are slack
-    pore           (nodes,) kPa of fluid in the pores, see ``grow``
-    free           (nodes, 3) 1 where the displacement is unknown, 0 where it is held
-    force, volume  scales of unbalanced forces (kPa mm²) and volumes (mm³), per node and pressure node
-    precondition   from an earlier state, reused until it needs half as many iterations again
-    """
-
-    assembly: Assembly
-    points: Real
-    spring: Real
-    slack: Real
-    free: Real
-    force: Real
-    volume: Real
-    precondition: Operator | None = None
-    best: int = 0
-    pore: Real | None = None
-
-    @classmethod
-    def of(
-        cls,
-        mesh: TumourMesh,
-        materials: Mapping[str, Material],
-        springs: Springs | Supports,
-        held: NDArray[np.bool_] | None = None,
-        pulled: Real | None = None,
-        *,
-        split: bool = True,
-    ) -> Body:
-        """The supported body of a mesh; ``split`` as in ``pattern_of``.
-
-        Raises ConfigurationRejected when it could move as a whole, SolverFault as ``checked_volumes``.
-        """
-        assembly = Assembly.of(mesh, materials, split=split)
-        p = assembly.pattern
-        spring, fixed = Supports.of(springs).on(mesh)
-        free = np.ones_like(mesh.points) if held is None else 1.0 - np.asarray(held, dtype=np.float64)
-        free[fixed] = 0.0
-        size = p.volumes ** (2.0 / 3.0)
-        _refuse_rigid_motion(
-            mesh.points, spring[:, None] + (1.0 - free) * assembly.constants.shear.mean() * size.mean()
-        )
-        return cls(
-            assembly,
-            mesh.points,
-            spring,
-            _slack(spring, np.zeros_like(mesh.points) if pulled is None else pulled),
-            free,
-            _largest_around(p.nodes, assembly.constants.shear * size, p.node_count),
-            _largest_around(p.pressures, p.volumes, len(p.pressure_node)),
-        )
-
-    def at_rest(self) -> Real:
-        """The state without growth: no displacement, no pressure."""
-        return np.zeros(3 * len(self.points) + len(self.volume))
-
-    def going_on(self, start: Equilibrium) -> Real:
-        """The state of an earlier equilibrium."""
-        if start.displacement.shape != self.points.shape or start.pressure.shape != self.volume.shape:
-            raise SolverFault(
-                f"an equilibrium of {len(start.displacement)} nodes on a mesh of {len(self.points)}",
-                "an equilibrium of the same mesh",
-                "transfer it first, or start anew",
-            )
-        return np.concatenate([start.displacement.ravel(), start.pressure])
-
-    def parts(self, state: Real) -> tuple[Real, Real]:
-        """Displacement (nodes, 3) and pressure of a state."""
-        return state[: self.points.size].reshape(-1, 3), state[self.points.size :]
-
-    def settle(self, state: Real, growth: Real, tolerance: float) -> tuple[Real, Increment]:
-        """The equilibrium at that growth, from a state nearby. Raises SolverFault when it is too far away."""
-        solved = newton(
-            state,
-            lambda x: self.residual(x, growth),
-            lambda x, r, wanted: self.direction(x, r, growth, wanted),
-            norm=self.norm,
-            admissible=lambda x: not self.squeezed(x, growth).any(),
-            tolerance=tolerance,
-        )
-        return solved.x, Increment(1.0, solved.residuals, solved.linear)
-
-    def residual(self, state: Real, growth: Real) -> Real:
-        """Unbalanced forces and volumes."""
-        displacement, pressure = self.parts(state)
-        forces, volumes = self.assembly.residual(displacement, pressure, growth)
-        forces = (forces + self.spring[:, None] * (displacement - self.slack)) * self.free
-        if self.pore is not None:
-            volumes = volumes - self.assembly.swelling(self.pore, growth)
-        return np.concatenate([forces.ravel(), volumes])
-
-    def norm(self, residual: Real) -> float:
-        """Largest scaled residual."""
-        forces, volumes = self.parts(residual)
-        return float(max((np.abs(forces) / self.force[:, None]).max(), (np.abs(volumes) / self.volume).max()))
-
-    def squeezed(self, state: Real, growth: Real) -> NDArray[np.bool_]:
-        """(elements,) True where the elastic volume is below its least: squeezed too far, flat or inside out."""
-        deformation = self.assembly.deformation(self.parts(state)[0])
-        return np.asarray(~(np.linalg.det(deformation) > LEAST_ELASTIC_JACOBIAN * relaxed_volume(growth)))
-
-    def direction(self, state: Real, residual: Real, growth: Real, wanted: float) -> tuple[Real, int]:
-        """Newton's step and the linear iterations it took."""
-        matrix = self.tangent(state, growth)
-        if len(state) <= DIRECT_UNKNOWNS:
-            return factorise(matrix.whole())(-residual), 0
-        if self.precondition is None:
-            self.precondition, self.best = self.preconditioner(state, growth), 0
-        step, count = minres(matrix.operator(), -residual, self.precondition, reduction=wanted, norm=self.norm)
-        effort = int(count / -np.log10(wanted))
-        self.best = min(self.best or effort, effort)
-        if 2 * effort > 3 * self.best:
-            self.precondition = None
-        return step, count
-
-    def tangent(self, state: Real, growth: Real) -> SaddleMatrix:
-        """Derivative of the residual."""
-        matrix = self.assembly.tangent(*self.parts(state), growth)
-        self._support(matrix.uu)
-        matrix.pu.data *= self.free[matrix.pu.indices][:, None, :]
-        return matrix
-
-    def preconditioner(self, state: Real, growth: Real) -> Operator:
-        """Multigrid for linear elasticity on the deformed mesh, beside the diagonal of a pressure mass."""
-        displacement, pressure = self.parts(state)
-        stiffness, mass = self.assembly.soft_tangent(displacement, pressure, growth)
-        self._support(stiffness)
-        cycle = multigrid(stiffness, rigid_motions(self.points + displacement) * self.free.reshape(-1, 1))
-        return lambda r: np.concatenate([cycle(r[: self.points.size]), r[self.points.size :] / mass])
-
-    def _support(self, stiffness: sparse.bsr_matrix) -> None:
-        """Add the springs to the diagonal blocks; clear the rows and columns that are held."""
-        rows, columns, data = self.assembly.pattern.uu.row, stiffness.indices, stiffness.data
-        own = np.flatnonzero(rows == columns)
-        typical = np.trace(data[own], axis1=1, axis2=2).mean() / 3.0
-        data *= self.free[rows][:, :, None] * self.free[columns][:, None, :]
-        data[own] += np.eye(3) * np.where(self.free == 1.0, self.spring[:, None], typical)[:, :, None]
-
-    def equilibrium(self, state: Real, stretch: Real, growth: Real, increments: tuple[Increment, ...]) -> Equilibrium:
-        """What the state says about every element; ``growth`` is the stretch with what is remembered."""
-        displacement, pressure = self.parts(state)
-        deformation, relaxed = self.assembly.deformation(displacement), relaxed_volume(growth)
-        fe = deformation / growth[:, None, None] if growth.ndim == 1 else deformation @ np.linalg.inv(growth)
-        elastic = Deformation.of(np.moveaxis(fe, 0, -1)[..., None])
-        mean, constants = self.assembly.mean_pressure(pressure)[:, None], self.assembly.constants.at_points()
-        borne = 0.0 if self.pore is None else self.pore[self.assembly.pattern.nodes].mean(axis=1, keepdims=True)
-        sprung = displacement - self.slack
-        stored = energy(elastic, mean + borne, constants)[:, 0]
-        return Equilibrium(
-            displacement.copy(),
-            pressure.copy(),
-            stretch,
-            relaxed,
-            elastic.jacobian[:, 0],
-            fe,
-            np.ascontiguousarray(np.moveaxis(cauchy(elastic, mean, constants)[..., 0], -1, 0)),
-            -self.spring[:, None] * sprung,
-            dot(self.assembly.pattern.volumes * relaxed, stored),
-            0.5 * dot(self.spring, np.einsum("ai,ai->a", sprung, sprung)),
-            increments,
-            self.norm(self.residual(state, growth)),
-        )
-
-    def stuck(self, state: Real, growth: Real, share: float, fault: SolverFault) -> SolverFault:
-        """The error that says how far growth came and which elements are squeezed most."""
-        deformation = self.assembly.deformation(self.parts(state)[0])
-        jacobian = np.linalg.det(deformation) / relaxed_volume(growth)
-        worst = np.argsort(jacobian, kind="stable")[:5]
-        return SolverFault(
-            f"growth stopped at {share:.1%} of the step ({fault.found}); most squeezed elements {named(worst)}, "
-            f"elastic volume ratio {jacobian[worst[0]]:.3f}",
-            "an equilibrium in increments of growth",
-            "remesh, take a shorter macro step, or look at the growth of these elements",
-        )
-
-
-def _slack(spring: Real, pulled: Real) -> Real:
-    """(nodes, 3) mm, where springs (kPa mm) that pull with a force (mN) at no displacement are slack."""
-    held = spring > 0.0
-    return np.where(held[:, None], pulled / np.where(held, spring, 1.0)[:, None], 0.0)
-
-
-def rigid_motions(points: Real) -> Real:
-    """(3 nodes, 6) three translations and three rotations about the centre."""
-    x, y, z = (points - points.mean(axis=0)).T
-    o, i = np.zeros_like(x), np.ones_like(x)
-    modes = [(i, o, o), (o, i, o), (o, o, i), (o, -z, y), (z, o, -x), (-y, x, o)]
-    return np.stack([np.stack(mode, axis=1).ravel() for mode in modes], axis=1)
-
-
-def _refuse_rigid_motion(points: Real, support: Real) -> None:
-    """Raise ConfigurationRejected when a rigid motion meets no support (nodes, 3)."""
-    modes = rigid_motions(points / np.ptp(points, axis=0).max())
-    resistance = np.einsum("di,d,dj->ij", modes, support.ravel(), modes)
-    if np.linalg.matrix_rank(resistance, tol=1e-9 * max(np.trace(resistance), 1e-300), hermitian=True) < 6:
-        raise ConfigurationRejected(
-            "supports that let the body move as a whole",
-            "springs or held nodes that stop three translations and three rotations",
-            "give the springs a stiffness, or hold more nodes",
-        )
-
-
-def _largest_around(numbers: NDArray[np.int64], values: Real, count: int) -> Real:
-    """(count,) the largest element value around each node."""
-    largest = np.zeros(count)
-    np.maximum.at(largest, numbers, values[:, None])
-    return largest

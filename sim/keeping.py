@@ -23,8 +23,8 @@ from ..agents.checkpoint import FolderCheckpoints, read_sealed, stored_arrays, s
 from ..agents.living import LivingColony
 from ..core.errors import ConfigurationRejected, FileRejected
 from ..meshing.mesh import TumourMesh
+from .equilibrium import Equilibrium
 from .forecast import MacroStep, Representative
-from .growth import Equilibrium
 from .state import TissueState
 
 PATIENCE_S = 5.0

@@ -32,8 +32,8 @@ from scipy import sparse
 
 from ..core.errors import ConfigurationRejected, SolverFault
 from ..meshing.mesh import TumourMesh
+from .body import Body
 from .elements import gradients
-from .growth import Body
 from .solvers import DIRECT_UNKNOWNS, Operator, euclidean, factorise, minres, multigrid, solve_scalar
 from .tissue import Material, Springs
 

@@ -24,18 +24,10 @@ from skfem.refdom import RefTet
 from ..core.errors import ConfigurationRejected
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly, Pattern
+from .body import LEAST_ELASTIC_JACOBIAN, Body, largest_around, refuse_rigid_motion
 from .elements import EDGES, checked_volumes, corners_of, edges_of, gradients, graph, outer_faces
-from .growth import (
-    LEAST_ELASTIC_JACOBIAN,
-    Body,
-    Equilibrium,
-    Increment,
-    Progress,
-    _largest_around,
-    _march,
-    _path,
-    _refuse_rigid_motion,
-)
+from .equilibrium import Equilibrium, Increment
+from .growth import Progress, march, path_of
 from .laws import Constants, Deformation, answers, cauchy, energy, piola, piola_change
 from .solvers import SaddleMatrix, dot
 from .stretches import alike, checked_growth, largest_step, relaxed_volume, tensors_of
@@ -269,15 +261,15 @@ class QuadraticBody(Body):
             free[: len(mesh.points)] -= held
             free[len(mesh.points) :] -= held[ends].all(axis=1) & _is_outer(mesh.tetrahedra, ends)[:, None]
         size = p.volumes ** (2.0 / 3.0)
-        _refuse_rigid_motion(points, spring[:, None] + (1.0 - free) * assembly.constants.shear.mean() * size.mean())
+        refuse_rigid_motion(points, spring[:, None] + (1.0 - free) * assembly.constants.shear.mean() * size.mean())
         return cls(
             assembly,
             points,
             spring,
             np.zeros_like(points),
             free,
-            _largest_around(p.nodes, assembly.constants.shear * size, p.node_count),
-            _largest_around(p.pressures, p.volumes, len(p.pressure_node)),
+            largest_around(p.nodes, assembly.constants.shear * size, p.node_count),
+            largest_around(p.pressures, p.volumes, len(p.pressure_node)),
             corners=len(mesh.points),
         )
 
@@ -341,9 +333,9 @@ def grow_quadratic(
     stretch = checked_growth(stretch)
     body = QuadraticBody.of(mesh, materials, springs, held)
     whole = alike(np.ones(len(stretch)), stretch)
-    path = partial(_path, *whole, None)
+    path = partial(path_of, *whole, None)
     steps = np.ceil(largest_step(*whole) / max_log_increment - 1e-9)
-    state, increments = _march(body, body.at_rest(), path, 1.0 / max(1.0, steps), tolerance, progress)
+    state, increments = march(body, body.at_rest(), path, 1.0 / max(1.0, steps), tolerance, progress)
     return body.equilibrium(state, stretch, path(1.0), increments)
 
 

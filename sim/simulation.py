@@ -15,9 +15,10 @@ from ..agents.engine import Checkpoints
 from ..core.errors import MeshFault, SegmentationRejected
 from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading, vessels
 from .coupling import Homogenised
+from .equilibrium import Equilibrium
 from .exposure import expose
 from .forecast import MacroStep
-from .growth import Equilibrium, grow
+from .growth import grow
 from .keeping import KeptRun
 from .poroelastic import KPA_PER_MMHG, in_balance
 from .quadratic import grow_quadratic

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import SolverFault
 from ..core.quantity import Parameter
-from .growth import Equilibrium, Increment
+from .equilibrium import Equilibrium, Increment
 from .solvers import dot
 
 Real = NDArray[np.float64]

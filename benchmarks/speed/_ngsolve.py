@@ -18,7 +18,7 @@ from ngsolve import Det, Grad, Id, InnerProduct, Inv, Trace, grad
 from scipy import sparse
 
 from oncoscale.meshing.mesh import TumourMesh
-from oncoscale.sim.growth import Body
+from oncoscale.sim.body import Body
 
 DEVIATION = ngsolve.CF(tuple((4.0 * (i == j) - 1.0) / 80.0 for i in range(3) for j in range(3)), dims=(3, 3))
 

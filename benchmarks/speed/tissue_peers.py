@@ -40,7 +40,9 @@ import numpy as np
 
 from oncoscale.app.bench import hand_over
 from oncoscale.meshing.mesh import TumourMesh
-from oncoscale.sim.growth import Body, Equilibrium, grow
+from oncoscale.sim.body import Body
+from oncoscale.sim.equilibrium import Equilibrium
+from oncoscale.sim.growth import grow
 from oncoscale.sim.shapes import ball_octant
 from oncoscale.sim.solvers import factorise, newton
 from oncoscale.sim.tissue import DEFAULT_MATERIALS, Springs

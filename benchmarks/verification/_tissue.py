@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from oncoscale.app.bench import hand_over
 from oncoscale.meshing.mesh import TumourMesh
+from oncoscale.sim.body import Body
 from oncoscale.sim.elements import EDGES
-from oncoscale.sim.growth import Body
 from oncoscale.sim.quadratic import CORNERS, WEIGHTS, QuadraticBody, slopes
 from oncoscale.sim.solvers import factorise
 from oncoscale.sim.tissue import Material, Springs

@@ -21,7 +21,9 @@ from _record import Check, check, record, refusing
 from _tissue import FREE, Real, as_script, at_least, canvas, draw_errors, orders, radius, save
 
 from oncoscale.meshing.mesh import TumourMesh
-from oncoscale.sim.growth import Body, Equilibrium, grow
+from oncoscale.sim.body import Body
+from oncoscale.sim.equilibrium import Equilibrium
+from oncoscale.sim.growth import grow
 from oncoscale.sim.quadratic import grow_quadratic
 from oncoscale.sim.shapes import ball_octant, cube
 from oncoscale.sim.tissue import Material

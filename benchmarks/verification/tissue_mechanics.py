@@ -19,8 +19,8 @@ from _record import Check, check, record, refusing
 from _tissue import FREE, KINDS, Real, as_script, at_least, canvas, draw_errors, save, solve_linear
 from scipy.spatial.transform import Rotation
 
+from oncoscale.sim.body import Body
 from oncoscale.sim.elements import nodal_areas, outer_faces
-from oncoscale.sim.growth import Body
 from oncoscale.sim.quadratic import QuadraticBody, middle_areas
 from oncoscale.sim.shapes import ball_octant, slab
 from oncoscale.sim.tissue import Material

@@ -38,7 +38,7 @@ from _tissue import (
     volume_source,
 )
 
-from oncoscale.sim.growth import Body
+from oncoscale.sim.body import Body
 from oncoscale.sim.shapes import cube
 from oncoscale.sim.tissue import Material
 

@@ -11,7 +11,8 @@ import pytest
 
 from oncoscale.core.errors import ConfigurationRejected, SolverFault
 from oncoscale.meshing.mesh import TumourMesh
-from oncoscale.sim.growth import Body, grow
+from oncoscale.sim.body import Body
+from oncoscale.sim.growth import grow
 from oncoscale.sim.shapes import ball_octant, cube
 from oncoscale.sim.tissue import DEFAULT_MATERIALS, Material, Springs, springs_of
 

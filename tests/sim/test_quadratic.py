@@ -12,7 +12,8 @@ import pytest
 from oncoscale.core.errors import ConfigurationRejected, SolverFault
 from oncoscale.sim import quadratic
 from oncoscale.sim.elements import edges_of
-from oncoscale.sim.growth import Equilibrium, grow
+from oncoscale.sim.equilibrium import Equilibrium
+from oncoscale.sim.growth import grow
 from oncoscale.sim.quadratic import (
     CORNERS,
     WEIGHTS,

@@ -7,7 +7,9 @@ import pytest
 from scipy import sparse
 
 from oncoscale.core.errors import SolverFault
-from oncoscale.sim.growth import Body, Increment, grow, rigid_motions
+from oncoscale.sim.body import Body, rigid_motions
+from oncoscale.sim.equilibrium import Increment
+from oncoscale.sim.growth import grow
 from oncoscale.sim.shapes import ball_octant
 from oncoscale.sim.solvers import (
     conjugate_gradients,

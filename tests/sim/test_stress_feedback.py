@@ -11,7 +11,8 @@ import pytest
 from oncoscale.core.errors import SolverFault
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.sim import stress_feedback
-from oncoscale.sim.growth import Equilibrium, grow
+from oncoscale.sim.equilibrium import Equilibrium
+from oncoscale.sim.growth import grow
 from oncoscale.sim.sensitivity import constant_rate
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.shapes import ball_octant

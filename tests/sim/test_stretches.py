@@ -12,7 +12,8 @@ from scipy.optimize import brentq
 from oncoscale.core.errors import SolverFault
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.sim.assembly import Assembly
-from oncoscale.sim.growth import Equilibrium, grow
+from oncoscale.sim.equilibrium import Equilibrium
+from oncoscale.sim.growth import grow
 from oncoscale.sim.shapes import ball_octant, cube
 from oncoscale.sim.stretches import between, exponential, fibre_growth, logarithm, relaxed_volume, tensors_of
 from oncoscale.sim.tissue import DEFAULT_MATERIALS, TUMOUR, Material, Springs, springs_of

@@ -9,8 +9,10 @@ import pytest
 
 from oncoscale.core.errors import ConfigurationRejected
 from oncoscale.meshing.mesh import TumourMesh
+from oncoscale.sim.body import Body
 from oncoscale.sim.elements import nodal_areas, outer_faces
-from oncoscale.sim.growth import Body, Equilibrium, grow
+from oncoscale.sim.equilibrium import Equilibrium
+from oncoscale.sim.growth import grow
 from oncoscale.sim.materials import PRESETS
 from oncoscale.sim.shapes import ball_octant, cube
 from oncoscale.sim.supports import OUTSIDE, Supports
