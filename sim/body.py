@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from .supports import Supports
 from .tissue import Material, Springs
 
 Real = NDArray[np.float64]
+Progress = Callable[[float], None]
 
 LEAST_ELASTIC_JACOBIAN = 0.2
 """An increment that squeezes an element further is halved (project specification, tissue §7.1)."""
@@ -101,12 +102,24 @@ class Body:
         """Displacement (nodes, 3) and pressure of a state."""
         return state[: self.points.size].reshape(-1, 3), state[self.points.size :]
 
-    def settle(self, state: Real, growth: Real, tolerance: float) -> tuple[Real, Increment]:
-        """The equilibrium at that growth, from a state nearby. Raises SolverFault when it is too far away."""
+    def settle(
+        self, state: Real, growth: Real, tolerance: float, told: Progress = lambda share: None
+    ) -> tuple[Real, Increment]:
+        """The equilibrium at that growth, from a state nearby. Raises SolverFault when it is too far away.
+
+        told  called before each Newton iteration with the share of the residual's orders of magnitude that are gone
+        """
+        norms: list[float] = []
+
+        def direction(x: Real, r: Real, wanted: float) -> tuple[Real, int]:
+            norms.append(self.norm(r))
+            told(float(np.log(norms[0] / norms[-1]) / np.log(norms[0] / tolerance)))
+            return self.direction(x, r, growth, wanted)
+
         solved = newton(
             state,
             lambda x: self.residual(x, growth),
-            lambda x, r, wanted: self.direction(x, r, growth, wanted),
+            direction,
             norm=self.norm,
             admissible=lambda x: not self.squeezed(x, growth).any(),
             tolerance=tolerance,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,34 @@ class Increment:
     share      of the whole growth asked for, reached at its end (0..1)
     residuals  scaled residual before the first and after each Newton iteration
     linear     iterations of the linear solver in each Newton iteration (0: factorised)
+    cuts       why larger increments failed before this one: a sentence for each time that they were halved
     """
 
     share: float
     residuals: tuple[float, ...]
     linear: tuple[int, ...]
+    cuts: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        """Plain values for the record; residuals to three figures."""
+        return {
+            "share": self.share,
+            "residuals": [float(f"{residual:.2e}") for residual in self.residuals],
+            "linear": list(self.linear),
+            "cuts": list(self.cuts),
+        }
+
+
+def words_of(history: Sequence[Mapping[str, Any]]) -> str:
+    """How a balance was found, in words, from the ``content`` of its increments."""
+    residuals = [residual for one in history for residual in one["residuals"]]
+    linear = [count for one in history for count in one["linear"]]
+    cuts = [cut for one in history for cut in one["cuts"]]
+    halved = f"; halved {len(cuts)} time(s), the last because of {cuts[-1]}" if cuts else ""
+    return (
+        f"{len(history)} increment(s), {len(linear)} Newton and {sum(linear)} linear iteration(s), residual "
+        f"{residuals[0]:.1e} to {residuals[-1]:.1e}{halved}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

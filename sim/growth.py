@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from ..core.errors import SolverFault
 from ..meshing.mesh import TumourMesh
-from .body import Body
+from .body import Body, Progress
 from .equilibrium import Equilibrium, Increment
 from .stretches import alike, between, checked_growth, checked_memory, largest_step, relaxing
 from .supports import Supports
 from .tissue import Material, Springs
 
 Real = NDArray[np.float64]
-Progress = Callable[[float], None]
 
 MOST_HALVINGS = 8
 ROUGH = 1e-4
@@ -60,7 +59,7 @@ def grow(
     pulled             (nodes, 3) mN, force of the springs on the body when the mesh was made; None: they were slack
     max_log_increment  the largest change of ln g in one increment, in any direction
     tolerance          on the scaled residual (see Equilibrium)
-    progress           called with the share of the growth that is done
+    progress           called with the share of the growth that is done, before each Newton iteration
     pore               (nodes,) kPa: fluid in the pores presses by so much more than in the reference, times Biot's
                        alpha; pressure and stress of the equilibrium are then total. None: not asked for
 
@@ -98,18 +97,25 @@ def march(
     """Along the path of growth to its end (share 1) in increments of ``size``, halved where Newton fails."""
     share, halvings = 0.0, 0
     increments: list[Increment] = []
+    cuts: list[str] = []
     while share < 1.0:
         target = 1.0 if share + size > 1.0 - 1e-9 else share + size
         goal = path(target)
+        told = partial(_tell_between, progress, share, target)
         try:
-            state, increment = body.settle(state, goal, tolerance if target == 1.0 else max(tolerance, ROUGH))
+            state, increment = body.settle(state, goal, tolerance if target == 1.0 else max(tolerance, ROUGH), told)
         except SolverFault as fault:
-            halvings, size = halvings + 1, size / 2.0
+            halvings, size, cuts = halvings + 1, size / 2.0, [*cuts, fault.found]
             if halvings > MOST_HALVINGS:
                 raise body.stuck(state, goal, share, fault) from fault
             continue
-        share = target
-        increments.append(replace(increment, share=share))
-        if progress is not None:
-            progress(share)
+        increments.append(replace(increment, share=target, cuts=tuple(cuts)))
+        share, cuts = target, []
+        told(1.0)
     return state, tuple(increments)
+
+
+def _tell_between(progress: Progress | None, share: float, target: float, done: float) -> None:
+    """Progress of an increment from one share of the growth to another."""
+    if progress is not None:
+        progress(target if done == 1.0 else share + done * (target - share))

@@ -24,10 +24,10 @@ from skfem.refdom import RefTet
 from ..core.errors import ConfigurationRejected
 from ..meshing.mesh import TumourMesh
 from .assembly import Assembly, Pattern
-from .body import LEAST_ELASTIC_JACOBIAN, Body, largest_around, refuse_rigid_motion
+from .body import LEAST_ELASTIC_JACOBIAN, Body, Progress, largest_around, refuse_rigid_motion
 from .elements import EDGES, checked_volumes, corners_of, edges_of, gradients, graph, outer_faces
 from .equilibrium import Equilibrium, Increment
-from .growth import Progress, march, path_of
+from .growth import march, path_of
 from .laws import Constants, Deformation, answers, cauchy, energy, piola, piola_change
 from .solvers import SaddleMatrix, dot
 from .stretches import alike, checked_growth, largest_step, relaxed_volume, tensors_of

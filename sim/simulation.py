@@ -55,6 +55,9 @@ class Cells(Protocol):
         """What the colonies do in ``hours``, in their order."""
 
 
+CELLS_SHARE = 0.9
+"""Share of the progress of a macro step that its cells take; finding the balance of the tissue takes the rest."""
+
 LARGEST_LOG_INCREMENT = 0.1
 """Change of ln g in one increment of growth. The law is hyperelastic, so the equilibrium does not depend on the way to
 it: increments four times smaller give the same volume to 1e-12 and take four times as long."""
@@ -121,11 +124,24 @@ def macro_step(
     tries = 0
     while until is not None:
         end, tries = until, tries + 1
-        answer = answered(state, end, plan, told)
+        answer = answered(state, end, plan, lambda share: told(CELLS_SHARE * share))
         change = pace.Change.between(state, answer)
         until = pace.shorter(state.day, end, change) if plan.settings.adaptive else None
-    moved, step = settle(state, end, answer, plan)
+    balancing = _ever_nearer(lambda share: told(CELLS_SHARE + (1.0 - CELLS_SHARE) * share))
+    moved, step = settle(state, end, answer, plan, balancing)
     return moved, replace(step, pace=change.content(tries))
+
+
+def _ever_nearer(told: Told) -> Told:
+    """Progress of what may begin anew who knows how often: each time it covers half of what was left."""
+    left, last = 1.0, 0.0
+
+    def one_more(share: float) -> None:
+        nonlocal left, last
+        left, last = left / 2.0 if share < last else left, share
+        told(1.0 - left + left * share / 2.0)
+
+    return one_more
 
 
 def answered(state: TissueState, end: float, plan: Plan, told: Told = lambda share: None) -> Homogenised:
@@ -151,16 +167,18 @@ def answered(state: TissueState, end: float, plan: Plan, told: Told = lambda sha
     return spreading.spread(state, selection, outcomes, plan.ground, settings.extrapolation)
 
 
-def settle(before: TissueState, end: float, answer: Homogenised, plan: Plan) -> tuple[TissueState, MacroStep]:
+def settle(
+    before: TissueState, end: float, answer: Homogenised, plan: Plan, told: Told = lambda share: None
+) -> tuple[TissueState, MacroStep]:
     """The end of a macro step: growth finds its balance, the day's operations are done, a worn mesh is replaced."""
     grown = grow_vessels(replace(answer.state, day=end), end - before.day)
     if plan.settings.poroelastic:
-        moved, mechanics = deform_wet(grown, plan, end - before.day)
+        moved, mechanics = deform_wet(grown, plan, end - before.day, told)
     else:
-        moved, mechanics = deform(grown, plan)
+        moved, mechanics = deform(grown, plan, told=told)
     cells = books.deformed(answer.cells, moved)
-    operated, removed, told_of_surgery = operate(moved, plan)
-    renewed, remeshed, told_of_mesh = renew(operated, plan)
+    operated, removed, told_of_surgery = operate(moved, plan, told)
+    renewed, remeshed, told_of_mesh = renew(operated, plan, told)
     wet = renewed if plan.settings.poroelastic else filtered(renewed, plan.settings)
     return deliver_oxygen(wet), MacroStep(
         before.day,
@@ -215,7 +233,9 @@ def breathing(state: TissueState) -> NDArray[np.float64]:
     return cells
 
 
-def deform_wet(state: TissueState, plan: Plan, days: float) -> tuple[TissueState, dict[str, Any]]:
+def deform_wet(
+    state: TissueState, plan: Plan, days: float, told: Told = lambda share: None
+) -> tuple[TissueState, dict[str, Any]]:
     """``deform`` with fluid in the pores, solved in turns with the fluid (``poroelastic``).
 
     ASSUMED: Biot's alpha is 1 and fluid stores nothing of its own (fluid and solid are incompressible); the shape in
@@ -225,10 +245,12 @@ def deform_wet(state: TissueState, plan: Plan, days: float) -> tuple[TissueState
     assert plan.rest is not None
     assert state.fluid_pressure is not None
     rest, before, turning = plan.rest, state.mesh.volumes, state
+    history: list[dict[str, Any]] = []
 
     def solid(pressure: NDArray[np.float64]) -> tuple[TissueState, dict[str, Any]]:
         nonlocal turning
-        turning, mechanics = deform(turning, plan, pore=KPA_PER_MMHG * (pressure - rest))
+        turning, mechanics = deform(turning, plan, pore=KPA_PER_MMHG * (pressure - rest), told=told)
+        history.extend(mechanics["history"])
         return turning, mechanics
 
     def fluid(moved: tuple[TissueState, dict[str, Any]]) -> NDArray[np.float64]:
@@ -237,12 +259,12 @@ def deform_wet(state: TissueState, plan: Plan, days: float) -> tuple[TissueState
     (moved, mechanics), pressure, turns = in_balance(solid, fluid, state.fluid_pressure)
     change = float(KPA_PER_MMHG * np.abs(pressure - rest).max())
     return replace(moved, fluid_pressure=pressure), {
-        **mechanics, "turns_with_fluid": turns, "largest_change_of_fluid_kpa": change,
+        **mechanics, **_effort(history), "turns_with_fluid": turns, "largest_change_of_fluid_kpa": change,
     }  # fmt: skip
 
 
 def deform(
-    state: TissueState, plan: Plan, *, pore: NDArray[np.float64] | None = None
+    state: TissueState, plan: Plan, *, pore: NDArray[np.float64] | None = None, told: Told = lambda share: None
 ) -> tuple[TissueState, dict[str, Any]]:
     """Mechanical equilibrium with the new growth; without a border, of the healthy tissue that the cells are in.
 
@@ -257,15 +279,21 @@ def deform(
             if plan.settings.element == "p1"
             else grow_quadratic
         )
-        return element(body, stretch, plan.materials, springs=plan.springs, max_log_increment=LARGEST_LOG_INCREMENT)
+        return element(
+            body,
+            stretch,
+            plan.materials,
+            springs=plan.springs,
+            max_log_increment=LARGEST_LOG_INCREMENT,
+            progress=told,
+        )
 
     if pressure is None:
         equilibrium = solve(state.growth, state.equilibrium)
     else:
         equilibrium, slowing = grow_under_pressure(solve, state.growth, state.equilibrium, pressure)
     mechanics = {
-        "increments": len(equilibrium.history),
-        "newton_iterations": int(sum(equilibrium.history)),
+        **_effort([increment.content() for increment in equilibrium.increments]),
         "residual": float(equilibrium.residual),
         "least_elastic_jacobian": float(equilibrium.elastic_jacobian.min()),
         "largest_von_mises_kpa": float(equilibrium.von_mises.max()),
@@ -282,23 +310,29 @@ def deform(
     ), mechanics
 
 
+def _effort(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """What it took to find a balance: ``Increment.content`` of every increment, and their counts."""
+    newton = sum(len(increment["linear"]) for increment in history)
+    return {"increments": len(history), "newton_iterations": newton, "history": history}
+
+
 Befallen = tuple[TissueState, dict[str, Any], tuple[str, ...]]
 """The tissue after something befell it, the account of that (empty: nothing did), and what must be said."""
 
 
-def operate(state: TissueState, plan: Plan) -> Befallen:
+def operate(state: TissueState, plan: Plan, told: Told = lambda share: None) -> Befallen:
     """The tissue after the operations of this day, its stress relaxed around the cavity."""
     operations = [one for one in plan.treatment.operations if one.day == state.day] if plan.treatment else []
     accounts, words = [], []
     for operation in operations:
         resected = surgery.resect(state, operation)
-        state, mechanics = deform(resected.state, plan)
+        state, mechanics = deform(resected.state, plan, told=told)
         accounts.append({**resected.account, "tumour_ml_relaxed": state.volume, "mechanics": mechanics})
         words.append(resected.words)
     return state, {"surgery": accounts} if accounts else {}, tuple(words)
 
 
-def renew(state: TissueState, plan: Plan) -> Befallen:
+def renew(state: TissueState, plan: Plan, told: Told = lambda share: None) -> Befallen:
     """The tissue in a new mesh, at rest, where the one it has is worn; the old one goes on if none can be made, and
     where no tumour is left.
     """
@@ -316,7 +350,7 @@ def renew(state: TissueState, plan: Plan) -> Befallen:
         made = remeshing.remesh(state, size=settings.size, host_size=settings.host_size, mesher=settings.mesher)
     except (MeshFault, SegmentationRejected) as fault:
         return state, {}, (f"The mesh is worn ({why}) and goes on: no better one could be made. {fault}",)
-    renewed, mechanics = deform(made.state, plan)
+    renewed, mechanics = deform(made.state, plan, told=told)
     account = {"reasons": list(reasons), **made.account, **remeshing.settled(state, renewed), "mechanics": mechanics}
     return renewed, {"remeshing": account}, (remeshing.words_of(state.day, account),)
 

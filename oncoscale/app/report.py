@@ -21,7 +21,7 @@ from ..agents.colony import DrugWindow
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
 from ..meshing.quality import dihedral_angles, mean_ratio
-from ..sim.books import words_of
+from ..sim import books, equilibrium
 from ..sim.forecast import Forecast
 from ..sim.state import TissueState
 from ..sim.tumour_type import tumour_type
@@ -90,7 +90,14 @@ def report(
         effects=forecast.effects,
         errors=forecast.steps,
         books=[
-            f"day {one.start_day:g} to {one.end_day:g}: {words_of(one.cells)}" for one in forecast.steps if one.cells
+            f"day {one.start_day:g} to {one.end_day:g}: {books.words_of(one.cells)}"
+            for one in forecast.steps
+            if one.cells
+        ],
+        balances=[
+            f"day {one.start_day:g} to {one.end_day:g}: {equilibrium.words_of(history)}"
+            for one in forecast.steps
+            if (history := one.mechanics.get("history"))
         ],
         findings=quantified.findings,
         assumptions=forecast.assumptions,

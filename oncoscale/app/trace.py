@@ -10,7 +10,7 @@ import numpy as np
 from ..core.errors import ConfigurationRejected
 from ..imaging.quality import names
 from ..imaging.study import ParametricMap
-from ..sim.books import words_of
+from ..sim import books, equilibrium
 from ..sim.forecast import Forecast, MacroStep, Representative
 from ..sim.state import TissueState
 from .run_folder import StoredRun
@@ -107,6 +107,7 @@ def step_of(run: StoredRun, followed: Sequence[int], number: int) -> dict[str, A
         "volume_ratio": float((after.stretch[later] / before.stretch[element]) ** 3),
         "leave_one_out": step.leave_one_out,
         "cells": dict(step.cells),
+        "balance": [dict(increment) for increment in step.mechanics.get("history", ())],
         "living_after": float(after.cellularity[later]),
     }
 
@@ -265,11 +266,11 @@ def _advanced(forecast: Forecast, first: Mapping[str, Any]) -> str:
 
 
 def _homogenised(first: Mapping[str, Any]) -> str:
-    books = f"; books: {words_of(first['cells'])}" if first["cells"] else ""
+    closed = f"; books: {books.words_of(first['cells'])}" if first["cells"] else ""
     return (
         f"homogenise: this element is given volume × {first['volume_ratio']:.3f} (interpolated from those that "
         f"have a colony) and {first['living_after']:.2f} living cells per volume; "
-        f"error of leaving one out {first['leave_one_out']:.4f} in ln{books}"
+        f"error of leaving one out {first['leave_one_out']:.4f} in ln{closed}"
     )
 
 
@@ -280,7 +281,7 @@ def _grown(forecast: Forecast, steps: list[Mapping[str, Any]], end: Mapping[str,
     return (
         f"grow: {path}; by day {end['day']:g}{renewed} it has moved {end['displacement_mm']:.2f} mm, holds "
         f"{end['volume_change']:.3f} of its volume{stress}, oxygen {end['oxygen_mmhg']:.1f} mmHg"
-        f"{_vessels(forecast, steps)}"
+        f"{_vessels(forecast, steps)}{_balanced(steps[-1])}"
     )
 
 
@@ -288,6 +289,10 @@ def _vessels(forecast: Forecast, steps: list[Mapping[str, Any]]) -> str:
     if forecast.recipe["settings"].get("vessels") != "follow":
         return ""
     return f", supply of oxygen {steps[-1]['supply_after_per_day']:.3g} 1/day as vessels followed"
+
+
+def _balanced(step: Mapping[str, Any]) -> str:
+    return f"; balance of the last step: {equilibrium.words_of(step['balance'])}" if step["balance"] else ""
 
 
 def _recorded(run: StoredRun) -> str:

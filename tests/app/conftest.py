@@ -15,6 +15,7 @@ from oncoscale.core.quantity import Parameter
 from oncoscale.imaging.quantify import Quantified
 from oncoscale.imaging.study import Finding, Grid, LabelImage, ParametricMap
 from oncoscale.meshing.mesh import TumourMesh
+from oncoscale.sim.equilibrium import Increment
 from oncoscale.sim.forecast import Effect, Forecast, MacroStep, Representative
 from oncoscale.sim.selection import select_elements
 from oncoscale.sim.state import TissueState
@@ -171,6 +172,10 @@ def made_forecast(n: int = 14) -> Forecast:
     )
 
 
+BALANCE = Increment(1.0, (0.1, 2e-4, 3e-9), (40, 60), ("no Newton step lowers the residual 0.1",))
+"""The one increment in which the tissue of a made-up step found its balance, after one that was too large."""
+
+
 def made_step(state: TissueState) -> MacroStep:
     """Fourteen days in which the chosen elements' colonies shrink a little, each by another share."""
     selection = select_elements(state, ELEMENTS, 1)
@@ -193,7 +198,7 @@ def made_step(state: TissueState) -> MacroStep:
         worst=0.05,
         extrapolation=0.02,
         limited=3,
-        mechanics={"newton_iterations": 12},
+        mechanics={"newton_iterations": 12, "history": [BALANCE.content()]},
     )
 
 

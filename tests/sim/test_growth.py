@@ -214,6 +214,7 @@ def test_equilibrium_tells_how_it_was_found(organ):
     assert len(found.history) == np.ceil(np.abs(np.log(end)).max() / 0.02)
     assert found.increments[-1].share == seen[-1] == 1.0
     assert seen == sorted(seen)
+    assert len(seen) == sum(found.history) + len(found.history), "every Newton iteration, and every end"
     assert np.array_equal(found.stretch, end)
     assert found.residual <= 1e-8
     assert max(found.history) <= 6

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oncoscale.sim.equilibrium import words_of
 from oncoscale.sim.oxygen import demand_of, local_balance
 from oncoscale.sim.sensitivity import changes, constant_rate
 from oncoscale.sim.settings import ForecastSettings
@@ -45,6 +46,33 @@ def test_the_host_pushes_back(small_state):
     assert small_state.volume < stiff[-1].volume < soft[-1].volume < free
     pressure = [state.mean_stress[state.tumour].mean() for state in (soft[-1], stiff[-1])]
     assert pressure[1] < pressure[0] < 0.0
+
+
+@pytest.mark.parametrize("poroelastic", [False, True])
+def test_progress_goes_on_while_the_tissue_finds_its_balance(small_state, poroelastic):
+    """The bar never goes back, and moves with every Newton iteration of the mechanics, in wet tissue and dry."""
+    told: list[float] = []
+    plan = plan_of(ends=(14.0,), progress=lambda what, done: told.append(done))
+    _, (step,) = simulate(small_state, replace(plan, settings=ForecastSettings(elements=8, poroelastic=poroelastic)))
+    assert told == sorted(told)
+    assert told[-1] <= 1.0
+    newton, increments = step.mechanics["newton_iterations"], step.mechanics["increments"]
+    assert sum(share > 0.9 for share in told) >= newton + increments - 1
+
+
+def test_a_step_records_how_its_balance_was_found(small_state):
+    """Each increment has its share of the growth, a residual before the first and after every Newton iteration, and
+    how many linear iterations those took; the last residual is below the tolerance."""
+    _, (step, _) = simulate(small_state, plan_of())
+    history = step.mechanics["history"]
+    assert [one["share"] for one in history][-1] == 1.0
+    assert all(len(one["residuals"]) == len(one["linear"]) + 1 for one in history)
+    assert all(np.diff(one["residuals"]).max() < 0.0 for one in history)
+    assert history[-1]["residuals"][-1] <= 1e-8
+    assert step.mechanics["increments"] == len(history)
+    words = words_of(history)
+    assert f"{step.mechanics['newton_iterations']} Newton" in words
+    assert "halved" not in words
 
 
 def test_supply_puts_the_median_where_it_was_asked(small_mesh, small_fields):

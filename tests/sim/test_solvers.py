@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from oncoscale.core.errors import SolverFault
-from oncoscale.sim.body import Body, rigid_motions
+from oncoscale.sim.body import Body, Progress, rigid_motions
 from oncoscale.sim.equilibrium import Increment
 from oncoscale.sim.growth import grow
 from oncoscale.sim.shapes import ball_octant
@@ -137,16 +137,19 @@ def test_an_increment_that_fails_is_cut_and_the_same_equilibrium_is_reached(monk
     whole = grow(mesh, stretch, DEFAULT_MATERIALS, springs=springs_of(), max_log_increment=0.1)
     settle, tried = Body.settle, []
 
-    def only_small(self: Body, state: np.ndarray, growth: np.ndarray, tolerance: float) -> tuple[np.ndarray, Increment]:
+    def only_small(
+        self: Body, state: np.ndarray, growth: np.ndarray, tolerance: float, told: Progress
+    ) -> tuple[np.ndarray, Increment]:
         from_rest = len(tried) < 2
         tried.append(float(growth.max()))
         if from_rest:
             raise SolverFault("no step", "a step", "take smaller increments")
-        return settle(self, state, growth, tolerance)
+        return settle(self, state, growth, tolerance, told)
 
     monkeypatch.setattr(Body, "settle", only_small)
     cut = grow(mesh, stretch, DEFAULT_MATERIALS, springs=springs_of(), max_log_increment=0.1)
     assert [increment.share for increment in cut.increments] == [0.25, 0.5, 0.75, 1.0]
+    assert [increment.cuts for increment in cut.increments] == [("no step", "no step"), (), (), ()]
     assert tried[:3] == pytest.approx([1.06, 1.06**0.5, 1.06**0.25])
     assert all(increment.residuals[-1] <= 1e-4 for increment in cut.increments)
     assert np.abs(cut.displacement - whole.displacement).max() < 1e-8 * np.abs(whole.displacement).max()
