@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from .assembly import Assembly
 from .elements import named
 from .equilibrium import Equilibrium, Increment
 from .laws import Deformation, cauchy, energy
-from .solvers import DIRECT_UNKNOWNS, Operator, SaddleMatrix, dot, factorise, minres, multigrid, newton
+from .linear import BlockDiagonal, Linear
+from .multigrid import hierarchy_of
+from .solvers import DIRECT_UNKNOWNS, SaddleMatrix, dot, factorise, newton
 from .stretches import relaxed_volume
 from .supports import Supports
 from .tissue import Material, Springs
@@ -39,6 +41,7 @@ class Body:
     free           (nodes, 3) 1 where the displacement is unknown, 0 where it is held
     force, volume  scales of unbalanced forces (kPa mm²) and volumes (mm³), per node and pressure node
     precondition   from an earlier state, reused until it needs half as many iterations again
+    linear         who solves, if the system is not factorised
     """
 
     assembly: Assembly
@@ -48,9 +51,10 @@ class Body:
     free: Real
     force: Real
     volume: Real
-    precondition: Operator | None = None
+    precondition: BlockDiagonal | None = None
     best: int = 0
     pore: Real | None = None
+    linear: Linear = field(default_factory=Linear)
 
     @classmethod
     def of(
@@ -140,6 +144,11 @@ class Body:
         forces, volumes = self.parts(residual)
         return float(max((np.abs(forces) / self.force[:, None]).max(), (np.abs(volumes) / self.volume).max()))
 
+    @property
+    def scale(self) -> Real:
+        """(unknowns,) what ``norm`` counts each unbalanced force and volume in."""
+        return np.concatenate([np.repeat(self.force, 3), self.volume])
+
     def squeezed(self, state: Real, growth: Real) -> NDArray[np.bool_]:
         """(elements,) True where the elastic volume is below its least: squeezed too far, flat or inside out."""
         deformation = self.assembly.deformation(self.parts(state)[0])
@@ -152,7 +161,7 @@ class Body:
             return factorise(matrix.whole())(-residual), 0
         if self.precondition is None:
             self.precondition, self.best = self.preconditioner(state, growth), 0
-        step, count = minres(matrix.operator(), -residual, self.precondition, reduction=wanted, norm=self.norm)
+        step, count = self.linear.saddle(matrix, -residual, self.precondition, scale=self.scale, reduction=wanted)
         effort = int(count / -np.log10(wanted))
         self.best = min(self.best or effort, effort)
         if 2 * effort > 3 * self.best:
@@ -166,13 +175,13 @@ class Body:
         matrix.pu.data *= self.free[matrix.pu.indices][:, None, :]
         return matrix
 
-    def preconditioner(self, state: Real, growth: Real) -> Operator:
+    def preconditioner(self, state: Real, growth: Real) -> BlockDiagonal:
         """Multigrid for linear elasticity on the deformed mesh, beside the diagonal of a pressure mass."""
         displacement, pressure = self.parts(state)
         stiffness, mass = self.assembly.soft_tangent(displacement, pressure, growth)
         self._support(stiffness)
-        cycle = multigrid(stiffness, rigid_motions(self.points + displacement) * self.free.reshape(-1, 1))
-        return lambda r: np.concatenate([cycle(r[: self.points.size]), r[self.points.size :] / mass])
+        modes = rigid_motions(self.points + displacement) * self.free.reshape(-1, 1)
+        return BlockDiagonal(hierarchy_of(stiffness, modes), mass)
 
     def _support(self, stiffness: sparse.bsr_matrix) -> None:
         """Add the springs to the diagonal blocks; clear the rows and columns that are held."""

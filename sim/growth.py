@@ -18,6 +18,7 @@ from ..core.errors import SolverFault
 from ..meshing.mesh import TumourMesh
 from .body import Body, Progress
 from .equilibrium import Equilibrium, Increment
+from .linear import Linear
 from .stretches import alike, between, checked_growth, checked_memory, largest_step, relaxing
 from .supports import Supports
 from .tissue import Material, Springs
@@ -43,6 +44,7 @@ def grow(
     tolerance: float = 1e-8,
     progress: Progress | None = None,
     pore: Real | None = None,
+    linear: Linear | None = None,
 ) -> Equilibrium:
     """The equilibrium of the mesh when its elements have grown (stretch > 1) or shrunk (stretch < 1).
 
@@ -62,6 +64,7 @@ def grow(
     progress           called with the share of the growth that is done, before each Newton iteration
     pore               (nodes,) kPa: fluid in the pores presses by so much more than in the reference, times Biot's
                        alpha; pressure and stress of the equilibrium are then total. None: not asked for
+    linear             who solves the linear systems that are not factorised; None: the host
 
     Raises ConfigurationRejected for a region without material, a support of a region that is not there, or supports
     that leave a rigid motion; SolverFault
@@ -69,7 +72,7 @@ def grow(
     symmetric and positive, an elastic map without volume), or no small enough increment is found.
     """
     stretch, remembered = checked_growth(stretch), checked_memory(remembered)
-    body = replace(Body.of(mesh, materials, springs, held, pulled), pore=pore)
+    body = replace(Body.of(mesh, materials, springs, held, pulled), pore=pore, linear=linear or Linear())
     if start is None:
         state, begin = body.at_rest(), np.ones(len(stretch))
     else:

@@ -34,7 +34,8 @@ from ..core.errors import ConfigurationRejected, SolverFault
 from ..meshing.mesh import TumourMesh
 from .body import Body
 from .elements import gradients
-from .solvers import DIRECT_UNKNOWNS, Operator, euclidean, factorise, minres, multigrid, solve_scalar
+from .multigrid import multigrid
+from .solvers import DIRECT_UNKNOWNS, Operator, euclidean, factorise, minres, solve_scalar
 from .tissue import Material, Springs
 
 Real = NDArray[np.float64]

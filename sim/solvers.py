@@ -2,6 +2,8 @@
 
 Every sum here is a NumPy reduction or a sparse product in a fixed order, never a threaded BLAS call, so results do
 not depend on the number of threads. Iterative solvers are judged by the true residual, not by their own estimate.
+Conjugate gradients and MINRES say what they do in NumPy's operators and in functions that the arrays of a device answer
+themselves, so that they run there as they stand (``linear``).
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyamg.aggregation import smoothed_aggregation_solver
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from ..core.errors import SolverFault
+from .multigrid import multigrid
 
 Real = NDArray[np.float64]
 Operator = Callable[[Real], Real]
@@ -28,7 +30,7 @@ DIRECT_UNKNOWNS = 2_000
 
 def dot(x: Real, y: Real) -> float:
     """Inner product by pairwise summation, the same bits for any number of threads."""
-    return float(np.add.reduce(x * y))
+    return float((x * y).sum())
 
 
 def euclidean(x: Real) -> float:
@@ -120,37 +122,6 @@ def _search(
 
 
 # Symmetric positive definite systems -------------------------------------------------------------------------------
-
-
-def multigrid(matrix: sparse.bsr_matrix | sparse.csr_matrix, modes: Real | None = None) -> Operator:
-    """One V-cycle of smoothed aggregation as a preconditioner [Vanek, Mandel, Brezina 1996, doi 10.1007/BF02238511].
-
-    matrix   symmetric positive definite; for displacements in 3 x 3 blocks
-    modes    (unknowns, k) near-null space: rigid motions for displacements; None: the constant
-
-    The prolongator's damping is taken row by row, because the global one starts from a random vector.
-    """
-    hierarchy = smoothed_aggregation_solver(
-        matrix,
-        B=modes,
-        strength=("symmetric", {"theta": 0.0}),
-        improve_candidates=None,
-        max_coarse=100,
-        smooth=("jacobi", {"weighting": "local", "omega": 4.0 / 3.0}),
-        coarse_solver="splu",
-    )
-    return lambda b: _cycle(hierarchy, b, 0)
-
-
-def _cycle(hierarchy: Any, b: Real, depth: int) -> Real:
-    level = hierarchy.levels[depth]
-    if depth == len(hierarchy.levels) - 1:
-        return np.asarray(hierarchy.coarse_solver(level.A, b)).reshape(b.shape)
-    x = np.zeros_like(b)
-    level.presmoother(level.A, x, b)
-    x += level.P @ _cycle(hierarchy, level.R @ (b - level.A @ x), depth + 1)
-    level.postsmoother(level.A, x, b)
-    return x
 
 
 def conjugate_gradients(
@@ -255,13 +226,14 @@ class SaddleMatrix:
     pu: sparse.bsr_matrix
     pp: sparse.csr_matrix
 
-    def operator(self) -> Operator:
-        """x -> matrix x."""
-        n, up = self.uu.shape[0], self.pu.T.tocsr()
+    def operator(self, rows: Callable[[Any], Operator] = lambda matrix: matrix.__matmul__) -> Operator:
+        """x -> matrix x; ``rows`` makes the product with each block (default: SciPy's)."""
+        n = self.uu.shape[0]
+        uu, up, pu, pp = (rows(block) for block in (self.uu, self.pu.T.tocsr(), self.pu, self.pp))
 
         def apply(x: Real) -> Real:
             u, p = x[:n], x[n:]
-            return np.concatenate([self.uu @ u + up @ p, self.pu @ u + self.pp @ p])
+            return np.concatenate([uu(u) + up(p), pu(u) + pp(p)])
 
         return apply
 
@@ -299,7 +271,7 @@ def minres(
 def _minres_run(apply: Operator, b: Real, precondition: Operator, reduction: float, most: int) -> tuple[Real, int]:
     """MINRES from zero until its own estimate has fallen by ``reduction``."""
     v_old, v, z = np.zeros_like(b), b, precondition(b)
-    beta = np.sqrt(dot(v, z))
+    beta = float(np.sqrt(dot(v, z)))
     x, d_old, d = np.zeros_like(b), np.zeros_like(b), np.zeros_like(b)
     eta = start = beta
     beta_old, c_old, c, s_old, s = 1.0, 1.0, 1.0, 0.0, 0.0
@@ -309,11 +281,11 @@ def _minres_run(apply: Operator, b: Real, precondition: Operator, reduction: flo
         alpha = dot(q, z)
         v_new = q - alpha / beta * v - (beta / beta_old * v_old if count > 1 else 0.0)
         z_new = precondition(v_new)
-        beta_new = np.sqrt(max(dot(v_new, z_new), 0.0))
+        beta_new = float(np.sqrt(max(dot(v_new, z_new), 0.0)))
         delta = c * alpha - c_old * s * beta
         rho2 = s * alpha + c_old * c * beta
         rho3 = s_old * beta
-        rho1 = np.hypot(delta, beta_new)
+        rho1 = float(np.hypot(delta, beta_new))
         c_old, c, s_old, s = c, delta / rho1, s, beta_new / rho1
         d_old, d = d, (z - rho3 * d_old - rho2 * d) / rho1
         x = x + c * eta * d

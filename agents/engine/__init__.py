@@ -16,9 +16,12 @@ from ..cell_type import CellType
 from ..colony import Colony, ColonyOutcome
 from ..modes import Mode, Switches
 from ..parameters import ParameterSet
+from ._arrays import Arrays, ArraysLost, HostArrays
 
 if TYPE_CHECKING:
     from ._plan import Plan
+
+__all__ = ["Arrays", "ArraysLost", "Checkpoints", "Engine", "HostArrays", "Progress", "Watch", "arrays", "engine"]
 
 Progress = Callable[[int, int], None]
 """Called with colony-hours done and colony-hours in all."""
@@ -95,6 +98,15 @@ def engine(name: str = "auto") -> Engine:
             return engine("cpu")
     module: Any = registry.load(__name__, name)
     return cast(Engine, module.make())
+
+
+def arrays(name: str = "auto") -> Arrays | None:
+    """Arrays of the processor that an engine of that name runs on, for solvers; None: the host's own.
+
+    An engine may have a method ``arrays``; of the engines here ``cuda`` has. Raises as ``engine``.
+    """
+    hand_out: Callable[[], Arrays | None] = getattr(engine(name), "arrays", lambda: None)
+    return hand_out()
 
 
 def a_device_answers() -> bool:

@@ -30,6 +30,7 @@ from ..parameters import ParameterSet
 from ..rule import compiled
 from . import Checkpoints, Progress, Watch
 from ._advance import Run, available_threads
+from ._arrays import ArraysLost, Product, block_rows
 from ._batch import Batch
 from ._bodies import COLONY_BODIES, Bodies, bodies_of
 from ._machine import Array, HostMachine, Kernels, Machine, MachineFull
@@ -221,21 +222,21 @@ class CudaMachine:
     threads = THREADS
 
     def __init__(self, limit: int | None = None) -> None:
-        self._cupy = import_module("cupy")
+        self.cupy = import_module("cupy")
         config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
-        self._pool = self._cupy.cuda.MemoryPool()
+        self._pool = self.cupy.cuda.MemoryPool()
         if limit is not None:
             self._pool.set_limit(size=limit)
         self._limit = limit
 
     @contextmanager
-    def _typed(self) -> Iterator[None]:
+    def typed(self) -> Iterator[None]:
         """Memory from our own pool, and failures of the device as errors of ours."""
-        runtime = self._cupy.cuda.runtime.CUDARuntimeError
+        runtime = self.cupy.cuda.runtime.CUDARuntimeError
         try:
-            with self._cupy.cuda.using_allocator(self._pool.malloc):
+            with self.cupy.cuda.using_allocator(self._pool.malloc):
                 yield
-        except self._cupy.cuda.memory.OutOfMemoryError as error:
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
             raise MachineFull(str(error)) from error
         except (runtime, cuda.cudadrv.error.CudaDriverError, cuda.cudadrv.error.CudaSupportError) as error:
             raise CellFault(f"the GPU failed: {error}", "a device that answers",
@@ -243,27 +244,22 @@ class CudaMachine:
 
     def kernels(self, cell_type: CellType) -> Kernels:
         def safely(kernel: Any, *arrays: Any) -> None:
-            with self._typed():
+            with self.typed():
                 kernel(*arrays)
 
         return Bodies(**{name: partial(safely, kernel) for name, kernel in vars(launched(cell_type, THREADS)).items()})
 
     def free(self) -> int:
-        with self._typed():
-            device = int(self._cupy.cuda.runtime.memGetInfo()[0]) + self._pool.free_bytes()
+        with self.typed():
+            device = int(self.cupy.cuda.runtime.memGetInfo()[0]) + self._pool.free_bytes()
         return min(int(SHARE_OF_MEMORY * device), self._limit or device)
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         kind, wanted = np.dtype(dtype), int(np.prod(shape))
-        with self._typed():
-            memory = self._seen(self._cupy.empty(max(1, wanted * kind.itemsize), np.uint8))
+        with self.typed():
+            memory = seen(self.cupy.empty(max(1, wanted * kind.itemsize), np.uint8))
         view = memory[: wanted * kind.itemsize].view(kind)
         return view.reshape(shape) if wanted and not isinstance(shape, int) else view
-
-    def _seen(self, array: Any) -> Array:
-        """A CuPy array as one of numba's, on the default stream of both, so that copies wait for kernels."""
-        interface = {name: value for name, value in array.__cuda_array_interface__.items() if name != "stream"}
-        return cuda.from_cuda_array_interface(interface, owner=array)
 
     def put(self, values: NDArray[Any]) -> Array:
         array = self.empty(values.shape, values.dtype)
@@ -271,17 +267,17 @@ class CudaMachine:
         return array
 
     def get(self, array: Array) -> NDArray[Any]:
-        with self._typed():
+        with self.typed():
             copied: NDArray[Any] = array.copy_to_host() if array.size else np.empty(array.shape, array.dtype)
         return copied
 
     def fill(self, array: Array, value: float) -> None:
-        with self._typed():
+        with self.typed():
             if array.size:
-                self._cupy.asarray(array).fill(value)
+                self.cupy.asarray(array).fill(value)
 
     def copy(self, source: NDArray[Any] | Array, target: Array) -> None:
-        with self._typed():
+        with self.typed():
             if target.size:
                 target.copy_to_device(np.ascontiguousarray(source) if isinstance(source, np.ndarray) else source)
 
@@ -289,16 +285,82 @@ class CudaMachine:
         return words.reshape(words.size).view(record)
 
     def sort(self, keys: Array) -> Array:
-        with self._typed():
-            return self._seen(self._cupy.sort(self._cupy.asarray(keys)))
+        with self.typed():
+            return seen(self.cupy.sort(self.cupy.asarray(keys)))
 
     def before(self, words: Array) -> Array:
         summed = self.empty(len(words) + 1, words.dtype)
         self.fill(summed[:1], 0)
-        with self._typed():
+        with self.typed():
             if len(words):
-                self._cupy.cumsum(self._cupy.asarray(words), out=self._cupy.asarray(summed)[1:])
+                self.cupy.cumsum(self.cupy.asarray(words), out=self.cupy.asarray(summed)[1:])
         return summed
+
+
+def seen(array: Any) -> Array:
+    """A CuPy array as one of numba's, on the default stream of both, so that copies wait for kernels."""
+    interface = {name: value for name, value in array.__cuda_array_interface__.items() if name != "stream"}
+    return cuda.from_cuda_array_interface(interface, owner=array)
+
+
+@cache
+def product_kernel() -> Any:
+    """y = A x for A in block rows: a thread sums a row in the order of its entries, so that repeats give the same bits.
+
+    Our own, because the libraries that CuPy's sparse matrices call (cuSPARSE, cuBLAS) are not of the extra ``gpu``, and
+    not all of their products repeat their bits. A thread for each row is the scalar kernel of Bell and Garland 2009,
+    doi 10.1145/1654059.1654078.
+    """
+
+    @cuda.jit(**({} if is_simulated() else {"lto": False}))
+    def product(pointer, column, block, x, y):
+        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        if i < len(y):
+            height, width = block.shape[1], block.shape[2]
+            row, line, total = i // height, i % height, 0.0
+            for place in range(pointer[row], pointer[row + 1]):
+                for other in range(width):
+                    total += block[place, line, other] * x[width * column[place] + other]
+            y[i] = total
+
+    return product
+
+
+class CudaArrays:
+    """CuPy's arrays in a machine's memory, for solvers; see ``Arrays``."""
+
+    name = "cuda"
+
+    def __init__(self, machine: CudaMachine) -> None:
+        self._machine, self._cupy = machine, machine.cupy
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        try:
+            with self._machine.typed():
+                yield
+        except MachineFull as error:
+            raise ArraysLost(f"no room on the device: {error}") from error
+        except CellFault as error:
+            raise ArraysLost(error.found) from error
+
+    def put(self, values: NDArray[np.float64]) -> Array:
+        return self._cupy.asarray(values)
+
+    def get(self, array: Array) -> NDArray[np.float64]:
+        copied: NDArray[np.float64] = self._cupy.asnumpy(array)
+        return copied
+
+    def rows(self, matrix: Any) -> Product:
+        kernel, height = product_kernel(), matrix.shape[0]
+        held = [seen(self._cupy.asarray(part)) for part in block_rows(matrix)]
+
+        def product(x: Array) -> Array:
+            y = self._cupy.empty(height)
+            kernel[-(-height // THREADS), THREADS](*held, seen(x), seen(y))
+            return y
+
+        return product
 
 
 class CudaEngine:
@@ -374,6 +436,10 @@ class CudaEngine:
             return False
         batch.fetch()
         return True
+
+    def arrays(self) -> CudaArrays | None:
+        """The device's arrays; None in the simulator, whose kernels are too slow for a tissue."""
+        return CudaArrays(self.machine) if isinstance(self.machine, CudaMachine) else None
 
     def relax(self, colony: LivingColony) -> int:
         """Jacobi steps until a colony has settled; see ``Kernels.relax``."""

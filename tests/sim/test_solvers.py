@@ -10,6 +10,7 @@ from oncoscale.core.errors import SolverFault
 from oncoscale.sim.body import Body, Progress, rigid_motions
 from oncoscale.sim.equilibrium import Increment
 from oncoscale.sim.growth import grow
+from oncoscale.sim.multigrid import multigrid
 from oncoscale.sim.shapes import ball_octant
 from oncoscale.sim.solvers import (
     conjugate_gradients,
@@ -17,7 +18,6 @@ from oncoscale.sim.solvers import (
     euclidean,
     factorise,
     minres,
-    multigrid,
     newton,
     solve_scalar,
 )
