@@ -12,7 +12,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from ..agents.colony import Colony, ColonyOutcome
-from ..agents.engine import Checkpoints, engine
+from ..agents.engine import Checkpoints, Engine, arrays, engine
 from ..core.errors import ConfigurationRejected, ModelRefused
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
@@ -115,6 +115,7 @@ def prepare(
     if treatment is not None and treatment.drugs:
         exchange_of(start)  # refused before any cell lives, if Ktrans was not measured
     materials, supports, stated = tissue_of(tumour, settings, mesh if ground is None else ground.body)
+    cells_live_in = engine(settings.engine)
     stops = [one.day for one in treatment.operations] if treatment else []
     plan = Plan(
         tumour,
@@ -124,8 +125,9 @@ def prepare(
         supports,
         macro_ends(days, settings.macro_days, stops),
         settings.seed,
-        cells_of(settings, threads, tumour.cells),
+        cells_of(settings, threads, tumour.cells, cells_live_in),
         ground=ground,
+        arrays=arrays(cells_live_in),
     )
     changed = changes(fields, plan) if settings.effects and settings.members > 1 else ()
     return Prepared(volume, fields, start, plan, changed, stated)
@@ -271,9 +273,11 @@ def _counted(tell: Progress, runs: int, kept: KeptForecast | None) -> Run:
     return run
 
 
-def cells_of(settings: ForecastSettings, threads: int | None, kind: str = "neuroblastoma") -> Cells:
-    """The cell engine as the loop calls it, for cells of this type."""
-    cells = engine(settings.engine)
+def cells_of(
+    settings: ForecastSettings, threads: int | None, kind: str = "neuroblastoma", runner: Engine | None = None
+) -> Cells:
+    """The cell engine (None: a new one as set) as the loop calls it, for cells of this type."""
+    cells = runner or engine(settings.engine)
 
     def advance(
         colonies: Sequence[Colony],

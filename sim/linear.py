@@ -136,5 +136,5 @@ class Linear:
 
     def words(self) -> str:
         """Who solved, for the record."""
-        counted = ", ".join(f"{name} {count}" for name, count in sorted(self.solved.items())) or "host 0"
+        counted = ", ".join(f"{name} {count}" for name, count in sorted(self.solved.items())) or "host"
         return f"{counted}; {self.lost}" if self.lost else counted

@@ -30,7 +30,8 @@ from ..core.errors import SolverFault
 from ..core.quantity import Parameter
 from ..meshing.mesh import TumourMesh
 from .elements import EDGES, checked_volumes, corner_sums, gradients, refuse_elements
-from .solvers import Solved, newton, solve_scalar
+from .linear import Linear
+from .solvers import Solved, newton
 
 Real = NDArray[np.float64]
 
@@ -210,6 +211,7 @@ def solve_oxygen(
     half: float = HALF_OXYGEN.value,
     diffusivity: float = OXYGEN_DIFFUSIVITY.value,
     held: Real | None = None,
+    linear: Linear | None = None,
 ) -> OxygenField:
     """Steady oxygen in a mesh through whose outer surface nothing passes.
 
@@ -219,6 +221,7 @@ def solve_oxygen(
     half         mmHg, >= 0; 0 is uptake that never slows down until oxygen is gone
     diffusivity  mm²/day
     held         (nodes,) mmHg where a node is kept at a known oxygen, NaN elsewhere; None: nowhere
+    linear       who solves the linear systems; None: the host
 
     Raises SolverFault naming elements with impossible numbers, when nothing determines the level of oxygen, or when
     Newton's method fails.
@@ -235,12 +238,12 @@ def solve_oxygen(
         raise SolverFault(
             "no supply, no uptake and no node at a known oxygen", "at least one of them", "give the tissue a supply"
         )
-    tissue = _tissue(mesh, supply, demand, blood, half, diffusivity)
-    solved = tissue.solve(held)
+    tissue, linear = _tissue(mesh, supply, demand, blood, half, diffusivity), linear or Linear()
+    solved = tissue.solve(held, linear)
     limited = 0
     if solved.x.min() < -1e-12 * blood:
         tissue, limited = tissue.monotone()
-        solved = tissue.solve(held)
+        solved = tissue.solve(held, linear)
     return tissue.field(np.maximum(solved.x, 0.0), solved.iterations, held, limited)
 
 
@@ -307,7 +310,7 @@ class OxygenTissue:
     quarter: Real
     tetrahedra: NDArray[np.int64]
 
-    def solve(self, held: Real) -> Solved:
+    def solve(self, held: Real, linear: Linear) -> Solved:
         """Newton from the field without uptake.
 
         The loss is concave, so on a monotone mesh the first step falls below the solution and the others rise to it.
@@ -317,7 +320,7 @@ class OxygenTissue:
         return newton(
             np.where(free, without, held),
             lambda x: np.where(free, self.residual(x), 0.0),
-            lambda x, r, wanted: self._direction(x, r, free, wanted),
+            lambda x, r, wanted: self._direction(x, r, free, wanted, linear),
             tolerance=1e-12,
             most=60,
             halvings=0,
@@ -345,11 +348,13 @@ class OxygenTissue:
         inflow = float(self.residual(nodes)[np.isfinite(held)].sum())
         return OxygenField(nodes, corner.mean(axis=1), iterations, OxygenBalance(supply, uptake, inflow), limited)
 
-    def _direction(self, nodes: Real, residual: Real, free: NDArray[np.bool_], wanted: float) -> tuple[Real, int]:
+    def _direction(
+        self, nodes: Real, residual: Real, free: NDArray[np.bool_], wanted: float, linear: Linear
+    ) -> tuple[Real, int]:
         slope = self._sum(self.corners.slope(nodes[self.tetrahedra]))
         mask = sparse.diags_array(free.astype(np.float64))
         matrix = mask @ (self.stiffness + sparse.diags_array(slope)) @ mask + sparse.diags_array(1.0 - mask.diagonal())
-        return solve_scalar(sparse.csr_matrix(matrix), -residual, reduction=wanted)
+        return linear.scalar(sparse.csr_matrix(matrix), -residual, reduction=wanted)
 
     def _scale(self) -> Real:
         """(nodes,) how fast the reaction at a node, or a thousandth of the diffusion, could move all oxygen."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..agents.colony import Colony, ColonyOutcome
-from ..agents.engine import Checkpoints
+from ..agents.engine import Arrays, Checkpoints
 from ..core.errors import MeshFault, SegmentationRejected
 from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading, vessels
 from .coupling import Homogenised
@@ -20,6 +20,7 @@ from .exposure import expose
 from .forecast import MacroStep
 from .growth import grow
 from .keeping import KeptRun
+from .linear import Linear
 from .poroelastic import KPA_PER_MMHG, in_balance
 from .quadratic import grow_quadratic
 from .selection import Selection, candidates_of, select_elements
@@ -71,6 +72,7 @@ class Plan:
     advance       colonies and hours to outcomes: the cells, or what stands in for them
     kept          where the run is kept while it is made (None: nowhere)
     rest          (nodes,) mmHg of the interstitial fluid at time 0, which the images' shape bears already
+    arrays        of a device, for large linear systems of mechanics and oxygen (None: the host solves them)
     ground        tissue that the cells spread through (None: the tumour has a border, which they do not cross)
     """
 
@@ -86,6 +88,7 @@ class Plan:
     kept: KeptRun | None = None
     ground: Ground | None = None
     rest: NDArray[np.float64] | None = None
+    arrays: Arrays | None = None
 
 
 def simulate(start: TissueState, plan: Plan) -> tuple[tuple[TissueState, ...], tuple[MacroStep, ...]]:
@@ -180,7 +183,8 @@ def settle(
     operated, removed, told_of_surgery = operate(moved, plan, told)
     renewed, remeshed, told_of_mesh = renew(operated, plan, told)
     wet = renewed if plan.settings.poroelastic else filtered(renewed, plan.settings)
-    return deliver_oxygen(wet), MacroStep(
+    linear = Linear(plan.arrays)
+    return deliver_oxygen(wet, linear), MacroStep(
         before.day,
         end,
         answer.representatives,
@@ -189,7 +193,7 @@ def settle(
         answer.extrapolation,
         answer.limited,
         (*answer.notes, *told_of_surgery, *told_of_mesh),
-        {**mechanics, **removed, **remeshed},
+        {**mechanics, **removed, **remeshed, "oxygen_systems": linear.words()},
         cells,
     )
 
@@ -210,10 +214,10 @@ def grow_vessels(state: TissueState, days: float) -> TissueState:
     return replace(state, supply=vessels.grown(state.supply, wanted, state.oxygen, days))
 
 
-def deliver_oxygen(state: TissueState) -> TissueState:
+def deliver_oxygen(state: TissueState, linear: Linear | None = None) -> TissueState:
     """Quasi-steady oxygen of the tissue as it is now: the tumour's living cells breathe, and the host as ever."""
     demand = oxygen.demand_of(breathing(state))
-    solved = oxygen.solve_oxygen(state.mesh, state.supply, demand)
+    solved = oxygen.solve_oxygen(state.mesh, state.supply, demand, linear=linear)
     return replace(state, oxygen=solved.elements)
 
 
@@ -272,10 +276,11 @@ def deform(
     """
     body, pressure = state.reference if plan.ground is None else plan.ground.body, plan.settings.stress_feedback
     slowing: dict[str, Any] = {}
+    linear = Linear(plan.arrays)
 
     def solve(stretch: NDArray[np.float64], start: Equilibrium | None) -> Equilibrium:
         element = (
-            partial(grow, start=start, remembered=state.remembered, pulled=state.pulled, pore=pore)
+            partial(grow, start=start, remembered=state.remembered, pulled=state.pulled, pore=pore, linear=linear)
             if plan.settings.element == "p1"
             else grow_quadratic
         )
@@ -297,6 +302,7 @@ def deform(
         "residual": float(equilibrium.residual),
         "least_elastic_jacobian": float(equilibrium.elastic_jacobian.min()),
         "largest_von_mises_kpa": float(equilibrium.von_mises.max()),
+        "linear_systems": linear.words(),
         "supports": Supports.of(plan.springs).words(),
         **slowing,
     }

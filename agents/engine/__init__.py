@@ -100,12 +100,12 @@ def engine(name: str = "auto") -> Engine:
     return cast(Engine, module.make())
 
 
-def arrays(name: str = "auto") -> Arrays | None:
-    """Arrays of the processor that an engine of that name runs on, for solvers; None: the host's own.
+def arrays(runner: Engine) -> Arrays | None:
+    """Arrays of the processor that an engine runs on, in the memory that its cells live in; None: the host's own.
 
-    An engine may have a method ``arrays``; of the engines here ``cuda`` has. Raises as ``engine``.
+    An engine may have a method ``arrays``; of the engines here ``cuda`` has.
     """
-    hand_out: Callable[[], Arrays | None] = getattr(engine(name), "arrays", lambda: None)
+    hand_out: Callable[[], Arrays | None] = getattr(runner, "arrays", lambda: None)
     return hand_out()
 
 

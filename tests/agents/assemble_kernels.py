@@ -2,7 +2,8 @@
 
     python tests/agents/assemble_kernels.py TYPE PTXAS
 
-To be run without the simulator of kernels. What kernels take is read off a small run whose bodies are interpreted.
+TYPE ``product`` is the product that solvers take, a kernel of no cells. To be run without the simulator of kernels.
+What kernels take is read off a small run whose bodies are interpreted.
 """
 
 from __future__ import annotations
@@ -107,6 +108,15 @@ def kernels(name: str, ptxas: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield "careless step", inspected(ptx_of(function, taken[kernel], strictly=False))
 
 
+def product(_: str, ptxas: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The product of a matrix in block rows with a vector."""
+    integers, numbers = types.Array(types.int32, 1, "C"), types.Array(types.float64, 1, "C")
+    taken = (integers, integers, types.Array(types.float64, 3, "C"), numbers, numbers)
+    ptx = ptx_of(engine.product_kernel().py_func, taken, strictly=False)
+    with TemporaryDirectory() as folder:
+        yield "product", {**assembled(ptx, ptxas, Path(folder)), **inspected(ptx)}
+
+
 if __name__ == "__main__":
     pretend_a_device()
-    print(json.dumps(dict(kernels(*sys.argv[1:]))))
+    print(json.dumps(dict((product if sys.argv[1] == "product" else kernels)(*sys.argv[1:]))))

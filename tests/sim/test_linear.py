@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,9 +18,13 @@ from oncoscale.sim.body import Body
 from oncoscale.sim.growth import grow
 from oncoscale.sim.linear import Linear
 from oncoscale.sim.multigrid import coarsest_inverse, hierarchy_of, multigrid, on_device, row_sums
+from oncoscale.sim.sensitivity import constant_rate
+from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.shapes import ball_octant
+from oncoscale.sim.simulation import Plan, simulate
 from oncoscale.sim.solvers import conjugate_gradients, euclidean, factorise
-from oncoscale.sim.tissue import DEFAULT_MATERIALS, springs_of
+from oncoscale.sim.tissue import DEFAULT_MATERIALS, Springs, springs_of
+from oncoscale.sim.tumour_type import tumour_type
 
 SOFT = {name: replace(material, poisson=0.4999) for name, material in DEFAULT_MATERIALS.items()}
 
@@ -241,6 +246,30 @@ def test_growth_on_a_device_is_the_hosts_growth():
     assert linear.solved == {"foreign": sum(host.history)}
     assert np.abs(there.displacement - host.displacement).max() < 1e-8 * np.abs(host.displacement).max()
     assert there.residual < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (None, "host N"),
+        (ForeignArrays(), "foreign N"),
+        (ForeignArrays(room=0), "host N; the device foreign was given up (no room on the device)"),
+    ],
+)
+def test_a_run_records_who_solved(small_state, monkeypatch, arrays, words):
+    """On a device, on none and on one without room a run goes the same way to the tolerance, and each step's record
+    tells who solved its mechanics and its oxygen.
+    """
+    monkeypatch.setattr("oncoscale.sim.body.DIRECT_UNKNOWNS", 0)
+    monkeypatch.setattr("oncoscale.sim.simulation.Linear", lambda arrays: Linear(arrays, least=0))
+    tumour = tumour_type("neuroblastoma")
+    plan = Plan(tumour, ForecastSettings(elements=8), None, tumour.materials, Springs(0.05), (14.0,), 1, constant_rate)
+    states, (step,) = simulate(small_state, replace(plan, arrays=arrays))
+    for what in ("linear_systems", "oxygen_systems"):
+        assert re.sub(r"\d+", "N", step.mechanics[what]) == words
+    at_home, _ = simulate(small_state, plan)
+    assert states[-1].volume == pytest.approx(at_home[-1].volume, rel=1e-8)
+    assert states[-1].oxygen == pytest.approx(at_home[-1].oxygen, rel=1e-6)
 
 
 def test_small_systems_stay_on_the_host():
