@@ -17,20 +17,23 @@ from ..core.errors import ConfigurationRejected, ModelRefused
 from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
+from ..meshing.renewed import present_regions
 from . import coupling, interstitial, oxygen, pace, remeshing, vessels
+from .anatomy import meshed, spread_through, tissues_of, told_apart
+from .anatomy import statements as anatomy_statements
 from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
 from .keeping import KeptForecast
 from .mass_effect import mass_effect_statements
-from .materials import materials_of, parameters_of
+from .materials import materials_of, parameters_of, preset_of
 from .sensitivity import Change, Trajectory, changes, effects
 from .settings import ForecastSettings
 from .simulation import Cells, Plan, Progress, Told, macro_ends, simulate
 from .spread import Ground
-from .start import element_maps, host_for, infiltrated, mesh_within, start_from, tumour_of
+from .start import element_maps, host_for, infiltrated, start_from, tumour_of
 from .state import TissueState
 from .stress_feedback import slowing_of
-from .supports import Supports, supports_of
+from .supports import FIXED, Supports, supports_of
 from .tissue import SPRING_DISTANCE, Material, Springs, springs_of
 from .treatment import Treatment
 from .treatments import radiotherapy, surgery
@@ -51,6 +54,7 @@ class Prepared:
     plan     of the forecast itself, its first run
     changed  inputs that further runs change, one each
     stated   what the materials and the feedback that the user asks for rest on
+    told     what must be known of the regions beside the tumour
     """
 
     volume: float
@@ -59,6 +63,7 @@ class Prepared:
     plan: Plan
     changed: tuple[Change, ...]
     stated: tuple[Parameter, ...]
+    told: tuple[str, ...] = ()
 
     @property
     def runs(self) -> int:
@@ -95,13 +100,14 @@ def prepare(
             "leave the operation out, or choose another --tumour",
         )
     tell("mesh", 0.0)
-    volume = tumour_of(quantified).volume("tumour")
-    host = host_for(tumour_of(quantified), tumour.spread, days)
-    mesh = mesh_within(host, settings)
+    outline = tumour_of(quantified)
+    volume = outline.volume("tumour")
+    found = meshed(host_for(outline, tumour.spread, days, told_apart(tumour, settings)), settings)
+    mesh = found.mesh
     fields = tumour.initial_fields(mesh, element_maps(quantified, mesh))
-    ground = Ground.under(mesh, tumour.spread) if tumour.spread else None
+    ground = Ground.under(mesh, spread_through(tumour.spread, settings.materials)) if tumour.spread else None
     if ground is not None:
-        fields = infiltrated(fields, ground, host)
+        fields = infiltrated(fields, ground, found.labels)
     if treatment is not None and tumour.radiosensitivity is not None:
         alpha, ratio = tumour.radiosensitivity
         treatment = treatment.of_cells(alpha.value, ratio.value)
@@ -130,7 +136,8 @@ def prepare(
         arrays=arrays(cells_live_in),
     )
     changed = changes(fields, plan) if settings.effects and settings.members > 1 else ()
-    return Prepared(volume, fields, start, plan, changed, stated)
+    told = anatomy_statements(outline, found, materials, fixed_in(found.mesh, settings))
+    return Prepared(volume, fields, start, plan, changed, stated, told)
 
 
 def forecast(
@@ -191,6 +198,7 @@ def forecast(
         statements=(
             *tumour.statements_about(body_part, species),
             *ready.fields.statements,
+            *ready.told,
             *fluid_statements(start, settings.poroelastic),
             *((vessels.STATEMENT,) if start.allotment is not None else ()),
             *drug_statements(plan.treatment),
@@ -319,11 +327,17 @@ def tissue_of(
     Raises ConfigurationRejected for regions that are not there, before anything is computed.
     """
     regions = {body.region_names[int(value)] for value in np.unique(body.region)}
-    materials = materials_of(stiffened(tumour, settings), settings.materials, regions)
-    supports = supports_of(settings.supports, springs_of(materials["host"]))
+    materials = tissues_of(body, materials_of(stiffened(tumour, settings), settings.materials, regions))
+    supports = supports_of(settings.supports, springs_of(materials["host"]), fixed_in(body, settings))
     Supports.of(supports).on(body)
     feedback = (slowing_of(settings.stress_feedback),) if settings.stress_feedback else ()
     return materials, supports, (*parameters_of(tumour.materials, settings.materials, regions), *feedback)
+
+
+def fixed_in(body: TumourMesh, settings: ForecastSettings) -> tuple[str, ...]:
+    """Regions of a body that are bone which does not move, where the settings state no support of them."""
+    present = [name for name in present_regions(body) if name not in settings.supports]
+    return tuple(name for name in present if preset_of(name, settings.materials) in FIXED)
 
 
 def stiffened(tumour: TumourType, settings: ForecastSettings) -> dict[str, Material]:

@@ -264,8 +264,10 @@ def fluid_in(state: TissueState, swelling: Real | None = None) -> FluidField:
     """The steady fluid of the tissue of a forecast as it is now, and swells now.
 
     ASSUMED: tissue without supply of blood has no vessels that leak; elsewhere all vessels of a region leak alike.
+    Regions told apart from the host have its fluid (``anatomy``).
     """
-    return solve_fluid(state.mesh, vessels=(state.supply > 0.0).astype(np.float64), swelling=swelling)
+    fluids = {**dict.fromkeys(state.reference.region_names.values(), HOST_FLUID), **FLUIDS}
+    return solve_fluid(state.mesh, fluids, vessels=(state.supply > 0.0).astype(np.float64), swelling=swelling)
 
 
 def _solved(matrix: sparse.csr_matrix, source: Real, held: Real, free: NDArray[np.bool_]) -> Real:

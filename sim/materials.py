@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
+from ..imaging.region_names import same_name
 from .tissue import HOST_POISSON, HOST_YOUNG, Material
 
 HARDENING = Parameter(
@@ -99,6 +100,13 @@ class Stated(Protocol):
     def hardening(self) -> float | None: ...
 
 
+def preset_of(region: str, stated: Mapping[str, Stated]) -> str | None:
+    """The tissue that a region is said to be like, else that of its name, in upper or lower case; None: not known."""
+    if region in stated and stated[region].like:
+        return stated[region].like
+    return next((name for name in PRESETS if same_name(name, region)), None)
+
+
 def materials_of(
     disease: Mapping[str, Material], stated: Mapping[str, Stated], regions: Collection[str]
 ) -> dict[str, Material]:
@@ -118,7 +126,7 @@ def materials_of(
             f"regions of the mesh: {', '.join(sorted(set(regions) | set(disease)))}",
             "name one of these, or segment the region",
         )
-    presets = {name: PRESETS[name].material for name in regions if name in PRESETS}
+    presets = {name: PRESETS[known].material for name in regions if (known := preset_of(name, {}))}
     return {**presets, **disease, **{name: _stated(name, one, {**presets, **disease}) for name, one in stated.items()}}
 
 
@@ -127,7 +135,7 @@ def parameters_of(
 ) -> tuple[Parameter, ...]:
     """What the materials rest on that are not the disease's: constants of tissues known by name, hardening."""
     names = [one.like for one in stated.values() if one.like]
-    names += [name for name in regions if name in PRESETS and name not in disease]
+    names += [known for name in regions if name not in disease and (known := preset_of(name, {}))]
     parameters = [parameter for name in names for parameter in PRESETS[name].parameters]
     if any(one.law == "exponential" and one.hardening is None for one in stated.values()):
         parameters.append(HARDENING)

@@ -260,13 +260,13 @@ def places_in(mesh: TumourMesh, points: Real) -> tuple[NDArray[np.int64], Real]:
 def pull_on(mesh: TumourMesh, old: TumourMesh, pull: Real) -> Real:
     """(nodes, 3) mN with which springs pull on a mesh, from those on another of the same body.
 
-    The outer surface comes first, then those of the regions within and last the host's, which is theirs seen from
-    outside; what holds a region's surface where it meets the outside belongs to the outer one.
+    The outer surface comes first, then the tumour's, those of the other regions within, and last the host's, which is
+    theirs seen from outside; what holds a region's surface where it meets the outside belongs to the outer one.
     """
     outer, left = np.unique(outer_faces(old.tetrahedra)), pull.copy()
     carried = _traction(mesh, outer_faces(mesh.tetrahedra), old, outer_faces(old.tetrahedra), left)
     left[outer] = 0.0
-    for name in sorted(present_regions(old), key=lambda name: name == "host"):
+    for name in sorted(present_regions(old), key=lambda name: ("tumour", name, "host").index(name)):
         faces = old.surface_of(name)
         if left[faces].any():
             carried += _traction(mesh, mesh.surface_of(name), old, faces, left)

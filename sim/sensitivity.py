@@ -21,7 +21,8 @@ from .forecast import Effect
 from .remeshing import at_points
 from .simulation import Plan
 from .start import start_from
-from .state import TissueState
+from .state import CAVITY, TissueState
+from .supports import Supports
 from .tissue import Springs, springs_of
 from .tumour_type import InitialFields
 
@@ -170,6 +171,12 @@ def _slowed(fields: InitialFields, plan: Plan) -> tuple[InitialFields, Plan]:
 
 
 def _evenly_stiff(plan: Plan) -> Plan:
-    host = replace(plan.materials["host"], young=plan.materials["tumour"].young)
-    springs = springs_of(host) if isinstance(plan.springs, Springs) else plan.springs
-    return replace(plan, materials={**plan.materials, "host": host}, springs=springs)
+    """The host as stiff as the tumour, and so are soft regions told apart from it; bone and fluid are not."""
+    young = plan.materials["tumour"].young
+    soft = [name for name, one in plan.materials.items() if name != CAVITY and one.law != "compressible"]
+    stiff = {name: replace(plan.materials[name], young=young) for name in (*soft, "host")}
+    materials, outside = {**plan.materials, **stiff}, springs_of(stiff["host"])
+    springs: Springs | Supports = outside
+    if isinstance(plan.springs, Supports):
+        springs = plan.springs if plan.settings.supports else replace(plan.springs, springs=(outside,))
+    return replace(plan, materials=materials, springs=springs)

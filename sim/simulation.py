@@ -233,7 +233,7 @@ def breathing(state: TissueState) -> NDArray[np.float64]:
     if state.visible is not None:
         return np.asarray(state.cellularity + oxygen.HOST_CELLULARITY.value * (1.0 - state.composition.sum(axis=1)))
     cells = state.cellularity.copy()
-    cells[state.reference.elements_of("host")] = oxygen.HOST_CELLULARITY.value
+    cells[state.surroundings] = oxygen.HOST_CELLULARITY.value
     return cells
 
 

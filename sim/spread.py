@@ -34,7 +34,7 @@ class Spread:
     """How the cells of a disease spread through tissue.
 
     diffusivity  region of healthy tissue to mm²/day, 0 where no cell can enter; regions beside ``within`` are told
-                 apart where the segmentation draws them
+                 apart where the segmentation draws them. Other regions are to cells what ``within`` is
     rate         1/day, net growth at low density, by which the density at time 0 is shaped
     visible      density at the edge that images show
     swelling     ln of the stretch of tissue that fills with cells (growth stretch exp(swelling c))
@@ -98,7 +98,7 @@ class Ground:
         names = {number: name for number, name in mesh.region_names.items() if name != "tumour"}
         speed = np.zeros(len(kinds))
         for number, name in names.items():
-            speed[kinds == number] = spread.diffusivity.get(name, 0.0)
+            speed[kinds == number] = spread.diffusivity.get(name, spread.diffusivity[spread.within])
         on_voxels = to_voxels(shared, speed, 0.0, grid) / np.maximum(covered, 1e-12)
         open_to_cells = np.where(covered >= LEAST_COVERED, on_voxels, 0.0)
         body = replace(mesh, region=kinds, region_names=names)

@@ -14,9 +14,9 @@ from ..imaging.quantify import Quantified
 from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
 from ..meshing.surface import HOST_MARGIN, host_around
-from ..meshing.tetrahedra import mesh_tumour
 from ..meshing.transfer import overlaps, to_elements
 from . import oxygen, vessels
+from .anatomy import mesh_within, with_regions
 from .settings import ForecastSettings
 from .simulation import breathing, deliver_oxygen, filtered
 from .spread import Ground, Spread
@@ -41,39 +41,17 @@ def mesh_of(quantified: Quantified, settings: ForecastSettings) -> TumourMesh:
     return mesh_within(host_around(tumour_of(quantified)), settings)
 
 
-def mesh_within(labels: LabelImage, settings: ForecastSettings) -> TumourMesh:
-    """The mesh of a tumour in its host."""
-    return mesh_tumour(labels, size=settings.size, host_size=settings.host_size, mesher=settings.mesher)
-
-
-def host_for(outline: LabelImage, spread: Spread | None, days: float) -> LabelImage:
+def host_for(outline: LabelImage, spread: Spread | None, days: float, regions: Sequence[str] = ()) -> LabelImage:
     """The tumour in its host, which is wide enough for a tumour without a border to spread in for so many days.
 
-    Spaces that the disease tells apart (``Spread.spaces``) are kept where the segmentation draws them.
+    ``regions`` (``anatomy.told_apart``) and the spaces that the disease tells apart (``Spread.spaces``) are kept where
+    the segmentation draws them.
     """
     if spread is None:
-        return host_around(outline)
+        return with_regions(host_around(outline), outline, regions)
     radius = np.cbrt(3000.0 * outline.volume("tumour") / (4.0 * np.pi))
     host = host_around(outline, margin=max(HOST_MARGIN.value * float(radius), spread.reach(days)))
-    return with_spaces(host, outline, spread.spaces)
-
-
-def with_spaces(host: LabelImage, outline: LabelImage, names: Sequence[str]) -> LabelImage:
-    """The host with regions of the outline drawn into it, where there is neither tumour nor the end of the host.
-
-    host  on the grid of ``outline``, padded
-    """
-    values, named = host.values.copy(), dict(host.names)
-    first = np.rint(host.grid.index(outline.grid.world(np.zeros(3)))).astype(int)
-    there = tuple(slice(start, start + length) for start, length in zip(first, outline.grid.shape, strict=True))
-    tissue = host.mask("host")[there]
-    for name in names:
-        drawn = outline.mask(name) & tissue
-        if drawn.any():
-            number = max(named) + 1
-            values[there][drawn] = number
-            named[number] = name
-    return replace(host, values=values, names=named)
+    return with_regions(host, outline, (*regions, *spread.spaces))
 
 
 def start_from(

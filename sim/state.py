@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ..meshing.mesh import TumourMesh
 
+CAVITY = "cavity"
+"""The region that an operation leaves."""
+
 
 @dataclass(frozen=True, eq=False)
 class TissueState:
@@ -94,8 +97,9 @@ class TissueState:
 
     def element_of(self, place: NDArray[np.float64]) -> int:
         """The element of tissue that cells may live in, or did, nearest to where it was on day 0 (3,) mm."""
-        host = [value for value, name in self.reference.region_names.items() if name == "host"]
-        among = self.inhabited if self.visible is not None else np.flatnonzero(~np.isin(self.reference.region, host))
+        among = self.inhabited
+        if self.visible is None:
+            among = np.setdiff1d(np.arange(len(self.stretch)), self.surroundings)
         if not len(among):
             among = np.arange(len(self.stretch))
         return int(among[np.argmin(((self.origin.centroids[among] - place) ** 2).sum(axis=1))])
@@ -104,6 +108,12 @@ class TissueState:
     def tumour(self) -> NDArray[np.int64]:
         """Element numbers of the tumour."""
         return self.reference.elements_of("tumour")
+
+    @property
+    def surroundings(self) -> NDArray[np.int64]:
+        """Element numbers of healthy tissue: the host, and every region told apart from it."""
+        others = [value for value, name in self.reference.region_names.items() if name not in ("tumour", CAVITY)]
+        return np.flatnonzero(np.isin(self.reference.region, others))
 
     @property
     def inhabited(self) -> NDArray[np.int64]:

@@ -23,6 +23,9 @@ Faces = NDArray[np.int64]
 OUTSIDE = "outside"
 """What the outer boundary of the mesh is called among surfaces; the others are called as their regions."""
 
+FIXED = ("skull", "spine")
+"""Regions that do not move unless the settings say otherwise (project specification, tissue §3.4)."""
+
 
 @dataclass(frozen=True)
 class Supports:
@@ -72,8 +75,9 @@ class Supports:
         spring, fixed = np.zeros(len(mesh.points)), np.zeros(len(mesh.points), dtype=bool)
         for stiffness, faces in self.sprung(mesh):
             spring += stiffness * nodal_areas(mesh.points, faces)
-        for faces in self.held(mesh):
-            fixed[faces] = True
+        for name in self.fixed:  # what does not move on its surface does not move inside
+            fixed[_surface(mesh, name)] = True
+            fixed[mesh.tetrahedra[mesh.elements_of(name)]] = True
         return spring, fixed
 
     def words(self) -> str:
@@ -89,29 +93,32 @@ class Supports:
         return ", ".join(parts)
 
 
-def supports_of(stated: Mapping[str, float | str], springs: Springs) -> Springs | Supports:
+def supports_of(stated: Mapping[str, float | str], springs: Springs, fixed: Sequence[str] = ()) -> Springs | Supports:
     """Supports as a user states them: surface to "fixed", "free" or a stiffness in kPa/mm; ``springs`` elsewhere.
+
+    fixed  regions that are fixed where nothing is stated of them
 
     >>> supports_of({"skull": "fixed", "tumour": 0.1}, Springs(0.075)).words()
     'springs of 0.075 kPa/mm on the outer boundary, springs of 0.1 kPa/mm on the surface of tumour, skull fixed'
     """
-    if not stated:
+    surfaces = {**dict.fromkeys(fixed, "fixed"), **stated}
+    if not surfaces:
         return springs
     return Supports(
         tuple(
             Springs(float(how), None if name == OUTSIDE else name)
-            for name, how in stated.items()
+            for name, how in surfaces.items()
             if not isinstance(how, str)
         ),
-        tuple(name for name, how in stated.items() if how == "fixed"),
-        tuple(name for name, how in stated.items() if how == "free"),
+        tuple(name for name, how in surfaces.items() if how == "fixed"),
+        tuple(name for name, how in surfaces.items() if how == "free"),
     ).elsewhere(springs)
 
 
 def _surface(mesh: TumourMesh, name: str) -> Faces:
     if name == OUTSIDE:
         return outer_faces(mesh.tetrahedra)
-    known = sorted({mesh.region_names[int(value)] for value in np.unique(mesh.region) if value in mesh.region_names})
+    known = sorted(set(mesh.region_names.values()))
     if name not in known:
         raise ConfigurationRejected(
             f"a support of the surface of {name!r}", f"{OUTSIDE}, or a region of the mesh: {', '.join(known)}",

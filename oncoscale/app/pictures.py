@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -15,7 +16,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -27,6 +28,7 @@ from ..agents.colony import CLASSES, TARGETS, DrugWindow
 from ..imaging.study import LabelImage, ParametricMap
 from ..meshing.mesh import TumourMesh
 from ..meshing.quality import mean_ratio
+from ..sim.anatomy import regions_beside
 from ..sim.forecast import Forecast, MacroStep, Representative
 from ..sim.state import TissueState
 from .background import Background
@@ -37,6 +39,7 @@ PAGE_INCHES = 11.0
 BY_DAY = LinearSegmentedColormap.from_list("by day", ["#38bdf8", "#a3e635", "#facc15", "#fb7185"])
 """From the day of the images to the last day; bright enough to be seen on grey."""
 
+REGION_COLOURS = {"#1f5f8b": "blue", "#2e7d5b": "green", "#b07aa1": "purple", "#c4572b": "red", "#1d2733": "black"}
 CLASS_COLOURS = ("#1f5f8b", "#7fb2d6", "#c9a227", "#2e7d5b", "#8fcdb0", "#b07aa1")
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -593,10 +596,14 @@ def mesh_section(day0: TissueState, image: Background | None) -> Picture:
         figure = _figure(8.4, 4.0)
         axes, beside = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
         _draw_image(axes, image, frame, dim=0.8)
-        for name, colour, face in (("host", "#9fb3c8", (0, 0, 0, 0)), ("tumour", "#fbbf24", (0.98, 0.75, 0.14, 0.22))):
+        others = regions_beside(mesh)
+        drawn: dict[str, tuple[str, tuple[float, ...]]] = {"host": ("#9fb3c8", (0, 0, 0, 0))}
+        drawn |= {name: (shade, (*to_rgb(shade), 0.22)) for name, shade in zip(others, cycle(REGION_COLOURS))}
+        drawn |= {"tumour": ("#fbbf24", (0.98, 0.75, 0.14, 0.22))}
+        for name, (colour, face) in drawn.items():
             polygons, _ = cut_tetrahedra(mesh.points, mesh.tetrahedra[mesh.elements_of(name)], frame)
             axes.add_collection(PolyCollection(polygons, facecolors=[face], edgecolors=colour, linewidths=0.45))
-        _dress(axes, frame, title="axial section: tumour (yellow) in its host")
+        _dress(axes, frame, title=f"axial section: tumour (yellow) in its host{_beside(others)}")
         shape = mean_ratio(mesh.points, mesh.tetrahedra)
         bins = list(np.linspace(0.0, 1.0, 41))
         for name, colour in (("host", FAINT), ("tumour", WARM)):
@@ -604,6 +611,12 @@ def mesh_section(day0: TissueState, image: Background | None) -> Picture:
         beside.set(xlabel="mean ratio of the elements (1 = regular)", ylabel="share of elements", yticks=[])
         beside.legend()
         return _picture(figure, "The mesh and the shape of its elements")
+
+
+def _beside(regions: Sequence[str]) -> str:
+    """Which colour is which region, for a title; empty where there is none."""
+    shades = zip(regions, cycle(REGION_COLOURS.values()))
+    return "".join(f", {name} ({shade})" for name, shade in shades)
 
 
 def oxygen_distribution(forecast: Forecast) -> Picture:

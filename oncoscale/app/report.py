@@ -22,6 +22,7 @@ from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
 from ..meshing.quality import dihedral_angles, mean_ratio
 from ..sim import books, equilibrium
+from ..sim.anatomy import regions_beside
 from ..sim.forecast import Forecast
 from ..sim.state import TissueState
 from ..sim.tumour_type import tumour_type
@@ -260,7 +261,7 @@ def mesh_table(mesh: TumourMesh) -> list[tuple[str, str]]:
     rows = [("mesher", mesh.mesher or ABSENT)]
     if measured.get("fallback", ABSENT) != ABSENT:
         rows.append(("why not gmsh", measured["fallback"]))
-    for region in ("tumour", "host"):
+    for region in ("tumour", "host", *regions_beside(mesh)):
         elements = mesh.elements_of(region)
         edge = float(np.cbrt(mesh.volumes[elements].mean() / 0.1179)) if len(elements) else np.nan
         rows.append((f"elements of the {region}", f"{len(elements)}, edge about {number(edge)} mm"))

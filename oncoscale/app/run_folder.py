@@ -103,8 +103,24 @@ def write_run(
         **asdict(provenance),
         "background": background.caption if background else None,
         "mesh_frame_uid": mesh.frame_uid,
+        **regions_told(mesh.region_names),
     }
     write_json(folder / "trace.json", account)
+
+
+USUAL_REGIONS: Mapping[int, str] = {1: "host", 2: "tumour"}
+"""Names of regions that go without saying."""
+
+
+def regions_told(names: Mapping[int, str]) -> dict[str, Any]:
+    """The names of a mesh's regions for its run's account, where there are others than a tumour and its host."""
+    return {} if dict(names) == USUAL_REGIONS else {"regions": {str(number): name for number, name in names.items()}}
+
+
+def regions_of(account: Mapping[str, Any]) -> dict[int, str]:
+    """Region number to name as an account tells them, and the cavity that an operation may have left."""
+    names = {int(number): name for number, name in account.get("regions", USUAL_REGIONS).items()}
+    return names if CAVITY in names.values() else {**names, max(names) + 1: CAVITY}
 
 
 def write_tissue(path: Path, forecast: Forecast) -> None:
@@ -202,7 +218,7 @@ def read_run(folder: Path) -> StoredRun:
             "give that folder, or a run's identity with --store",
         ) from error
     steps = [read_step(folder / "tissue.vtkhdf", number) for number in range(len(content["days"]))]
-    mesh = _mesh(read_step(folder / "mesh.vtkhdf", 0), content, account["mesh_frame_uid"])
+    mesh = _mesh(read_step(folder / "mesh.vtkhdf", 0), content, account)
     seen = read_step(folder / "mesh.vtkhdf", 0).cell_data
     return StoredRun(
         forecast=_forecast(content, mesh, steps, read_populations(folder / "cells" / "populations.csv")),
@@ -237,12 +253,11 @@ def read_populations(path: Path) -> dict[tuple[float, int], NDArray[np.int64]]:
     return {key: np.array(counts, dtype=np.int64) for key, counts in rows.items()}
 
 
-def _mesh(step: Step, content: Mapping[str, Any], frame_uid: str) -> TumourMesh:
+def _mesh(step: Step, content: Mapping[str, Any], account: Mapping[str, Any]) -> TumourMesh:
     assert step.tetrahedra is not None
-    names = {1: "host", 2: "tumour", 3: CAVITY}
     region = np.asarray(step.cell_data["region"], dtype=np.int64)
-    mesher = content["recipe"]["mesher"]
-    return TumourMesh(step.points, step.tetrahedra, region, names, frame_uid, mesher, content["mesh"])
+    mesher, frame_uid = content["recipe"]["mesher"], account["mesh_frame_uid"]
+    return TumourMesh(step.points, step.tetrahedra, region, regions_of(account), frame_uid, mesher, content["mesh"])
 
 
 def _forecast(

@@ -9,8 +9,8 @@
 Taken out are whole elements of the mesh: those of the tumour, or those of which more than half lies in a ball or in a
 label image. They become a cavity: what they were under is forgotten (Fp = 1), their cells leave the books, no blood
 reaches them, and a soft compressible filling, which wound fluid stands for, keeps the mesh whole while what is around
-it closes in. ASSUMED: tissue is not injured beyond what is taken out, nothing heals, and the filling gives way as
-``PARAMETERS`` say.
+it closes in. ASSUMED: tissue is not injured beyond what is taken out, nothing heals, a margin spares what the
+segmentation tells apart from the host (organs, bone), and the filling gives way as ``PARAMETERS`` say.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ from ...meshing.mesh import TumourMesh
 from ...meshing.transfer import overlaps
 from ..oxygen import CELL_DENSITY
 from ..remeshing import rebased
+from ..state import CAVITY as CAVITY
 from ..state import TissueState
 from ..tissue import Material
 from ..treatment import Operation, Treatment, understood
-
-CAVITY = "cavity"
-"""The region that an operation leaves."""
 
 CAVITY_YOUNG = Parameter(
     0.1,
@@ -204,8 +202,8 @@ def taken_elements(mesh: TumourMesh, operation: Operation) -> NDArray[np.int64]:
         deepest = tumour[np.argsort(-depth[tumour], kind="stable")]
         reached = np.cumsum(mesh.volumes[deepest])
         return np.sort(deepest[: int(np.argmin(np.abs(reached - (1.0 - operation.residual) * reached[-1]))) + 1])
-    around = np.setdiff1d(np.flatnonzero(depth <= operation.margin), tumour)
-    return np.union1d(tumour, around)
+    around = np.union1d(mesh.elements_of("host"), mesh.elements_of(CAVITY))
+    return np.union1d(tumour, around[depth[around] <= operation.margin])
 
 
 def emptied(state: TissueState, taken: NDArray[np.int64]) -> TissueState:

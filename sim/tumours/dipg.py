@@ -2,7 +2,7 @@
 
 No sharp border: the part that T2-weighted images show is where the density passes a threshold, and density falls off
 around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it. Ventricles
-and cisterns that the segmentation draws as ``fluid`` are soft, give way, and let no cell in.
+and cisterns that the segmentation draws as ``fluid`` are soft, give way, and let no cell in, nor does bone.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ ALPHA_BETA = Parameter(
     "(Pedicini et al. 2014, abstract); 10 as is usual in models of this kind", range=(5.0, 10.8), assumed=True,
 )  # fmt: skip
 
+CLOSED = ("fluid", "ventricles", "skull", "spine", "bone")
+"""Regions that no cell enters."""
+
 
 def initial_fields(mesh: TumourMesh, maps: Mapping[str, ElementMap]) -> InitialFields:
     """Density from the outline alone; supply of oxygen from plasma flow or volume; no delivery of drug.
@@ -96,6 +99,6 @@ TUMOUR = TumourType(
     ),
     cells="glioma",
     kinds=("glioma cells", "other cells"),
-    spread=Spread({"host": DIFFUSIVITY.value, "fluid": 0.0}, RATE.value, VISIBLE.value, SWELLING.value),
+    spread=Spread({"host": DIFFUSIVITY.value, **dict.fromkeys(CLOSED, 0.0)}, RATE.value, VISIBLE.value, SWELLING.value),
     radiosensitivity=(ALPHA, ALPHA_BETA),
 )  # fmt: skip
