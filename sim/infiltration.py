@@ -4,8 +4,9 @@
 
 after Fisher 1937, doi 10.1111/j.1469-1809.1937.tb02153.x, as Swanson et al. 2000, doi 10.1046/j.1365-2184.2000.00177.x,
 use it for gliomas: c is the share of the tissue's room that tumour cells fill, D depends on the tissue and is 0 where
-cells cannot go. Finite volumes on a voxel grid, because the front is sqrt(D/rate) wide, a millimetre or so, and the
-elements of a tumour's mesh are wider: a front that is not resolved runs too fast. Units: mm, day.
+cells cannot go; along fibres it may be larger than across them, a tensor (``anisotropy``). Finite volumes on a voxel
+grid, because the front is sqrt(D/rate) wide, a millimetre or so, and the elements of a tumour's mesh are wider: a front
+that is not resolved runs too fast. Units: mm, day.
 
 A step is half a reaction, diffusion, half a reaction [Strang 1968, doi 10.1137/0705041]: the reaction by its exact
 solution, so that c stays between 0 and 1 for any step; diffusion implicitly, each pair of voxels exchanging by the
@@ -16,7 +17,7 @@ passes. Second order in space; in time first order from the implicit step (``rat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from scipy import sparse
 from ..core.errors import SolverFault
 from ..core.quantity import Parameter
 from ..imaging.study import Grid
+from . import anisotropy
+from .anisotropy import harmonic
 from .solvers import conjugate_gradients
 
 Real = NDArray[np.float64]
@@ -53,20 +56,27 @@ class Infiltration:
     grid         of the voxels, with axes at right angles
     exchange     (voxels, voxels) mm³/day: rows sum to 0, positive beside the diagonal
     volume       mm³ of a voxel
-    diffusivity  (i, j, k) mm²/day
+    diffusivity  (i, j, k) mm²/day, mean over the directions
+    shape        (i, j, k, 3, 3) the tensor over its mean, in the axes of the patient; None: alike in all directions
     """
 
     grid: Grid
     exchange: sparse.csr_matrix
     volume: float
     diffusivity: Real
+    shape: Real | None = None
 
     @classmethod
     def through(cls, grid: Grid, diffusivity: Real) -> Infiltration:
-        """Tissue of this diffusivity (i, j, k) mm²/day, 0 where no cell can go.
+        """Tissue of this diffusivity, 0 where no cell can go.
 
-        Raises SolverFault for impossible numbers, or a grid whose axes are not at right angles.
+        diffusivity  mm²/day, (i, j, k) alike in all directions, or tensors (i, j, k, 3, 3) in the axes of the patient
+
+        Raises SolverFault for impossible numbers, a tensor that is not symmetric and positive, or a grid whose axes are
+        not at right angles.
         """
+        if np.shape(diffusivity) == (*grid.shape, 3, 3):
+            return cls.along(grid, *mean_and_shape(np.asarray(diffusivity, dtype=np.float64)))
         d = np.asarray(diffusivity, dtype=np.float64)
         if d.shape != grid.shape or not (np.isfinite(d).all() and (d >= 0.0).all()):
             raise SolverFault(
@@ -79,6 +89,15 @@ class Infiltration:
         if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-6:
             raise SolverFault("a grid whose axes are not at right angles", "a rectangular grid", "resample it")
         return cls(grid, _exchange(d, spacing), float(np.prod(spacing)), d)
+
+    @classmethod
+    def along(cls, grid: Grid, diffusivity: Real, shape: Real | None) -> Infiltration:
+        """Tissue of this mean diffusivity (i, j, k) and this shape of its tensor (i, j, k, 3, 3), as ``through``."""
+        alike = cls.through(grid, diffusivity)
+        if shape is None:
+            return alike
+        matrix = anisotropy.exchange(alike.diffusivity, anisotropy.checked(shape), grid.affine[:3, :3])
+        return replace(alike, exchange=matrix, shape=shape)
 
     def spread(self, density: Real, days: float) -> Real:
         """The density (i, j, k) after diffusion alone, by one implicit step."""
@@ -145,6 +164,13 @@ def edge_profile(distance: Real, visible: float, diffusivity: float, rate: float
     return np.asarray((1.0 + (1.0 / np.sqrt(visible) - 1.0) * np.exp(np.clip(distance / width, -60.0, 60.0))) ** -2)
 
 
+def mean_and_shape(tensors: Real) -> tuple[Real, Real]:
+    """(…) mean of the eigenvalues of tensors (…, 3, 3), and each over it; the unit tensor where there is none."""
+    mean = np.trace(anisotropy.checked(tensors), axis1=-2, axis2=-1) / 3.0
+    scaled = tensors / np.where(mean > 0.0, mean, 1.0)[..., None, None]
+    return mean, np.where(mean[..., None, None] > 0.0, scaled, np.eye(3))
+
+
 def _exchange(d: Real, spacing: Real) -> sparse.csr_matrix:
     """Face area over distance times the harmonic mean of two voxels' D; rows sum to 0."""
     numbers = np.arange(d.size).reshape(d.shape)
@@ -154,8 +180,7 @@ def _exchange(d: Real, spacing: Real) -> sparse.csr_matrix:
         there = [slice(None)] * 3
         here[axis], there[axis] = slice(None, -1), slice(1, None)
         one, other = d[tuple(here)], d[tuple(there)]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(one + other > 0.0, 2.0 * one * other / (one + other), 0.0)
+        mean = harmonic(one, other)
         flow = (mean * np.prod(spacing) / spacing[axis] ** 2).ravel()
         a, b = numbers[tuple(here)].ravel(), numbers[tuple(there)].ravel()
         matrix += sparse.coo_matrix((flow, (a, b)), matrix.shape) + sparse.coo_matrix((flow, (b, a)), matrix.shape)

@@ -4,8 +4,9 @@ Oxygen: a manufactured field with saturating uptake; spheres without vessels of 
 cores [Grimes et al. 2014, doi 10.1098/rsif.2013.1124], of Michaelis-Menten uptake (project specification, tissue §8 T6)
 and of first-order uptake. Fluid: a manufactured pressure; the spheres of Baxter and Jain 1989, doi
 10.1016/0026-2862(89)90074-5, alone and in a host. Density: order in space on the front of Ablowitz and Zeppetella 1979,
-doi 10.1007/BF02462380, in time on a mode of diffusion, and Bramson's delay. Spheres are solved in one 48th, between
-planes of symmetry. Contrast agent that diffuses has a script of its own, ``tracer``.
+doi 10.1007/BF02462380, in time on a mode of diffusion and on that front, Bramson's delay; along fibres an anisotropic
+Gaussian and a front. Spheres are solved in one 48th, between planes of symmetry. Contrast agent that diffuses has a
+script of its own, ``tracer``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _record import Check, check, record, refusing
 from _tissue import Real, as_script, at_least, canvas, draw_errors, orders, radius, rms, save, sector
+from scipy import ndimage, sparse
 from scipy.optimize import brentq
 
 from oncoscale.imaging.study import Grid
@@ -302,23 +305,97 @@ def mode_error(step: float, length: float = 16.0, days: float = 200.0) -> tuple[
     return abs(amplitude - 0.4 * np.exp(-rate * days)), abs(float(c.sum() / start.sum()) - 1.0)
 
 
+def splitting_changes(steps: Sequence[float], days: float = 40.0) -> list[float]:
+    """Root mean square change of a front after ``days`` when each step is halved, in the same voxels."""
+    tissue, x = line(50.0, 0.5)
+    found = []
+    for step in (*steps, steps[-1] / 2.0):
+        c = edge_profile(x - 20.0, 0.25, D, RATE)[:, None, None]
+        for _ in range(round(days / step)):
+            c = tissue.grow(c, RATE, step)
+        found.append(c)
+    return [float(np.sqrt(np.mean((one - finer) ** 2))) for one, finer in pairwise(found)]
+
+
+FIBRES = np.linalg.qr(np.array([[2.0, 1.0, 0.0], [1.0, -1.0, 1.0], [1.0, 1.0, 2.0]]))[0]
+"""Orthogonal axes, columns, none of them along an axis of the voxels."""
+
+
+def fibrous(side: float, h: float, tensor: Real) -> tuple[Infiltration, Real]:
+    """A cube of voxels with the same tensor everywhere, mm²/day, and their places from its middle, mm."""
+    count = round(side / h)
+    grid = Grid((count, count, count), np.diag([h, h, h, 1.0]))
+    places = (np.moveaxis(np.indices(grid.shape), 0, -1) - 0.5 * (count - 1)) * h
+    return Infiltration.through(grid, np.broadcast_to(tensor, (*grid.shape, 3, 3))), places
+
+
+def gaussian_error(h: float, begun: float = 20.0, days: float = 4.0) -> float:
+    """Root mean square error of the kernel t^-3/2 exp(-x (4 D t)^-1 x), fibres 8 to 1, steps as the voxels squared."""
+    tensor = FIBRES * [0.32, 0.08, 0.04] @ FIBRES.T
+    tissue, x = fibrous(32.0, h, tensor)
+    form = np.einsum("...a,ab,...b", x, np.linalg.inv(tensor), x) / 4.0
+    c, step = np.exp(-form / begun), 0.25 * h**2
+    for _ in range(round(days / step)):
+        c = tissue.spread(c, step)
+    truth = (begun / (begun + days)) ** 1.5 * np.exp(-form / (begun + days))
+    return float(np.sqrt(np.mean((c - truth) ** 2)))
+
+
+def reaches(along: float, across: float, h: float = 0.5, days: float = 60.0) -> tuple[float, float]:
+    """mm along and across fibres to which a tumour has come that began as an ellipsoid of axes as sqrt(D)."""
+    tissue, x = fibrous(32.0, h, FIBRES * [along, across, across] @ FIBRES.T)
+    own = x @ FIBRES / np.sqrt([along, across, across])
+    c = 1.0 / (1.0 + np.exp(1.5 * (np.linalg.norm(own, axis=-1) - 15.0)))
+    c = tissue.grow(c, RATE, days)
+    rays = np.linspace(0.0, 15.0, 600)
+    middle = 0.5 * (np.array(c.shape) - 1.0)
+
+    def reach(direction: Real) -> float:
+        seen = ndimage.map_coordinates(c, middle[:, None] + direction[:, None] * rays / h, order=1)
+        return float(rays[seen > 0.5][-1])
+
+    return reach(FIBRES[:, 0]), float(np.mean([reach(FIBRES[:, 1]), reach(FIBRES[:, 2])]))
+
+
+def fibre_checks() -> tuple[list[Check], dict[str, Any]]:
+    """A tensor in directions that no voxel has: order, books, signs, speeds."""
+    widths = (2.0, 1.0, 0.5)
+    errors = [gaussian_error(h) for h in widths]
+    exchange = fibrous(8.0, 1.0, FIBRES * [0.32, 0.08, 0.04] @ FIBRES.T)[0].exchange
+    lost = float(np.abs(exchange.sum(axis=0)).max() / np.abs(exchange.diagonal()).max())
+    between = exchange - sparse.diags_array(exchange.diagonal())
+    along, across = reaches(0.10, 0.025)
+    rows = [
+        at_least("density, fibres 8 to 1: order in the voxels", orders(widths, errors)[-1], 1.9),
+        check("density, fibres: sum of what a voxel loses and others gain", lost, 0.0, 1e-12),
+        at_least("density, fibres: least exchange of two voxels", between.min(), 0.0),
+        check("density, fibres of D 4 to 1: reach of the front along over across them", along / across, 2.0, 0.04),
+    ]
+    return rows, {"density, fibres": {"sizes": list(widths), "errors": errors}}
+
+
 def density_checks() -> tuple[list[Check], dict[str, Any]]:
-    """Orders in space and time, speeds, the sum of cells."""
+    """Orders in space and time, speeds, the sum of cells; along fibres too."""
     widths = (1.0, 0.5, 0.25)
     space = [front_error(h, 0.5 * h**2) for h in widths]
     steps = (2.0, 1.0, 0.5)
     decay = [mode_error(step) for step in steps]
+    halves = (1.0, 0.5, 0.25)
+    split = splitting_changes(halves)
     rows = [
         at_least("density: order in the voxels", orders(widths, space)[-1], 1.9),
         check("density: order in the step, implicit diffusion", orders(steps, [e for e, _ in decay])[-1], 1.0, 0.1),
+        check("density: order in the step, growth and diffusion in turn", orders(halves, split)[-1], 1.0, 0.1),
         check("density: cells lost or made by diffusion, relative", max(lost for _, lost in decay), 0.0, 1e-9),
         check("density: speed over rate t 15 to 30, over 2 sqrt(D rate) (Bramson)", bramson(), 0.966, 0.012),
     ]
     shown = {
         "density, front": {"sizes": list(widths), "errors": space},
         "density, step": {"sizes": list(steps), "errors": [e for e, _ in decay]},
+        "density, step halved": {"sizes": list(halves), "errors": split},
     }
-    return rows, shown
+    along_fibres, errors = fibre_checks()
+    return [*rows, *along_fibres], shown | errors
 
 
 def measure() -> tuple[dict[str, Any], dict[str, Any]]:
