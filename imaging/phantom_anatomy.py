@@ -53,6 +53,7 @@ class Tissue(IntEnum):
     AORTA = 10
     TUMOUR = 11
     BRAIN = 12
+    WHITE = 13
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ HOSTS: dict[Tissue, Host] = {
     Tissue.CANAL: Host(1.00, 3.300, 0.900, 2.9e-3, 0.002, 0.002, 0.02, 0.002, 3.0),
     Tissue.CAVA: Host(0.95, 1.440, 0.180, 3.0e-3, 1.0, 1.0, 0.5, 0.5, 6.0),
     Tissue.BRAIN: Host(0.76, 0.850, 0.090, 0.8e-3, 0.45, 0.002, 0.18, 0.030, 2.0),
+    Tissue.WHITE: Host(0.69, 0.620, 0.075, 0.75e-3, 0.22, 0.002, 0.18, 0.020, 2.0),
     Tissue.AORTA: Host(0.95, 1.440, 0.180, 3.0e-3, 1.0, 1.0, 0.5, 0.5, 0.0),
 }
 VESSELS = (Tissue.AORTA, Tissue.CAVA)
@@ -277,6 +279,7 @@ class Anatomy:
     before        points to what covers the tumour
     compose       (child, material points) to the tumour's volume fractions and kinetics
     study         what is special in the images' headers
+    drawn         (tissue, material points) to the regions, by name, that are outlined beside the tumour
     """
 
     tumour: str
@@ -289,6 +292,7 @@ class Anatomy:
     before: Callable[[Array], Parts]
     compose: Callable[[Child, Array], dict[str, Array]]
     study: Mapping[str, Any]
+    drawn: Callable[[NDArray[np.int8], Array], dict[str, NDArray[np.bool_]]] = lambda tissue, material: {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,9 +329,17 @@ class Child:
         """The seed's smooth random field of that name at the points."""
         return SmoothField.named(self.seed, name, length_mm)(points)
 
+    def material(self, points: Array) -> Array:
+        """(points, 3) mm: where the tissue at the points lay at diagnosis."""
+        return points if self.shrinkage is None else self.shrinkage.origin_of(points)
+
+    def drawn(self, points: Array, tissue: NDArray[np.int8]) -> dict[str, NDArray[np.bool_]]:
+        """(points,) True in each region that is outlined beside the tumour; ``tissue`` is that of the points."""
+        return self.anatomy.drawn(tissue, self.material(points))
+
     def at(self, points: Array) -> Substance:
         """The substance at (points, 3) mm."""
-        material = points if self.shrinkage is None else self.shrinkage.origin_of(points)
+        material = self.material(points)
         tissue = self._tissue(points, material)
         substance = _host_substance(tissue, self.field("texture", 7.0, material))
         self._fill_tumour(substance, material)
@@ -390,6 +402,14 @@ def _host_substance(tissue: NDArray[np.int8], texture: Array) -> Substance:
 def ellipsoid(points: Array, centre: Iterable[float], axes: Iterable[float]) -> Array:
     """(points,) < 1 inside the ellipsoid."""
     return np.asarray((((points - np.array([*centre])) / np.array([*axes])) ** 2).sum(axis=1))
+
+
+def tube(points: Array, start: Iterable[float], end: Iterable[float], radius: float) -> Array:
+    """(points,) < 1 inside a straight tube with round ends."""
+    begin = np.array([*start])
+    along = np.array([*end]) - begin
+    share = np.clip((points - begin) @ along / (along @ along), 0.0, 1.0)
+    return np.asarray((((points - begin - share[:, None] * along) / radius) ** 2).sum(axis=1))
 
 
 def _organs(points: Array, material: Array, fat: NDArray[np.bool_]) -> Parts:

@@ -1,8 +1,9 @@
 """The head of a reference child with a diffuse intrinsic pontine glioma: another value of ``phantom_anatomy.Anatomy``.
 
-Scalp, skull, brain, fluid spaces, cerebellum, brainstem and the large vessels as ellipsoids and tubes around a tumour
-of the pons. Positions are mm, LPS. Nothing here comes from a person. ASSUMED as a whole: sizes of the order of a
-six-year-old's; the carotids and the basilar artery are drawn wide, so that voxels of 2 mm hold blood alone.
+Scalp, skull with its base, brain with white matter, fluid spaces, cerebellum, brainstem and the large vessels as
+ellipsoids and tubes around a tumour of the pons. Positions are mm, LPS. Nothing here comes from a person. ASSUMED as a
+whole: sizes of the order of a six-year-old's; the carotids and the basilar artery are drawn wide, so that voxels of
+2 mm hold blood alone; the tumour lies before the fourth ventricle and has flattened it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.quantity import Parameter
-from .phantom_anatomy import Anatomy, Child, Parts, Tissue, ellipsoid
+from .phantom_anatomy import Anatomy, Child, Parts, Tissue, ellipsoid, tube
 from .phantom_physics import HAEMATOCRIT, Array
 
 VOLUME = Parameter(
@@ -37,10 +38,6 @@ def _head(points: Array, material: Array, fat: NDArray[np.bool_]) -> Parts:
     below = points[:, 2] < -44.0
     cerebellum = ellipsoid(material, (0.0, 42.0, -22.0), (46.0, 24.0, 22.0))
     stem = ((material[:, 0] / 13.0) ** 2 + ((material[:, 1] - 10.0) / 12.0) ** 2 < 1.0) & (material[:, 2] < 14.0)
-    cistern = ellipsoid(material, (0.0, -10.0, -8.0), (16.0, 6.0, 22.0))
-    fourth = ellipsoid(material, (0.0, 29.0, -14.0), (8.0, 4.0, 12.0))
-    third = ellipsoid(material, (0.0, 2.0, 22.0), (3.0, 14.0, 8.0))
-    lateral = ellipsoid(np.abs(material) * [1, 0, 0] + material * [0, 1, 1], (14.0, 10.0, 34.0), (6.0, 24.0, 7.0))
     return [
         (Tissue.FAT, (skull < 1.0) | ((neck < 1.0) & below)),
         (Tissue.MUSCLE, (neck < 0.92) & below),
@@ -49,10 +46,62 @@ def _head(points: Array, material: Array, fat: NDArray[np.bool_]) -> Parts:
         (Tissue.BRAIN, skull < 0.85),
         (Tissue.SOFT, face & (skull < 0.95)),
         (Tissue.FAT, face & fat & (skull < 0.95)),
-        (Tissue.CANAL, (cerebellum < 1.15) | (cistern < 1.0)),
+        (Tissue.WHITE, _white(material) & (skull < 0.62)),
+        (Tissue.CANAL, (cerebellum < 1.15) | _cistern(material)),
         (Tissue.BRAIN, (cerebellum < 1.0) | stem),
-        (Tissue.CANAL, (fourth < 1.0) | (third < 1.0) | (lateral < 1.0)),
+        (Tissue.WHITE, _peduncles(material)),
+        (Tissue.CANAL, _ventricles(material)),
+        (Tissue.MARROW, _petrous(points) & (skull < 0.95)),
     ]
+
+
+def _mirrored(points: Array) -> Array:
+    """The points, all on the left side."""
+    return np.abs(points) * [1, 0, 0] + points * [0, 1, 1]
+
+
+def _white(material: Array) -> NDArray[np.bool_]:
+    """Centre of the hemispheres above the tentorium, around the grey nuclei beside the third ventricle."""
+    hemispheres = material[:, 2] > 12.0
+    return np.asarray(hemispheres & (ellipsoid(material, (0.0, 6.0, 22.0), (22.0, 26.0, 14.0)) >= 1.0))
+
+
+def _peduncles(material: Array) -> NDArray[np.bool_]:
+    """Tracts of the pons: middle peduncles to the centre of the cerebellum, pyramidal tracts to the hemispheres."""
+    side = _mirrored(material)
+    return np.asarray(
+        (tube(side, (12.0, 12.0, -14.0), (24.0, 36.0, -20.0), 7.5) < 1.0)
+        | (ellipsoid(side, (24.0, 42.0, -21.0), (14.0, 12.0, 10.0)) < 1.0)
+        | (tube(side, (8.0, 4.0, 6.0), (24.0, 2.0, 40.0), 6.0) < 1.0)
+    )
+
+
+def _cistern(material: Array) -> NDArray[np.bool_]:
+    """Fluid before the pons."""
+    return np.asarray(ellipsoid(material, (0.0, -10.0, -8.0), (16.0, 6.0, 22.0)) < 1.0)
+
+
+def _ventricles(material: Array) -> NDArray[np.bool_]:
+    """Fourth, third and lateral ventricles."""
+    return np.asarray(
+        (ellipsoid(material, (0.0, 30.0, -14.0), (9.0, 5.5, 13.0)) < 1.0)
+        | (ellipsoid(material, (0.0, 2.0, 22.0), (3.0, 14.0, 8.0)) < 1.0)
+        | (ellipsoid(_mirrored(material), (14.0, 10.0, 34.0), (6.0, 24.0, 7.0)) < 1.0)
+    )
+
+
+def _petrous(points: Array) -> NDArray[np.bool_]:
+    """Pyramids of the base of the skull, between the temporal lobes and the cerebellum."""
+    return np.asarray(tube(_mirrored(points), (20.0, -18.0, -26.0), (60.0, 12.0, -26.0), 6.0) < 1.0)
+
+
+def _drawn(tissue: NDArray[np.int8], material: Array) -> dict[str, NDArray[np.bool_]]:
+    """What is outlined beside the tumour. The film of fluid around the brain is thinner than voxels and is left out."""
+    return {
+        "fluid": (tissue == Tissue.CANAL) & (_cistern(material) | _ventricles(material)),
+        "white": tissue == Tissue.WHITE,
+        "skull": tissue == Tissue.MARROW,
+    }
 
 
 def _vessels(points: Array) -> Parts:
@@ -114,5 +163,6 @@ HEAD = Anatomy(
         "StudyDescription": "MR head, reference patient",
         "BodyPartExamined": "BRAIN",
     },
+    drawn=_drawn,
 )
 """A child's head with a pontine glioma."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
 from scipy import ndimage
 
 from .. import __version__
@@ -49,6 +50,13 @@ from .phantom_physics import (
     spoiled_gradient_echo,
 )
 from .study import Grid, LabelImage, ParametricMap
+
+KINDS = {
+    "fluid": (codes.SCT.BodySubstance, codes.SCT.CerebrospinalFluid),
+    "white": (codes.SCT.Tissue, codes.SCT.WhiteMatter),
+    "skull": (codes.SCT.AnatomicalStructure, codes.SCT.Skull),
+}
+"""Coded category and type of what is outlined beside a tumour."""
 
 Progress = Callable[[str, float], None]
 """Called with what is being made and the share that is done, 0 to 1."""
@@ -165,6 +173,7 @@ class VisitTruth:
     day          days after diagnosis
     volume       mL of the tumour, from its formula
     tumour       {1: tumour} on the grid of the dynamic series;  core {1: core} its mostly necrotic part
+    regions      the tumour and what is outlined beside it, as the segmentation has them
     maps         name to true map on that grid: mean over a voxel, in the tumour over the tumour's part of it; NaN
                  where the quantity has no meaning
     displacements  (frames, 3) mm, LPS: where breathing has carried the body in each dynamic frame
@@ -174,6 +183,7 @@ class VisitTruth:
     volume: float
     tumour: LabelImage
     core: LabelImage
+    regions: LabelImage
     maps: Mapping[str, ParametricMap]
     displacements: Array
 
@@ -255,7 +265,7 @@ class Scan:
         for place, flip_angle in enumerate(FLIP_ANGLES):
             self._write_flip_angle(dicom / f"series-{place + 3:02d}-vfa-fa{flip_angle:02.0f}", place, flip_angle)
         dynamic = self._write_dynamic(dicom / f"series-{len(FLIP_ANGLES) + 3:02d}-dce", progress)
-        self._write_segmentation(dicom / f"series-{len(FLIP_ANGLES) + 4:02d}-seg", dynamic, truth.tumour)
+        self._write_segmentation(dicom / f"series-{len(FLIP_ANGLES) + 4:02d}-seg", dynamic, truth.regions)
         progress(self.name, 1.0)
         return truth
 
@@ -286,9 +296,20 @@ class Scan:
             self.child.volume,
             LabelImage(self.grid, inside.astype(np.uint8), {1: "tumour"}),
             LabelImage(self.grid, core.astype(np.uint8), {1: "core"}),
+            self._regions(inside),
             maps,
             self.dynamic_displacements(),
         )
+
+    def _regions(self, tumour: NDArray[np.bool_]) -> LabelImage:
+        """The tumour, and every other region where it fills at least half of a voxel."""
+        values, names = tumour.astype(np.uint8), {1: "tumour"}
+        for name, there in self.child.drawn(self.points, self.substance.tissue).items():
+            share = average(there.astype(float).reshape(self.fine.shape), self.parts)
+            if (outlined := (share >= 0.5) & ~tumour).any():
+                number = len(names) + 1
+                values[outlined], names[number] = number, name
+        return LabelImage(self.grid, values, names)
 
     def _true_map(self, values: Array, there: NDArray[np.bool_], tumour: NDArray[np.bool_]) -> Array:
         """Mean over the part of each voxel where the values have a meaning; in the tumour, over the tumour's part."""
@@ -306,6 +327,8 @@ class Scan:
             write_nifti(folder / f"{name}.nii.gz", self.grid, true_map.values.astype(np.float32))
         write_labels(folder / "tumour.nii.gz", truth.tumour)
         write_labels(folder / "core.nii.gz", truth.core)
+        if len(truth.regions.names) > 1:
+            write_labels(folder / "regions.nii.gz", truth.regions)
 
     # ------------------------------------------------------------------------------------------------- imperfections
 
@@ -626,8 +649,8 @@ class Scan:
 
     # --------------------------------------------------------------------------------------------- segmentation
 
-    def _write_segmentation(self, folder: Path, dynamic: MRSeries, tumour: LabelImage) -> None:
-        """The tumour as drawn on the last frame: every voxel of which at least half lies inside the surface."""
+    def _write_segmentation(self, folder: Path, dynamic: MRSeries, regions: LabelImage) -> None:
+        """The regions as drawn on the last frame: every voxel of which at least half lies inside."""
         last = self.settings.frames - 1
         number = len(FLIP_ANGLES) + 4
         day = self._study()["StudyDate"]
@@ -637,10 +660,11 @@ class Scan:
             number,
             "Tumour segmentation",
             (day, clock(STUDY_START_S + 1800.0)),
+            kinds=KINDS,
         )
         folder.mkdir(parents=True, exist_ok=True)
         write_segmentation(
-            folder / "segmentation.dcm", tumour, image_headers(dynamic, last, self._frame_attributes(last)), head
+            folder / "segmentation.dcm", regions, image_headers(dynamic, last, self._frame_attributes(last)), head
         )
 
 

@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from scipy import ndimage
 
 from oncoscale.imaging.phantom import ANATOMIES, PhantomTruth, write_phantom
-from oncoscale.imaging.phantom_anatomy import Child, Tissue
+from oncoscale.imaging.phantom_anatomy import HOSTS, Child, Tissue
 from oncoscale.imaging.phantom_head import CENTRE, HEAD
+from oncoscale.imaging.phantom_physics import spin_echo
+from oncoscale.imaging.phantom_scan import ANATOMY_ECHO
+from oncoscale.imaging.segmentation import read_labels
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,46 @@ def test_the_tumour_is_of_the_stated_volume_and_in_brain(phantom: PhantomTruth) 
     child = Child.visits(1, HEAD)[0]
     around = CENTRE + 45.0 * np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 0, 1.0]])
     assert np.isin(child.at(around).tissue, [Tissue.BRAIN, Tissue.CANAL]).all()
+
+
+def test_what_bounds_the_tumour_is_outlined(phantom: PhantomTruth) -> None:
+    """Fluid, white matter and skull are segments of their own, of a child's sizes, none in another's place.
+
+    A fourth ventricle and a cistern before the pons of some millilitres each lie within 3 mm of the tumour, on its two
+    sides; so do the peduncles. ASSUMED sizes, see the module.
+    """
+    for number, visit in enumerate(phantom.visits, start=1):
+        file = next((phantom.folder / f"visit-{number}").rglob("segmentation.dcm"))
+        read = read_labels(file)
+        assert sorted(read.names.values()) == ["fluid", "skull", "tumour", "white"]
+        for name in read.names.values():
+            assert read.volume(name) == pytest.approx(visit.regions.volume(name)), name
+        assert np.array_equal(visit.regions.mask("tumour"), visit.tumour.mask("tumour"))
+    regions = phantom.visits[0].regions
+    assert 3.0 < regions.volume("fluid") < 30.0
+    assert 20.0 < regions.volume("white") < 300.0
+    away = ndimage.distance_transform_edt(~regions.mask("tumour"), sampling=regions.grid.spacing)
+    places = regions.grid.world(np.moveaxis(np.indices(regions.grid.shape), 0, -1))
+    for name in ("fluid", "white"):
+        assert away[regions.mask(name)].min() <= regions.grid.spacing.max()
+    beside = regions.mask("fluid") & (away < 8.0)
+    for side in (places[..., 1] > CENTRE[1] + 12.0, places[..., 1] < CENTRE[1] - 10.0):
+        assert 0.3 < (beside & side).sum() * regions.grid.voxel_volume / 1000.0 < 6.0
+
+
+def test_images_show_white_matter_and_fluid(phantom: PhantomTruth) -> None:
+    """White matter has the shorter T1 and T2 and is darker than grey on T2-weighted images, fluid is far brighter."""
+    truth, regions = phantom.visits[0], phantom.visits[0].regions
+    t1 = truth.maps["t1"].values
+    grey = np.nanmedian(t1[(regions.values == 0) & (np.abs(t1 - HOSTS[Tissue.BRAIN].t1) < 0.1)])
+    assert np.nanmedian(t1[regions.mask("white")]) < 0.8 * grey
+    assert np.nanmedian(t1[regions.mask("fluid")]) > 2.0 * grey
+    white, brain, fluid = (
+        spin_echo(np.array(host.protons), np.array(host.t1), np.array(host.t2), **ANATOMY_ECHO)
+        for host in (HOSTS[Tissue.WHITE], HOSTS[Tissue.BRAIN], HOSTS[Tissue.CANAL])
+    )
+    assert white < 0.85 * brain
+    assert fluid > 1.5 * brain
 
 
 def test_composition_is_possible() -> None:
