@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.errors import FileRejected
 from ..core.files import folder_written_whole, write_json
+from .diffusion_tensor import TensorImage
 from .nifti import read_nifti, write_labels, write_nifti
 from .quality import FLAGS
 from .segmentation import read_labels
@@ -34,6 +35,7 @@ class Quantified:
     findings  what was found, chosen, inferred and doubted
     summary   plain numbers and words, ready for JSON
     dose      planned dose of radiation, Gy on its own grid, if the study holds one; not written with the maps
+    tensor    diffusion tensors, if the user gives some; not written with the maps
     tissue    the curves behind the kinetic maps; None where there is no kinetic model, and in maps read from files
     """
 
@@ -44,6 +46,7 @@ class Quantified:
     summary: Mapping[str, Any] = field(default_factory=dict)
     tissue: TissueCurves | None = None
     dose: ParametricMap | None = None
+    tensor: TensorImage | None = None
 
 
 def write_maps(quantified: Quantified, folder: Path | str) -> None:

@@ -18,19 +18,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..core.errors import SolverFault
-from ..core.quantity import Parameter
+from ..imaging.diffusion_tensor import MOST_ANISOTROPIC
 
 Real = NDArray[np.float64]
 Steps = NDArray[np.int64]
 
-MOST_ANISOTROPIC = Parameter(
-    100.0,
-    "1",
-    "largest over smallest eigenvalue of a tensor that is taken: exchange reaches as many voxels as its root",
-    source="ASSUMED: ten times the anisotropy of water in coherent white matter; noise makes more",
-    range=(10.0, 1000.0),
-    assumed=True,
-)
 PAIRS = tuple(combinations(range(4), 2))
 OTHERS = tuple(tuple(sorted({0, 1, 2, 3} - set(pair))) for pair in PAIRS)
 MOST_ROUNDS = 200

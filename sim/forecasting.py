@@ -91,7 +91,8 @@ def prepare(
 ) -> Prepared:
     """Mesh, initial fields, tissue at time 0, and what shall be run from there.
 
-    Raises ModelRefused for an operation on a tumour without a border.
+    Raises ModelRefused for an operation on a tumour without a border, ConfigurationRejected for diffusion tensors of
+    one with a border.
     """
     if treatment is not None and treatment.operations and tumour.spread is not None:
         raise ModelRefused(
@@ -99,13 +100,21 @@ def prepare(
             "surgery of a tumour that images show whole",
             "leave the operation out, or choose another --tumour",
         )
+    if quantified.tensor is not None and tumour.spread is None:
+        raise ConfigurationRejected(
+            "diffusion tensors for a tumour with a border",
+            "a tumour whose cells wander, such as dipg",
+            "leave out --tensor",
+        )
     tell("mesh", 0.0)
     outline = tumour_of(quantified)
     volume = outline.volume("tumour")
     found = meshed(host_for(outline, tumour.spread, days, told_apart(tumour, settings)), settings)
     mesh = found.mesh
     fields = tumour.initial_fields(mesh, element_maps(quantified, mesh))
-    ground = Ground.under(mesh, spread_through(tumour.spread, settings.materials)) if tumour.spread else None
+    ground = None
+    if tumour.spread is not None:
+        ground = Ground.under(mesh, spread_through(tumour.spread, settings.materials), quantified.tensor)
     if ground is not None:
         fields = infiltrated(fields, ground, found.labels)
     if treatment is not None and tumour.radiosensitivity is not None:

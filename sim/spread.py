@@ -17,16 +17,24 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 
+from ..imaging.diffusion_tensor import TensorImage
 from ..imaging.study import Grid, LabelImage
 from ..meshing.mesh import TumourMesh
 from ..meshing.transfer import overlaps, to_elements, to_voxels
 from .elements import outer_faces
-from .infiltration import Infiltration, edge_profile, front_speed
+from .infiltration import Infiltration, edge_profile, front_speed, mean_and_shape
 
 Real = NDArray[np.float64]
 
 LEAST_COVERED = 0.5
 """Fraction of a voxel inside the mesh from which cells may enter it."""
+
+
+ALONG_FIBRES = (
+    "Cells are assumed to wander along fibres as water does: by the diffusion tensors that were given, scaled to each "
+    "region's mean, and alike in all directions where there are none."
+)
+"""After Jbabdi et al. 2005, doi 10.1002/mrm.20625. ASSUMED: cells are led by fibres as much as water is."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,11 @@ class Ground:
     tissue: Infiltration
 
     @classmethod
-    def under(cls, mesh: TumourMesh, spread: Spread) -> Ground:
-        """The tissue of a mesh of tumour and host, as it is where no tumour was."""
+    def under(cls, mesh: TumourMesh, spread: Spread, tensors: TensorImage | None = None) -> Ground:
+        """The tissue of a mesh of tumour and host, as it is where no tumour was.
+
+        tensors  along which directions cells wander; how far on average is the region's diffusivity
+        """
         numbers = {name: number for number, name in mesh.region_names.items()}
         kinds = np.where(mesh.region == numbers["tumour"], numbers[spread.within], mesh.region)
         grid = voxels_around(mesh, spread.voxel)
@@ -102,7 +113,14 @@ class Ground:
         on_voxels = to_voxels(shared, speed, 0.0, grid) / np.maximum(covered, 1e-12)
         open_to_cells = np.where(covered >= LEAST_COVERED, on_voxels, 0.0)
         body = replace(mesh, region=kinds, region_names=names)
-        return cls(spread, body, numbers["tumour"], shared, covered, Infiltration.through(grid, open_to_cells))
+        return cls(
+            spread,
+            body,
+            numbers["tumour"],
+            shared,
+            covered,
+            Infiltration.along(grid, open_to_cells, shapes_on(grid, tensors)),
+        )
 
     @property
     def grid(self) -> Grid:
@@ -111,7 +129,12 @@ class Ground:
 
     def slowed(self, factor: float) -> Ground:
         """The same tissue with every diffusivity times ``factor``."""
-        return replace(self, tissue=Infiltration.through(self.grid, factor * self.tissue.diffusivity))
+        return replace(self, tissue=Infiltration.along(self.grid, factor * self.tissue.diffusivity, self.tissue.shape))
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Words about the directions in which cells wander."""
+        return () if self.tissue.shape is None else (ALONG_FIBRES,)
 
     def seeded(self, labels: LabelImage) -> Real:
         """(i, j, k) density at time 0: the disease's profile around the tumour's outline, none where no cell can be."""
@@ -151,6 +174,18 @@ def voxels_around(mesh: TumourMesh, side: float) -> Grid:
     affine = np.diag([side, side, side, 1.0])
     affine[:3, 3] = 0.5 * (low + high) - 0.5 * side * (shape - 1)
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def shapes_on(grid: Grid, tensors: TensorImage | None) -> Real | None:
+    """(i, j, k, 3, 3) of ``grid``: tensors over their mean, linear between voxel centres; the unit tensor elsewhere."""
+    if tensors is None:
+        return None
+    places = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+    index = tensors.grid.index(grid.world(places)).T
+    found = np.zeros((len(places), 3, 3))
+    for row, column in np.ndindex(3, 3):
+        found[:, row, column] = ndimage.map_coordinates(tensors.values[..., row, column], index, order=1)
+    return mean_and_shape(found.reshape(*grid.shape, 3, 3))[1]
 
 
 def signed_distance(labels: LabelImage, grid: Grid) -> Real:

@@ -90,7 +90,8 @@ def infiltrated(fields: InitialFields, ground: Ground, labels: LabelImage) -> In
     density = ground.seeded(labels)
     composition = np.zeros((len(ground.body.tetrahedra), 6))
     composition[:, 0] = ground.density_of_elements(density)
-    return replace(fields, composition=composition, density=density)
+    statements = (*fields.statements, *ground.statements)
+    return replace(fields, composition=composition, density=density, statements=statements)
 
 
 def element_maps(quantified: Quantified, mesh: TumourMesh) -> dict[str, ElementMap]:

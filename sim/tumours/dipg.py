@@ -1,8 +1,9 @@
 """Diffuse intrinsic pontine glioma: cells that wander through a child's brainstem, and their mass effect.
 
 No sharp border: the part that T2-weighted images show is where the density passes a threshold, and density falls off
-around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it. Ventricles
-and cisterns that the segmentation draws as ``fluid`` are soft, give way, and let no cell in, nor does bone.
+around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it. Through what
+the segmentation draws as ``white`` cells wander farther, along its fibres where diffusion tensors are given. Ventricles
+and cisterns, ``fluid``, are soft, give way, and let no cell in; the skull lets none in and does not move.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 
 from ...agents import glioma_kinetics
 from ...core.quantity import Parameter
+from ...imaging.diffusion_tensor import MOST_ANISOTROPIC
 from ...meshing.mesh import TumourMesh
+from .. import infiltration
 from ..materials import PRESETS
 from ..spread import Spread
 from ..tumour_type import ElementMap, InitialFields, TumourType
@@ -22,9 +25,12 @@ from .neuroblastoma import PERFUSION_LIMITS, perfusion_of
 SWANSON = "Swanson et al. 2000, doi 10.1046/j.1365-2184.2000.00177.x, high-grade glioma of adults, as quoted by others"
 
 DIFFUSIVITY = Parameter(
-    0.13, "mm^2/day", "wandering of cells through brain", source=f"{SWANSON}: grey matter; white matter is five times "
-    "that. ASSUMED: the pons, of fibres and nuclei, is taken as grey and alike in all directions", range=(0.02, 0.65),
-    assumed=True,
+    0.13, "mm^2/day", "wandering of cells through brain, mean over the directions", source=f"{SWANSON}: grey matter. "
+    "ASSUMED: the pons, of fibres and nuclei, is taken as grey", range=(0.02, 0.65), assumed=True,
+)  # fmt: skip
+WHITE_OVER_GREY = Parameter(
+    5.0, "1", "wandering of cells through white matter over that through grey, where the segmentation draws white "
+    "matter", source=SWANSON, range=(2.0, 10.0), assumed=True,
 )  # fmt: skip
 RATE = Parameter(
     glioma_kinetics.NET_GROWTH.value, "1/day", "net growth at low density, by which the density at time 0 is shaped",
@@ -54,6 +60,13 @@ ALPHA_BETA = Parameter(
 
 CLOSED = ("fluid", "ventricles", "skull", "spine", "bone")
 """Regions that no cell enters."""
+
+WANDERING = {
+    **dict.fromkeys(("host", "grey"), DIFFUSIVITY.value),
+    "white": WHITE_OVER_GREY.value * DIFFUSIVITY.value,
+    **dict.fromkeys(CLOSED, 0.0),
+}
+"""mm²/day by region."""
 
 
 def initial_fields(mesh: TumourMesh, maps: Mapping[str, ElementMap]) -> InitialFields:
@@ -87,18 +100,19 @@ TUMOUR = TumourType(
     species="human",
     initial_fields=initial_fields,
     materials={
-        **dict.fromkeys(("tumour", "host"), PRESETS["brain"].material),
+        **dict.fromkeys(("tumour", "host", "white", "grey"), PRESETS["brain"].material),
         "fluid": PRESETS["fluid"].material,
     },
     genetics={},
     histology=0,
     gradiff=0,
     parameters=(
-        DIFFUSIVITY, RATE, VISIBLE, SWELLING, ALPHA, ALPHA_BETA, *glioma_kinetics.PARAMETERS,
+        DIFFUSIVITY, WHITE_OVER_GREY, MOST_ANISOTROPIC, *infiltration.PARAMETERS,
+        RATE, VISIBLE, SWELLING, ALPHA, ALPHA_BETA, *glioma_kinetics.PARAMETERS,
         *PRESETS["brain"].parameters, *PRESETS["fluid"].parameters, *PERFUSION_LIMITS,
     ),
     cells="glioma",
     kinds=("glioma cells", "other cells"),
-    spread=Spread({"host": DIFFUSIVITY.value, **dict.fromkeys(CLOSED, 0.0)}, RATE.value, VISIBLE.value, SWELLING.value),
+    spread=Spread(WANDERING, RATE.value, VISIBLE.value, SWELLING.value),
     radiosensitivity=(ALPHA, ALPHA_BETA),
 )  # fmt: skip

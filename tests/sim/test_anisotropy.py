@@ -7,8 +7,9 @@ import pytest
 from scipy import ndimage, sparse
 
 from oncoscale.core.errors import SolverFault
+from oncoscale.imaging.diffusion_tensor import MOST_ANISOTROPIC
 from oncoscale.imaging.study import Grid
-from oncoscale.sim.anisotropy import MOST_ANISOTROPIC, selling
+from oncoscale.sim.anisotropy import selling
 from oncoscale.sim.infiltration import Infiltration
 
 RATE = 0.05

@@ -1,0 +1,96 @@
+"""Where cells wander: by region, and along the fibres that diffusion tensors show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oncoscale.imaging.diffusion_tensor import TensorImage
+from oncoscale.imaging.study import Grid, LabelImage
+from oncoscale.meshing.mesh import TumourMesh
+from oncoscale.meshing.tetrahedra import mesh_tumour
+from oncoscale.sim.spread import ALONG_FIBRES, LEAST_COVERED, Ground, shapes_on
+from oncoscale.sim.start import host_for
+from oncoscale.sim.tumour_type import tumour_type
+from oncoscale.sim.tumours.dipg import DIFFUSIVITY, WANDERING, WHITE_OVER_GREY
+
+SPREAD = replace(tumour_type("dipg").spread, voxel=2.0)
+
+
+@pytest.fixture(scope="module")
+def mesh() -> TumourMesh:
+    """A ball of 24 mm with white matter on its left and skull before it."""
+    grid = Grid((26, 26, 26), np.diag([2.0, 2.0, 2.0, 1.0]))
+    place = (np.indices(grid.shape).T - 12.5).T * 2.0
+    values = np.zeros(grid.shape, np.uint8)
+    values[(place[0] > 10.0) & (np.abs(place[1]) < 12.0) & (np.abs(place[2]) < 12.0)] = 2
+    values[(place[1] < -16.0) & (np.abs(place[0]) < 14.0) & (np.abs(place[2]) < 14.0)] = 3
+    values[(place**2).sum(axis=0) < 12.0**2] = 1
+    outline = LabelImage(grid, values, {1: "tumour", 2: "white", 3: "skull"})
+    return mesh_tumour(host_for(outline, SPREAD, 7.0), size=4.0, host_size=6.0, mesher="bcc")
+
+
+def tensors(fibre: np.ndarray) -> TensorImage:
+    """Fibres of 5 to 1 everywhere on the left half of an image that does not hold the whole mesh."""
+    grid = Grid((12, 12, 12), np.diag([4.0, 4.0, 4.0, 1.0]))
+    values = np.broadcast_to(4.0 * np.outer(fibre, fibre) + np.eye(3), (*grid.shape, 3, 3)).copy()
+    values[:6] = 0.0
+    return TensorImage(grid, values)
+
+
+def test_cells_wander_by_region(mesh: TumourMesh) -> None:
+    """Five times as fast through white matter as elsewhere, not at all into bone; the tumour's place is as its host."""
+    assert WANDERING["white"] == WHITE_OVER_GREY.value * DIFFUSIVITY.value == 5.0 * WANDERING["host"]
+    ground = Ground.under(mesh, SPREAD)
+    found = {
+        name: np.median(ground.tissue.diffusivity[ground.on_voxels((ground.body.region == number) * 1.0) > 0.99])
+        for number, name in ground.body.region_names.items()
+    }
+    assert found == pytest.approx({name: WANDERING[name] for name in ("host", "white", "skull")})
+
+
+def test_tensors_say_where_and_regions_say_how_far(mesh: TumourMesh) -> None:
+    """The mean of every voxel's tensor is its region's diffusivity; its shape is the image's, or a ball beyond it."""
+    fibre = np.array([0.6, 0.0, 0.8])
+    alike, along = Ground.under(mesh, SPREAD), Ground.under(mesh, SPREAD, tensors(fibre))
+    assert np.array_equal(along.tissue.diffusivity, alike.tissue.diffusivity)
+    assert np.trace(along.tissue.shape, axis1=-2, axis2=-1) == pytest.approx(3.0)
+    place = along.grid.world(np.moveaxis(np.indices(along.grid.shape), 0, -1))
+    inside = ((place > [26.0, 0.0, 0.0]) & (place < 40.0)).all(axis=-1)
+    assert inside.any()
+    expected = (4.0 * np.outer(fibre, fibre) + np.eye(3)) * 3.0 / 7.0
+    assert np.abs(along.tissue.shape[inside] - expected).max() < 1e-12
+    assert np.abs(along.tissue.shape[place[..., 0] < 18.0] - np.eye(3)).max() == 0.0
+    assert alike.statements == ()
+    assert along.statements == (ALONG_FIBRES,)
+
+
+def test_a_slower_tissue_keeps_its_fibres(mesh: TumourMesh) -> None:
+    """Half of all diffusivities is half of every exchange, along fibres as without them."""
+    ground = Ground.under(mesh, SPREAD, tensors(np.array([0.0, 0.6, 0.8])))
+    slowed = ground.slowed(0.5).tissue.exchange
+    assert np.abs((slowed - 0.5 * ground.tissue.exchange).data).max(initial=0.0) < 1e-12
+
+
+def test_fibres_lead_cells(mesh: TumourMesh) -> None:
+    """A few cells amid fibres are spread 5 to 1 in variance along and across them after diffusion alone."""
+    fibre = np.array([0.6, 0.0, 0.8])
+    everywhere = TensorImage(Grid((2, 2, 2), 400.0 * np.eye(4) + np.diag([0, 0, 0, -399.0])), np.zeros((2, 2, 2, 3, 3)))
+    everywhere.values[:] = 4.0 * np.outer(fibre, fibre) + np.eye(3)
+    open_ground = Ground.under(
+        mesh, replace(SPREAD, diffusivity={"host": 0.13, "white": 0.13, "skull": 0.13}), everywhere
+    )
+    place = open_ground.grid.world(np.moveaxis(np.indices(open_ground.grid.shape), 0, -1))
+    middle = place[open_ground.covered >= LEAST_COVERED].mean(axis=0)
+    start = np.exp(-((place - middle) ** 2).sum(axis=-1) / 18.0) * (open_ground.covered >= LEAST_COVERED)
+    later = open_ground.tissue.spread(start, 30.0)
+
+    def spread_along(density: np.ndarray, direction: np.ndarray) -> float:
+        return float((density * ((place - middle) @ direction) ** 2).sum() / density.sum())
+
+    across = np.array([0.8, 0.0, -0.6])
+    gained = [spread_along(later, way) - spread_along(start, way) for way in (fibre, across)]
+    assert gained[0] / gained[1] == pytest.approx(5.0, rel=0.05)
+    assert shapes_on(open_ground.grid, None) is None
