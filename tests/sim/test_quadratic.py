@@ -137,7 +137,9 @@ def test_a_forecast_takes_the_element_that_its_settings_name(element, kind):
         0.0, mesh, 0.0 * mesh.points, np.where(mesh.region == 2, 1.05, 1.0), np.zeros((48, 6)), *3 * [nothing]
     )
     settings = ForecastSettings(element=element)
-    plan: Any = SimpleNamespace(settings=settings, ground=None, materials=DEFAULT_MATERIALS, springs=springs_of())
+    plan: Any = SimpleNamespace(
+        settings=settings, ground=None, materials=DEFAULT_MATERIALS, springs=springs_of(), arrays=None
+    )
     moved, told = deform(state, plan)
     assert type(moved.equilibrium) is kind
     assert moved.displacement.shape == mesh.points.shape
