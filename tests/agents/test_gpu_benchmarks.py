@@ -15,7 +15,7 @@ from oncoscale.app.bench import checks_of, ratios_of
 from oncoscale.core.gpu import driver
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "gpu"
-SCRIPTS = ("agreement", "cell_mechanics", "circles", "colonies")
+SCRIPTS = ("agreement", "cell_mechanics", "circles", "colonies", "solvers")
 
 
 def run(script: str, *options: str, simulated: bool) -> Any:
