@@ -94,9 +94,16 @@ class Assembly:
     constants: Constants
 
     @classmethod
-    def of(cls, mesh: TumourMesh, materials: Mapping[str, Material], *, split: bool = True) -> Assembly:
-        """Of a mesh whose regions all have a material."""
-        return cls(pattern_of(mesh, split), constants_of(mesh, materials))
+    def of(
+        cls,
+        mesh: TumourMesh,
+        materials: Mapping[str, Material],
+        *,
+        split: bool = True,
+        stiffening: Real | None = None,
+    ) -> Assembly:
+        """Of a mesh whose regions all have a material; ``stiffening`` as in ``constants_of``."""
+        return cls(pattern_of(mesh, split), constants_of(mesh, materials, stiffening))
 
     def deformation(self, displacement: Real) -> Real:
         """(elements, 3, 3) F = I + sum u_a G_a."""

@@ -66,12 +66,13 @@ class Body:
         pulled: Real | None = None,
         *,
         split: bool = True,
+        stiffening: Real | None = None,
     ) -> Body:
-        """The supported body of a mesh; ``split`` as in ``pattern_of``.
+        """The supported body of a mesh; ``split`` as in ``pattern_of``, ``stiffening`` as in ``constants_of``.
 
         Raises ConfigurationRejected when it could move as a whole, SolverFault as ``checked_volumes``.
         """
-        assembly = Assembly.of(mesh, materials, split=split)
+        assembly = Assembly.of(mesh, materials, split=split, stiffening=stiffening)
         p = assembly.pattern
         spring, fixed = Supports.of(springs).on(mesh)
         free = np.ones_like(mesh.points) if held is None else 1.0 - np.asarray(held, dtype=np.float64)

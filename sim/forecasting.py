@@ -18,7 +18,7 @@ from ..core.quantity import Parameter
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
 from ..meshing.renewed import present_regions
-from . import coupling, interstitial, oxygen, pace, remeshing, vessels
+from . import coupling, interstitial, oxygen, pace, remeshing, stiffness, vessels
 from .anatomy import meshed, spread_through, tissues_of, told_apart
 from .anatomy import statements as anatomy_statements
 from .exposure import exchange_of
@@ -220,6 +220,7 @@ def forecast(
             *(interstitial.PARAMETERS if start.fluid is not None else ()),
             *(pace.PARAMETERS if settings.adaptive else ()),
             *(vessels.PARAMETERS if start.allotment is not None else ()),
+            *(stiffness.PARAMETERS if start.mixture_at_start is not None else ()),
         ),
         recipe={
             "tumour": tumour.name,

@@ -45,6 +45,7 @@ def grow(
     progress: Progress | None = None,
     pore: Real | None = None,
     linear: Linear | None = None,
+    stiffening: Real | None = None,
 ) -> Equilibrium:
     """The equilibrium of the mesh when its elements have grown (stretch > 1) or shrunk (stretch < 1).
 
@@ -65,6 +66,8 @@ def grow(
     pore               (nodes,) kPa: fluid in the pores presses by so much more than in the reference, times Biot's
                        alpha; pressure and stress of the equilibrium are then total. None: not asked for
     linear             who solves the linear systems that are not factorised; None: the host
+    stiffening         (elements,) > 0, stiffness over that of the element's material; None: 1. It acts on the whole
+                       elastic strain, that of ``start`` and what is remembered included
 
     Raises ConfigurationRejected for a region without material, a support of a region that is not there, or supports
     that leave a rigid motion; SolverFault
@@ -72,7 +75,9 @@ def grow(
     symmetric and positive, an elastic map without volume), or no small enough increment is found.
     """
     stretch, remembered = checked_growth(stretch), checked_memory(remembered)
-    body = replace(Body.of(mesh, materials, springs, held, pulled), pore=pore, linear=linear or Linear())
+    body = replace(
+        Body.of(mesh, materials, springs, held, pulled, stiffening=stiffening), pore=pore, linear=linear or Linear()
+    )
     if start is None:
         state, begin = body.at_rest(), np.ones(len(stretch))
     else:

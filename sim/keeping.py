@@ -33,7 +33,7 @@ PATIENCE_S = 5.0
 FIELDS = ("displacement", "stretch", "composition", "supply", "delivery", "oxygen", "mean_stress", "von_mises")
 """Arrays of a ``TissueState`` that a macro step changes."""
 
-OPTIONAL = ("fluid_pressure", "drug", "exposure", "allotment")
+OPTIONAL = ("fluid_pressure", "drug", "exposure", "allotment", "mixture_at_start")
 """Arrays of a ``TissueState`` that a macro step changes if they were asked for."""
 
 BORDERLESS = ("density", "visible")

@@ -112,7 +112,14 @@ class QuadraticAssembly(Assembly):
     """Residual and tangent of the tissue law on quadratic displacements, as ``Assembly`` has them on linear ones."""
 
     @classmethod
-    def of(cls, mesh: TumourMesh, materials: Mapping[str, Material], *, split: bool = True) -> QuadraticAssembly:
+    def of(
+        cls,
+        mesh: TumourMesh,
+        materials: Mapping[str, Material],
+        *,
+        split: bool = True,
+        stiffening: Real | None = None,
+    ) -> QuadraticAssembly:
         """Of a mesh whose regions all have a material; its pressures are always split.
 
         Raises ConfigurationRejected for more than MOST_ELEMENTS elements.
@@ -123,7 +130,7 @@ class QuadraticAssembly(Assembly):
                 f"at most {MOST_ELEMENTS}",
                 "choose larger elements, or element p1",
             )
-        return cls(quadratic_pattern(mesh), constants_of(mesh, materials))
+        return cls(quadratic_pattern(mesh), constants_of(mesh, materials, stiffening))
 
     def points(self, displacement: Real, pressure: Real, growth: Real) -> Iterator[Points]:
         """Group by group, the tissue at the quadrature points; ``growth`` as in ``Assembly.residual``."""
@@ -243,12 +250,13 @@ class QuadraticBody(Body):
         pulled: Real | None = None,
         *,
         split: bool = True,
+        stiffening: Real | None = None,
     ) -> QuadraticBody:
         """The supported body of a mesh. The middle of an outer edge is held where both its ends are.
 
         Raises ConfigurationRejected when it could move as a whole or has too many elements.
         """
-        assembly = QuadraticAssembly.of(mesh, materials)
+        assembly = QuadraticAssembly.of(mesh, materials, stiffening=stiffening)
         p, (ends, _) = assembly.pattern, edges_of(mesh.tetrahedra)
         points = np.concatenate([mesh.points, mesh.points[ends].mean(axis=1)])
         supports, spring, free = Supports.of(springs), np.zeros(len(points)), np.ones_like(points)
@@ -322,6 +330,7 @@ def grow_quadratic(
     max_log_increment: float = 0.025,
     tolerance: float = 1e-8,
     progress: Progress | None = None,
+    stiffening: Real | None = None,
 ) -> QuadraticEquilibrium:
     """The equilibrium of a grown mesh, as ``growth.grow`` but always from the reference.
 
@@ -331,7 +340,7 @@ def grow_quadratic(
     Raises ConfigurationRejected for more than MOST_ELEMENTS elements, and as ``growth.grow``.
     """
     stretch = checked_growth(stretch)
-    body = QuadraticBody.of(mesh, materials, springs, held)
+    body = QuadraticBody.of(mesh, materials, springs, held, stiffening=stiffening)
     whole = alike(np.ones(len(stretch)), stretch)
     path = partial(path_of, *whole, None)
     steps = np.ceil(largest_step(*whole) / max_log_increment - 1e-9)

@@ -30,6 +30,7 @@ from ..meshing.quality import (
 from ..meshing.renewed import edge_lengths, present_regions, renewed_mesh
 from ..meshing.tet_transfer import Carriage, carry
 from ..meshing.tetrahedra import Mesher
+from . import stiffness
 from .elements import gradients, nodal_areas, outer_faces
 from .oxygen import CELL_DENSITY
 from .state import TissueState
@@ -203,12 +204,19 @@ def moved_to(state: TissueState, mesh: TumourMesh, plan: Carriage) -> TissueStat
         remembered=exponential(0.5 * plan(logarithm(state.remembered @ state.remembered))),
         stretch=grown,
         grown=grown,
+        mixture_at_start=_mixture_at_start(state, means["composition"], plan),
         moments={new: state.moments[int(old)] for new, old in enumerate(plan.greatest) if int(old) in state.moments},
         colonies={new: state.colonies[old] for new, old in housed.items()},
         rooms={new: state.rooms[old] for new, old in housed.items() if old in state.rooms},
         mean_stress=None,
         von_mises=None,
     )
+
+
+def _mixture_at_start(state: TissueState, composition: Real, plan: Carriage) -> Real | None:
+    """(elements,) m_0 with which an element of a new mesh is as stiff as the mean of what it takes of the old."""
+    factor = stiffness.stiffening(state)
+    return None if factor is None else stiffness.mixture(composition) / plan(factor)
 
 
 def _held(state: TissueState) -> Real:

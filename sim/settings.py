@@ -86,6 +86,9 @@ class ForecastSettings(BaseModel):
         default_factory=dict,
         description="what holds the surface of each region, or the outside: fixed, free, or springs in kPa/mm",
     )
+    stiffness: Literal["composition", "fixed"] = Field(
+        "composition", description="of a tumour that has a border: follows its cells and matrix since time 0, or stays"
+    )
     stress_feedback: float | None = Field(
         None, gt=0, description="pressure that slows growth e-fold, kPa (2 to 10); not given: pressure does not slow it"
     )

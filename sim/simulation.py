@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Arrays, Checkpoints
 from ..core.errors import MeshFault, SegmentationRejected
-from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading, vessels
+from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading, stiffness, vessels
 from .coupling import Homogenised
 from .equilibrium import Equilibrium
 from .exposure import expose
@@ -275,6 +275,7 @@ def deform(
     The growth itself is what the cells ask for, or less where it is slowed by pressure (``stress_feedback``).
     """
     body, pressure = state.reference if plan.ground is None else plan.ground.body, plan.settings.stress_feedback
+    firmer = stiffness.stiffening(state)
     slowing: dict[str, Any] = {}
     linear = Linear(plan.arrays)
 
@@ -291,6 +292,7 @@ def deform(
             springs=plan.springs,
             max_log_increment=LARGEST_LOG_INCREMENT,
             progress=told,
+            stiffening=firmer,
         )
 
     if pressure is None:
@@ -304,6 +306,7 @@ def deform(
         "largest_von_mises_kpa": float(equilibrium.von_mises.max()),
         "linear_systems": linear.words(),
         "supports": Supports.of(plan.springs).words(),
+        **stiffness.account(state),
         **slowing,
     }
     return replace(

@@ -15,7 +15,7 @@ from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
 from ..meshing.surface import HOST_MARGIN, host_around
 from ..meshing.transfer import overlaps, to_elements
-from . import oxygen, vessels
+from . import oxygen, stiffness, vessels
 from .anatomy import mesh_within, with_regions
 from .settings import ForecastSettings
 from .simulation import breathing, deliver_oxygen, filtered
@@ -80,6 +80,8 @@ def start_from(
             visible=ground.visible_share(fields.density),
         )
     supply = scaled_supply(still.reference, fields.perfusion, breathing(still), settings.oxygen_target)
+    if ground is None and settings.stiffness == "composition":
+        still = replace(still, mixture_at_start=stiffness.mixture(fields.composition))
     follow = settings.vessels == "follow"
     allotment = vessels.allotment_of(supply, oxygen.demand_of(breathing(still))) if follow else None
     return filtered(deliver_oxygen(replace(still, supply=supply, allotment=allotment)), settings)

@@ -45,6 +45,7 @@ class TissueState:
     remembered    (elements, 3, 3) elastic map Fp that the reference was under when it was made; None: no stress
     grown         (elements,) stretch that had been grown by then; None: 1
     pulled        (nodes, 3) mN with which the springs pulled then; None: they were slack
+    mixture_at_start  (elements,) m_0 of ``stiffness``, by the composition of day 0; None: stiffness is fixed
     """
 
     day: float
@@ -74,6 +75,7 @@ class TissueState:
     remembered: NDArray[np.float64] | None = None
     grown: NDArray[np.float64] | None = None
     pulled: NDArray[np.float64] | None = None
+    mixture_at_start: NDArray[np.float64] | None = None
 
     @property
     def mesh(self) -> TumourMesh:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
@@ -138,8 +139,12 @@ def springs_of(host: Material = HOST, distance: float = SPRING_DISTANCE.value) -
     return Springs(host.young / distance)
 
 
-def constants_of(mesh: TumourMesh, materials: Mapping[str, Material]) -> Constants:
+def constants_of(
+    mesh: TumourMesh, materials: Mapping[str, Material], stiffening: NDArray[np.float64] | None = None
+) -> Constants:
     """Law and elastic constants of every element.
+
+    stiffening  (elements,) > 0, Young's modulus over that of the element's material; None: 1
 
     Raises ConfigurationRejected when a region of the mesh has no material.
     """
@@ -153,9 +158,10 @@ def constants_of(mesh: TumourMesh, materials: Mapping[str, Material]) -> Constan
             "name a material for every region of the mesh",
         )
     present = [given[int(value)] for value in values]
+    factor = np.ones(len(place)) if stiffening is None else stiffening
     return Constants(
         np.array([LAWS[material.law] for material in present])[place],
-        np.array([material.shear for material in present])[place],
-        np.array([material.volumetric for material in present])[place],
+        factor * np.array([material.shear for material in present])[place],
+        factor * np.array([material.volumetric for material in present])[place],
         np.array([material.hardening for material in present])[place],
     )

@@ -87,7 +87,7 @@ def test_every_field_is_carried_somehow():
         "von_mises",
         "equilibrium",
     }
-    by_hand |= {"drug", "exposure", "fluid_pressure"}
+    by_hand |= {"drug", "exposure", "fluid_pressure", "mixture_at_start"}
     borderless = {"day", "density", "visible"}
     assert {field.name for field in fields(TissueState)} == {*MEANS, *REMESHED, *by_hand, *borderless}
 
