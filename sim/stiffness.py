@@ -21,6 +21,8 @@ then finds its balance. A tumour without a border keeps its stiffness: between i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,3 +80,8 @@ def account(state: TissueState) -> dict[str, dict[str, float]]:
         return {}
     mean = float(np.average(factor[tumour], weights=state.mesh.volumes[tumour]))
     return {"stiffening": {"least": float(factor[tumour].min()), "mean": mean, "largest": float(factor[tumour].max())}}
+
+
+def words_of(told: Mapping[str, float]) -> str:
+    """``account`` in words."""
+    return f"the tumour {told['mean']:.2f} times as stiff as on day 0 ({told['least']:.2f} to {told['largest']:.2f})"

@@ -21,9 +21,9 @@ from ..agents.colony import DrugWindow
 from ..imaging.quantify import Quantified
 from ..meshing.mesh import TumourMesh
 from ..meshing.quality import dihedral_angles, mean_ratio
-from ..sim import books, equilibrium
+from ..sim import books, equilibrium, stiffness
 from ..sim.anatomy import regions_beside
-from ..sim.forecast import Forecast
+from ..sim.forecast import Forecast, MacroStep
 from ..sim.state import TissueState
 from ..sim.tumour_type import tumour_type
 from . import pictures
@@ -96,9 +96,9 @@ def report(
             if one.cells
         ],
         balances=[
-            f"day {one.start_day:g} to {one.end_day:g}: {equilibrium.words_of(history)}"
+            f"day {one.start_day:g} to {one.end_day:g}: {balance_of(one)}"
             for one in forecast.steps
-            if (history := one.mechanics.get("history"))
+            if "history" in one.mechanics
         ],
         findings=quantified.findings,
         assumptions=forecast.assumptions,
@@ -107,6 +107,12 @@ def report(
         absent=ABSENT,
     )
     return page
+
+
+def balance_of(step: MacroStep) -> str:
+    """How the tissue found its balance at the end of a step, and how stiff the tumour was then, in words."""
+    found, told = equilibrium.words_of(step.mechanics["history"]), step.mechanics.get("stiffening")
+    return f"{found}, {stiffness.words_of(told)}" if told else found
 
 
 @cache

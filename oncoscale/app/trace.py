@@ -10,7 +10,7 @@ import numpy as np
 from ..core.errors import ConfigurationRejected
 from ..imaging.quality import names
 from ..imaging.study import ParametricMap
-from ..sim import books, equilibrium
+from ..sim import books, equilibrium, stiffness
 from ..sim.forecast import Forecast, MacroStep, Representative
 from ..sim.state import TissueState
 from .run_folder import StoredRun
@@ -107,6 +107,7 @@ def step_of(run: StoredRun, followed: Sequence[int], number: int) -> dict[str, A
         "volume_ratio": float((after.stretch[later] / before.stretch[element]) ** 3),
         "leave_one_out": step.leave_one_out,
         "cells": dict(step.cells),
+        "stiffening": step.mechanics.get("stiffening"),
         "balance": [dict(increment) for increment in step.mechanics.get("history", ())],
         "living_after": float(after.cellularity[later]),
     }
@@ -292,7 +293,9 @@ def _vessels(forecast: Forecast, steps: list[Mapping[str, Any]]) -> str:
 
 
 def _balanced(step: Mapping[str, Any]) -> str:
-    return f"; balance of the last step: {equilibrium.words_of(step['balance'])}" if step["balance"] else ""
+    stiff = f"; {stiffness.words_of(step['stiffening'])}" if step["stiffening"] else ""
+    found = f"; balance of the last step: {equilibrium.words_of(step['balance'])}" if step["balance"] else ""
+    return stiff + found
 
 
 def _recorded(run: StoredRun) -> str:

@@ -175,6 +175,9 @@ def made_forecast(n: int = 14) -> Forecast:
 BALANCE = Increment(1.0, (0.1, 2e-4, 3e-9), (40, 60), ("no Newton step lowers the residual 0.1",))
 """The one increment in which the tissue of a made-up step found its balance, after one that was too large."""
 
+STIFFENING = {"least": 0.61, "mean": 0.82, "largest": 1.04}
+"""Over that of day 0, in the tumour of a made-up step."""
+
 
 def made_step(state: TissueState) -> MacroStep:
     """Fourteen days in which the chosen elements' colonies shrink a little, each by another share."""
@@ -198,7 +201,7 @@ def made_step(state: TissueState) -> MacroStep:
         worst=0.05,
         extrapolation=0.02,
         limited=3,
-        mechanics={"newton_iterations": 12, "history": [BALANCE.content()]},
+        mechanics={"newton_iterations": 12, "history": [BALANCE.content()], "stiffening": STIFFENING},
     )
 
 

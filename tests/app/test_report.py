@@ -44,6 +44,8 @@ def plain(page: str) -> str:
         "cell engine cpu",
         "mesher bcc",
         "consent: permit",
+        "2 Newton and 100 linear iteration(s)",
+        "0.82 times as stiff as on day 0",
     ],
 )
 def test_the_report_says(page, words):

@@ -149,6 +149,7 @@ def test_trace_prints_eleven_lines_with_the_numbers_of_the_arrays(stored, made):
     assert answer["voxel"]["maps"]["ktrans"]["value"] is not None
     assert answer["steps"][0]["balance"] == made.forecast.steps[0].mechanics["history"]
     assert "2 Newton and 100 linear iteration(s), residual 1.0e-01 to 3.0e-09; halved 1 time(s)" in lines[9]
+    assert "the tumour 0.82 times as stiff as on day 0 (0.61 to 1.04)" in lines[9]
 
 
 def test_trace_of_a_chosen_element_says_so(stored):
