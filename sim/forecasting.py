@@ -212,7 +212,7 @@ def forecast(
             *((vessels.STATEMENT,) if start.allotment is not None else ()),
             *drug_statements(plan.treatment),
             *(note for step in steps for note in step.notes),
-            *mass_effect_statements(states, tumour.spread.spaces if tumour.spread else ()),
+            *mass_effect_statements(states, moved_by(plan)),
         ),
         assumptions=(
             *assumptions(tumour, treatment),
@@ -348,6 +348,12 @@ def fixed_in(body: TumourMesh, settings: ForecastSettings) -> tuple[str, ...]:
     """Regions of a body that are bone which does not move, where the settings state no support of them."""
     present = [name for name in present_regions(body) if name not in settings.supports]
     return tuple(name for name in present if preset_of(name, settings.materials) in FIXED)
+
+
+def moved_by(plan: Plan) -> tuple[str, ...]:
+    """Regions beside a tumour without a border that it may move."""
+    spaces = plan.ground.spread.spaces if plan.ground else ()
+    return tuple(name for name in spaces if name not in Supports.of(plan.springs).fixed)
 
 
 def stiffened(tumour: TumourType, settings: ForecastSettings) -> dict[str, Material]:

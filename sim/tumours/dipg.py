@@ -62,7 +62,7 @@ CLOSED = ("fluid", "ventricles", "skull", "spine", "bone")
 """Regions that no cell enters."""
 
 WANDERING = {
-    **dict.fromkeys(("host", "grey"), DIFFUSIVITY.value),
+    "host": DIFFUSIVITY.value,
     "white": WHITE_OVER_GREY.value * DIFFUSIVITY.value,
     **dict.fromkeys(CLOSED, 0.0),
 }
@@ -100,7 +100,7 @@ TUMOUR = TumourType(
     species="human",
     initial_fields=initial_fields,
     materials={
-        **dict.fromkeys(("tumour", "host", "white", "grey"), PRESETS["brain"].material),
+        **dict.fromkeys(("tumour", "host", "white"), PRESETS["brain"].material),
         "fluid": PRESETS["fluid"].material,
     },
     genetics={},

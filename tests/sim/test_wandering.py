@@ -21,13 +21,12 @@ SPREAD = replace(tumour_type("dipg").spread, voxel=2.0)
 
 @pytest.fixture(scope="module")
 def mesh() -> TumourMesh:
-    """A ball of 24 mm with white matter on its left and skull before it."""
-    grid = Grid((26, 26, 26), np.diag([2.0, 2.0, 2.0, 1.0]))
-    place = (np.indices(grid.shape).T - 12.5).T * 2.0
+    """A ball of 20 mm with a ball of white matter on its left and one of bone before it."""
+    grid = Grid((28, 28, 28), np.diag([2.0, 2.0, 2.0, 1.0]))
+    place = (np.indices(grid.shape).T - 13.5) * 2.0
     values = np.zeros(grid.shape, np.uint8)
-    values[(place[0] > 10.0) & (np.abs(place[1]) < 12.0) & (np.abs(place[2]) < 12.0)] = 2
-    values[(place[1] < -16.0) & (np.abs(place[0]) < 14.0) & (np.abs(place[2]) < 14.0)] = 3
-    values[(place**2).sum(axis=0) < 12.0**2] = 1
+    for number, middle, radius in ((1, (0, 0, 0), 10.0), (2, (18, 0, 0), 7.0), (3, (0, -18, 0), 7.0)):
+        values[(((place - middle) ** 2).sum(axis=-1) < radius**2).T] = number
     outline = LabelImage(grid, values, {1: "tumour", 2: "white", 3: "skull"})
     return mesh_tumour(host_for(outline, SPREAD, 7.0), size=4.0, host_size=6.0, mesher="bcc")
 
