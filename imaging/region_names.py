@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from .supplied_maps import words_of
 
@@ -18,6 +19,33 @@ def region_name(text: str) -> str:
         r"( \d+| mask| roi| segmentation)?"
     )
     return "tumour" if re.fullmatch(tumour, words_of(text)) else text.strip()
+
+
+CODED = {
+    "10200004": "liver",
+    "12738006": "brain",
+    "35764002": "ventricles",
+    "65216001": "fluid",
+    "89546000": "skull",
+    "272673000": "bone",
+    "389080008": "white",
+    "421060004": "spine",
+}
+"""Tissues that a forecast knows by name, by the SNOMED CT code of a segment's type (DICOM PS3.16)."""
+
+WORDLESS = ("", "REMOVED")
+"""Labels that say nothing: none, and what de-identification leaves of free text."""
+
+
+def named_by(label: str, codes: Iterable[str]) -> str:
+    """The name of a region by its label, or by the code of its type where the label says nothing; "" if neither does.
+
+    >>> named_by("GTV_Mass", ["108369006"]), named_by("REMOVED", ["89546000"]), named_by("REMOVED", ["1"])
+    ('tumour', 'skull', 'REMOVED')
+    """
+    if label.strip() in WORDLESS:
+        return next((CODED[code] for code in codes if code in CODED), label.strip())
+    return region_name(label)
 
 
 def same_name(one: str, other: str) -> bool:

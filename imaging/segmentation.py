@@ -24,8 +24,8 @@ from .geometry import stack, sub_block
 from .guarded import now_at
 from .nifti import is_nifti, open_nifti, whole_labels
 from .planes import frame_views, planes_of
+from .region_names import named_by, same_name
 from .region_names import region_name as region_name
-from .region_names import same_name
 from .structure_set import (
     DrawnOn,
     StructureSet,
@@ -74,10 +74,11 @@ class Segment:
 
 
 def _segment_name(item: Dataset, number: int) -> str:
-    name = region_name(str(item.get("SegmentLabel") or f"segment {number}"))
     kinds = item.get("SegmentedPropertyTypeCodeSequence") or []
-    is_neoplasm = any(str(kind.get("CodeValue", "")) in _NEOPLASM for kind in kinds)
-    return "tumour" if is_neoplasm else name
+    codes = [str(kind.get("CodeValue", "")) for kind in kinds]
+    if _NEOPLASM.intersection(codes):
+        return "tumour"
+    return named_by(str(item.get("SegmentLabel") or ""), codes) or f"segment {number}"
 
 
 def _frame_masks(dataset: FileDataset, where: str) -> list[tuple[int, NDArray[np.bool_]]]:

@@ -14,7 +14,7 @@ from oncoscale.imaging.phantom_anatomy import HOSTS, Child, Tissue
 from oncoscale.imaging.phantom_head import CENTRE, HEAD
 from oncoscale.imaging.phantom_physics import spin_echo
 from oncoscale.imaging.phantom_scan import ANATOMY_ECHO
-from oncoscale.imaging.segmentation import read_labels
+from oncoscale.imaging.segmentation import read_labels, read_segments
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,15 @@ def test_what_bounds_the_tumour_is_outlined(phantom: PhantomTruth) -> None:
     beside = regions.mask("fluid") & (away < 8.0)
     for side in (places[..., 1] > CENTRE[1] + 12.0, places[..., 1] < CENTRE[1] - 10.0):
         assert 0.3 < (beside & side).sum() * regions.grid.voxel_volume / 1000.0 < 6.0
+
+
+def test_regions_keep_their_names_without_labels(phantom: PhantomTruth) -> None:
+    """De-identification takes away the words of segments; the codes of their types still say what they are."""
+    dataset = dcmread(next((phantom.folder / "visit-1").rglob("segmentation.dcm")))
+    for item in dataset.SegmentSequence:
+        item.SegmentLabel = "REMOVED"
+    _, segments = read_segments(dataset, "the segmentation")
+    assert sorted(one.name for one in segments) == ["fluid", "skull", "tumour", "white"]
 
 
 def test_images_show_white_matter_and_fluid(phantom: PhantomTruth) -> None:
