@@ -27,7 +27,7 @@ from .infiltration import Infiltration, edge_profile, front_speed, mean_and_shap
 Real = NDArray[np.float64]
 
 LEAST_COVERED = 0.5
-"""Fraction of a voxel inside the mesh from which cells may enter it."""
+"""Fraction of a voxel inside the mesh, and there in tissue that is open to cells, from which cells may enter it."""
 
 
 ALONG_FIBRES = (
@@ -110,8 +110,9 @@ class Ground:
         speed = np.zeros(len(kinds))
         for number, name in names.items():
             speed[kinds == number] = spread.diffusivity.get(name, spread.diffusivity[spread.within])
-        on_voxels = to_voxels(shared, speed, 0.0, grid) / np.maximum(covered, 1e-12)
-        open_to_cells = np.where(covered >= LEAST_COVERED, on_voxels, 0.0)
+        opened = covered - to_voxels(shared, (speed == 0.0).astype(np.float64), 0.0, grid)
+        on_voxels = to_voxels(shared, speed, 0.0, grid) / np.maximum(opened, 1e-12)
+        open_to_cells = np.where(opened >= LEAST_COVERED, on_voxels, 0.0)
         body = replace(mesh, region=kinds, region_names=names)
         return cls(
             spread,

@@ -50,6 +50,15 @@ def test_cells_wander_by_region(mesh: TumourMesh) -> None:
     assert found == pytest.approx({name: WANDERING[name] for name in ("host", "white", "skull")})
 
 
+def test_no_voxel_is_slower_than_its_tissue(mesh: TumourMesh) -> None:
+    """Where bone takes part of a voxel, cells wander in the rest of it or, if that is less than half, not at all."""
+    ground = Ground.under(mesh, SPREAD)
+    found = ground.tissue.diffusivity
+    assert found[found > 0.0].min() == pytest.approx(DIFFUSIVITY.value)
+    assert found.max() == pytest.approx(WANDERING["white"])
+    assert ground.tissue.unresolved(0.012) == pytest.approx(2.0 / (0.5 * np.sqrt(DIFFUSIVITY.value / 0.012)))
+
+
 def test_tensors_say_where_and_regions_say_how_far(mesh: TumourMesh) -> None:
     """The mean of every voxel's tensor is its region's diffusivity; its shape is the image's, or a ball beyond it."""
     fibre = np.array([0.6, 0.0, 0.8])
