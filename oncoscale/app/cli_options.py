@@ -126,6 +126,15 @@ Roi = Annotated[
     str | None,
     typer.Option("--roi", metavar="NAME", help="Region that is the tumour, by its name in the RTSTRUCT or SEG."),
 ]
+Tensor = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensor",
+        metavar="FILE",
+        help="Diffusion tensors, along which cells of a tumour without a border wander: NIfTI, six volumes xx, yy, zz, "
+        "xy, xz, yz in the scanner's axes (as MRtrix's dwi2tensor writes them), 0 where there is none.",
+    ),
+]
 PeThreshold = Annotated[
     float | None,
     typer.Option("--pe-threshold", help="Least early enhancement (percent) of a tumour found by enhancement."),

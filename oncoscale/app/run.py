@@ -12,6 +12,8 @@ from typing import Any
 from ..agents.engine import engine
 from ..core.errors import ConfigurationRejected, ConsentDenied, OncoscaleError
 from ..core.files import folder_written_whole, write_text
+from ..imaging.diffusion_tensor import read_tensors
+from ..imaging.guarded import read_guarded
 from ..imaging.quantify import Quantified, QuantifySettings
 from ..imaging.segmentation import check_tumour
 from ..imaging.study import ImagingStudy
@@ -33,6 +35,7 @@ from ..sim.forecasting import forecast as simulate
 from ..sim.forecasting import prepare
 from ..sim.keeping import KeptForecast
 from ..sim.settings import ForecastSettings
+from ..sim.simulation import Progress
 from ..sim.treatment import Treatment, read_treatment
 from ..sim.tumour_type import TumourType, tumour_type
 from ..sim.workload import Workload
@@ -54,6 +57,7 @@ class Request:
     visits  later visits whose measured volumes are shown beside it
     mask    a tumour that replaces the study's own
     roi     its region in the mask, by name, where there are several
+    tensor  diffusion tensors, along which cells of a tumour without a border wander
     """
 
     visit: Visit
@@ -66,6 +70,7 @@ class Request:
     mask: Path | None
     pieces: str
     roi: str | None = None
+    tensor: Path | None = None
 
     def parameters(self) -> dict[str, Any]:
         """The resolved configuration, ready for JSON: part of the run's identity."""
@@ -78,6 +83,14 @@ class Request:
             "pieces": self.pieces,
             **({} if self.roi is None else {"roi": self.roi}),
         }
+
+    def quantified(self, images: ImagingStudy, tell: Progress) -> Quantified:
+        """The maps of the study's images, its tumour, and the diffusion tensors that are given."""
+        tensors = None
+        if self.tensor is not None:
+            tensors = read_guarded("the diffusion tensor", read_tensors, self.tensor, paths=[self.tensor])
+        maps = quantified(images, self.quantifying, self.mask, self.pieces, tell, self.roi)
+        return replace(maps, tensor=tensors)
 
 
 def forecast(
@@ -92,6 +105,7 @@ def forecast(
     quantifying: QuantifySettings,
     mask: Path | None = None,
     roi: str | None = None,
+    tensor: Path | None = None,
     pieces: str = "refuse",
     visits: Sequence[str] = (),
     checkpoint: Path | None = None,
@@ -118,6 +132,7 @@ def forecast(
         mask,
         pieces,
         roi,
+        tensor,
     )
     if dry_run:
         return planned(opened, request, out, session)
@@ -178,7 +193,7 @@ def work_ahead(store: Store, request: Request, session: Session) -> Workload:
     """The work of a forecast, from the study's own maps and mesh; no cell lives for it."""
     images, _ = load_study(store, request.visit.study, progress=part_of(session.progress, 0.0, 0.2))
     tell = part_of(session.progress, 0.2, 0.9)
-    maps = quantified(images, request.quantifying, request.mask, request.pieces, tell, request.roi)
+    maps = request.quantified(images, tell)
     ready = prepare(
         maps,
         request.disease,
@@ -197,7 +212,13 @@ def record_of(store: Store, request: Request, threads: int | None) -> Record:
     for visit in (request.visit, *request.visits):
         inputs += inputs_of_study(store, visit.study)
     asked = request.quantifying
-    stated = {"mask": request.mask, "aif": asked.aif, "aif-mask": asked.aif_mask, "t1": asked.t1}
+    stated = {
+        "mask": request.mask,
+        "tensor": request.tensor,
+        "aif": asked.aif,
+        "aif-mask": asked.aif_mask,
+        "t1": asked.t1,
+    }
     inputs += [input_file(port, Path(str(path))) for port, path in stated.items() if path and Path(str(path)).is_file()]
     return Record(
         kind="forecast",
@@ -274,7 +295,7 @@ class Run:
 
     def _compute(self, folder: Path) -> Forecast:
         images, _ = load_study(self.store, self.request.visit.study, progress=part_of(self._tell(), 0.0, 0.05))
-        maps = self._quantified(images)
+        maps = self.request.quantified(images, part_of(self._tell(), 0.05, QUANTIFY))
         made = simulate(
             maps,
             self.request.disease,
@@ -300,17 +321,6 @@ class Run:
         self.session.say(work.words())
         if self.session.log:
             self.session.log.write("plan", **work.content())
-
-    def _quantified(self, images: ImagingStudy) -> Quantified:
-        request = self.request
-        return quantified(
-            images,
-            request.quantifying,
-            request.mask,
-            request.pieces,
-            part_of(self._tell(), 0.05, QUANTIFY),
-            request.roi,
-        )
 
     def _page(self, folder: Path) -> str:
         """The report, drawn from the files that were just written: what it shows is what they hold."""
