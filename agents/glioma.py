@@ -1,4 +1,4 @@
-"""Glioma cells: they divide where there is room and oxygen, wander, and die of radiation when they next divide.
+"""Glioma cells: they divide where there is room and oxygen, wander, and die of radiation when they divide.
 
 The third type of cell, made of the same parts as the others: the body, contact, chance and the linear quadratic law.
 A colony is a cube of brain in which cells are as dense as its composition says, a few of them in otherwise healthy
@@ -7,9 +7,9 @@ tissue or a crowd; nothing leaves the cube. What surrounds the cells but is no t
 Three in ten cells cycle, in three days; the others are quiescent for months. Most of the newborn are lost, so that the
 tumour grows slowly though it turns over fast (``glioma_kinetics``).
 
-A fraction of radiation dooms a cell (``doomed``): it lives on and takes room until its next division, which kills it
-[mitotic death: Joiner and van der Kogel 2009, Basic Clinical Radiobiology, ch. 3]; cells that do not cycle die of it at
-a small rate. So cycling cells are gone within days of their fraction and quiescent ones within months.
+A fraction of radiation dooms a cell (``doomed``): it lives on and takes room until a division kills it, the first or a
+later one, of which its daughters inherit the risk [mitotic death: Joiner and van der Kogel 2009, Basic Clinical
+Radiobiology, ch. 3]. Who does not divide does not die of it, so the doomed go over months, as the quiescent wake.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STATE = State(
         *BODY,
         Variable("starved", np.int32, "h", "hours with too little oxygen to live", inherited=False),
         *flags(
-            doomed="whether radiation has broken it beyond repair: it dies when it next divides",
+            doomed="whether radiation has broken it, or what it came of, beyond repair: each division may kill it",
             resting="whether it waits, for want of room or oxygen",
             quiescent="whether it has left the cycle",
             newborn="whether it was born in the hour before: its fate is open",
@@ -84,9 +84,9 @@ TABLE: Mapping[str, Parameter] = {
         "ASSUMED: as radiosensitivity's", (1.0 / 72.0, 5.0 / 72.0), True),
     "anoxia": Parameter(0.5 / 72.0, "1", "oxygen below which a cell starves (0.5 mmHg)", HAND, (0.0, 1.5 / 72.0), True),
     "endurance": Parameter(48.0, "hour", "of starving that kills", HAND, (12.0, 168.0), True),
-    "P_give_up": Parameter(
-        1.0e-3, "1/hour", "chance of a doomed cell that does not cycle to die: once in six weeks", HAND, (0.0, 1e-2),
-        True),
+    "P_fatal": Parameter(
+        1.0 / kinetics.ATTEMPTS.value, "1", "chance of a division of a doomed cell to kill it",
+        kinetics.ATTEMPTS.source, (1.0 / 3.0, 1.0), True),
     "P_clear": Parameter(
         1.0 / 3.0, "1/hour", "chance of an apoptotic cell to be cleared",
         "apoptosis is seen for 3 hours (Bursch et al. 1990, Carcinogenesis 11:847-853, liver of rats)", (0.05, 1.0)),
@@ -112,7 +112,7 @@ TABLE: Mapping[str, Parameter] = {
 
 NUMBERS = np.dtype([(name, np.float64) for name in (*TABLE, "daughter_distance")], align=True)
 
-(ADVANCE, HIT, GIVE_UP, CLEAR) = draws("glioma.advance", "glioma.hit", "glioma.give_up", "glioma.clear")
+(ADVANCE, HIT, FATAL, CLEAR) = draws("glioma.advance", "glioma.hit", "glioma.fatal", "glioma.clear")
 (FATE, WAKE) = draws("glioma.fate", "glioma.wake")
 (WALK_X, WALK_Y, WALK_Z) = draws("glioma.walk_x", "glioma.walk_y", "glioma.walk_z")
 PLACES = ("glioma.x", "glioma.y", "glioma.z", "glioma.phase", "glioma.quiescent", "glioma.doomed")
@@ -160,18 +160,14 @@ def cycle(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
                 cell.quiescent = False
 
 
-@rule(source=MODEL)
-def give_up(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
-    """A doomed cell that does not cycle may die of it."""
-    if living(cell) and cell.doomed and (cell.resting or cell.quiescent) and chance(luck, GIVE_UP, p.P_give_up):
-        cell.apop = True
-
-
-@rule(source=f"{MODEL}; mitotic death: Joiner and van der Kogel 2009, ch. 3")
+@rule(
+    source=f"{MODEL}; mitotic death: Joiner and van der Kogel 2009, ch. 3; a chance at every division: Sakashita et "
+    "al. 2014, doi 10.1093/jrr/rrt129 (abstract read)"
+)
 def divide(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
-    """At the end of its cycle a cell divides, or dies of its division if it is doomed."""
+    """At the end of its cycle a cell divides; if it is doomed it may die of that, else its daughters are doomed too."""
     if living(cell) and cell.cycle >= p.stage_M:
-        if cell.doomed:
+        if cell.doomed and chance(luck, FATAL, p.P_fatal):
             cell.apop = True
         else:
             lay_daughter(cell, direction_on_sphere(luck, cell.kind))
@@ -194,7 +190,7 @@ def be_cleared(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> 
         cell.fate = REMOVED
 
 
-GLIOMA_HOUR: tuple[Behaviour, ...] = (be_doomed, starve, meet_its_fate, cycle, give_up, divide, wander, be_cleared)
+GLIOMA_HOUR: tuple[Behaviour, ...] = (be_doomed, starve, meet_its_fate, cycle, divide, wander, be_cleared)
 each_hour = (GLIOMA_HOUR,)
 live = by_kind(each_hour, __name__, "live")
 

@@ -1,4 +1,4 @@
-"""How fast glioma cells turn over: four published numbers, and the fates of newborn cells that follow from them.
+"""How fast glioma cells turn over, and how late the doomed die: published numbers, and the fates that follow from them.
 
 Few cells of a glioma cycle at a time, fast; most newborn cells are lost, and the tumour grows slowly. A newborn cell
 dies, falls quiescent or goes on cycling, in that order of numbers; a quiescent cell wakes after weeks or months. Cells
@@ -37,10 +37,17 @@ REST = Parameter(
     "for which labelled cells were found in malignant gliomas (Hoshino 1984, J Neurosurg 61:895-900, abstract read)",
     (21.0, 150.0), assumed=True,
 )  # fmt: skip
+ATTEMPTS = Parameter(
+    2.0, "1", "divisions that a doomed cell tries on average: the last kills", "ASSUMED: the middle of 1 to 3. "
+    "HeLa and L cells divide once or more before they die of radiation (Dewey, How cells die after irradiation, doi "
+    "10.3109/9781420020502-22; pedigrees over up to seven generations: Hurwitz and Tolmach 1969, Biophys J 9:607-633; "
+    "abstracts read); stem-like cells of gliomas die later than four days after 5 to 10 Gy, in mitotic catastrophe "
+    "(Firat et al. 2011, doi 10.1186/1748-717X-6-71, abstract read)", (1.0, 3.0), assumed=True,
+)  # fmt: skip
 STAGES = 24
 """Steps of the cycle: its length scatters by a fifth."""
 
-PARAMETERS = (NET_GROWTH, CYCLE, GROWTH_FRACTION, REST)
+PARAMETERS = (NET_GROWTH, CYCLE, GROWTH_FRACTION, REST, ATTEMPTS)
 
 ADVANCE = STAGES / CYCLE.value
 """1/hour, chance of a step of the cycle."""

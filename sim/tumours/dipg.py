@@ -47,11 +47,12 @@ SWELLING = Parameter(
     assumed=True,
 )  # fmt: skip
 ALPHA = Parameter(
-    0.022, "1/Gy", "linear sensitivity of the tumour's cells", source="calibrated: a week after 54 Gy in 30 fractions "
-    "a ball of 30 mL has 1.04, 0.78 and 0.53 of its volume with 0.012, 0.018 and 0.024 (means of two seeds), and 0.6 "
-    "in between, as the solid part of 22 tumours had (doi 10.1016/j.ijrobp.2017.04.007). Of the order that Rockne et "
-    "al. 2010, doi 10.1088/0031-9155/55/12/001, find in glioblastoma by a model of this kind (abstract read, no "
-    "value); 0.12 is found from outcomes (Pedicini et al. 2014)", range=(0.005, 0.14), assumed=True,
+    0.043, "1/Gy", "linear sensitivity of the tumour's cells", source="calibrated: a week after 54 Gy in 30 fractions "
+    "a ball of 30 mL has 0.79, 0.63 and 0.53 of its volume with 0.03, 0.04 and 0.05 by the mean field of the cells "
+    "(benchmarks/validation/dipg_kinetics.py), and 0.6 in between, as the solid part of 22 tumours had (doi "
+    "10.1016/j.ijrobp.2017.04.007). Of the order that Rockne et al. 2010, doi 10.1088/0031-9155/55/12/001, find in "
+    "glioblastoma by a model of this kind (abstract read, no value); 0.12 comes of outcomes (Pedicini et al. 2014)",
+    range=(0.005, 0.14), assumed=True,
 )  # fmt: skip
 ALPHA_BETA = Parameter(
     10.0, "Gy", "dose at which the linear and the quadratic part kill alike", source="8 (5 to 10.8) in glioblastoma "

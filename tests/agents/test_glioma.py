@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -19,6 +20,7 @@ from oncoscale.agents.engine import engine
 from oncoscale.agents.engine.cuda import CudaEngine
 from oncoscale.core.errors import ConfigurationRejected
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FEW = Surroundings(volume=1.0, oxygen=0.5, composition=(0.02, 0, 0, 0, 0, 0))
 SIMPLE = {"growth_fraction": 1.0, "P_lost": 0.0, "P_rest": 0.0}
 """All cells cycle, none is lost."""
@@ -61,14 +63,56 @@ def test_fates_at_birth_keep_the_growth_fraction():
 
 
 def test_a_tumour_that_turns_over_fast_shrinks_in_weeks():
-    """All doomed by one fraction: the cycling three tenths are gone within ten days, the quiescent as they wake or give
-    up, but for those that woke within a cycle."""
-    found = outcome(replace(FEW, radiation=(Irradiation(0.0, 50.0, 0.0),)), 24 * 14)
+    """All doomed by one fraction, and every division kills: the cycling three tenths are gone within ten days, the
+    quiescent as they wake, but for those that woke within a cycle."""
+    found = outcome(replace(FEW, radiation=(Irradiation(0.0, 50.0, 0.0),)), 24 * 14, P_fatal=1.0)
     left = found.counts[:, 0] / found.counts[0, 0]
     assert left[24 * 4] < 0.9
-    slow = 24.0 * (kinetics.WAKE + glioma.TABLE["P_give_up"].value)
-    assert left[-1] == pytest.approx(0.69 * np.exp(-14.0 * slow), abs=0.05)
+    assert left[-1] == pytest.approx(0.69 * np.exp(-14.0 * 24.0 * kinetics.WAKE), abs=0.05)
     assert found.moments["quiescent_doomed"][0] > 0.9
+
+
+@pytest.mark.parametrize("attempts", [1.0, 2.0, 3.0])
+def test_the_doomed_try_as_many_divisions_as_stated(attempts):
+    """All doomed and cycling, none lost otherwise: of the divisions that are tried one in ``attempts`` kills; daughters
+    of the doomed are doomed."""
+    given = replace(FEW, radiation=(Irradiation(0.0, 50.0, 0.0),))
+    found = outcome(given, 48, **FAST, P_fatal=1.0 / attempts)
+    dead = found.counts[0, 0] + found.extra["births"] - found.counts[-1, 0]
+    tried = dead + found.extra["births"]
+    assert dead / tried == pytest.approx(1.0 / attempts, abs=4.0 * np.sqrt(0.25 / tried))
+    assert found.moments["doomed_share"][0] == (1.0 if attempts > 1.0 or found.counts[-1, 0] else 0.0)
+
+
+def test_the_mean_field_is_what_cells_do_on_average():
+    """Three weeks of a sparse colony, of whose cells one fraction in the first hour dooms half: as many cells are left,
+    and as large shares of them are doomed and quiescent, as the same rules say without chance."""
+    specification = spec_from_file_location("mean_field", BENCHMARKS / "validation" / "_glioma_mean_field.py")
+    assert specification
+    assert specification.loader
+    mean_field = module_from_spec(specification)
+    sys.modules[specification.name] = mean_field
+    specification.loader.exec_module(mean_field)
+    days, density = 21, 0.02
+    found = outcome(replace(FEW, radiation=(Irradiation(0.0, np.log(2.0) / felt(0.5), 0.0),)), 24 * days)
+    cells = mean_field.settled(mean_field.Tumour(), np.array([density]))
+    hit = np.zeros(24 * days)
+    hit[0] = 0.5
+    mean_field.live(cells, hit, np.ones(24 * days), mean_field.chances_of(mean_field.Tumour()))
+    sound, doomed = cells[0]
+    share = doomed.sum() / cells.sum()
+    assert found.counts[-1, 0] / found.counts[0, 0] == pytest.approx(cells.sum() / density, abs=0.05)
+    assert found.moments["doomed_share"][0] == pytest.approx(share, abs=0.05)
+    assert found.moments["quiescent_doomed"][0] == pytest.approx(doomed[-1] / doomed.sum(), abs=0.05)
+    assert found.moments["quiescent_sound"][0] == pytest.approx(sound[-1] / sound.sum(), abs=0.05)
+
+
+def test_the_doomed_that_do_not_divide_live_on():
+    """No cell cycles, none wakes: radiation that dooms every one kills none in two weeks."""
+    given = replace(FEW, volume=0.2, radiation=(Irradiation(0.0, 50.0, 0.0),))
+    found = outcome(given, 24 * 14, P_cycle=0.0, P_wake=0.0)
+    assert (found.counts[:, 0] == found.counts[0, 0]).all()
+    assert found.moments["doomed_share"][0] == 1.0
 
 
 def test_cells_lie_as_if_strewn_at_random():
@@ -112,9 +156,10 @@ def test_one_fraction_dooms_the_share_of_the_law(oxygen):
 
 
 def test_the_doomed_die_at_their_division():
-    """All doomed and cycling: cells are fewer only as their cycle ends, none is born, and they are cleared."""
+    """All doomed and cycling, every division kills: cells are fewer only as their cycle ends, none is born, and the
+    dead are cleared."""
     given = replace(FEW, volume=0.2, radiation=(Irradiation(0.0, 50.0, 0.0),))
-    found = outcome(given, 120, **FAST, P_clear=0.5)
+    found = outcome(given, 120, **FAST, P_clear=0.5, P_fatal=1.0)
     assert found.extra["births"] == 0
     assert 0.2 < found.counts[24, 0] / found.counts[0, 0] < 0.8
     assert found.counts[-1].sum() < 0.01 * found.counts[0, 0]
@@ -122,7 +167,7 @@ def test_the_doomed_die_at_their_division():
 
 def test_the_doomed_are_carried_to_the_next_step():
     """A colony that starts with the moments of another has as many doomed and quiescent cells, of about that age."""
-    first = outcome(replace(FEW, radiation=(Irradiation(0.0, 0.7, 0.0),)), 40)
+    first = outcome(replace(FEW, radiation=(Irradiation(0.0, 0.7, 0.0),)), 40, P_fatal=1.0)
     second = outcome(replace(FEW, clock=40, moments=first.moments), 1)
     assert 0.3 < first.moments["doomed_share"][0] < 0.6
     assert first.moments["quiescent_sound"][0] < first.moments["quiescent_doomed"][0] - 0.05
@@ -144,7 +189,7 @@ def test_every_engine_gives_the_same_bits():
     specification.loader.exec_module(machines)
     given = replace(FEW, volume=0.004, composition=(0.25, 0.05, 0.02, 0, 0, 0), radiation=(Irradiation(3.2, 0.4, 0.1),))
     asked: dict[str, Any] = {"cells": "glioma", "hours": 12, "seed": 2, "threads": 1}
-    asked["parameters"] = {"P_cycle": 0.9, "P_clear": 0.2, "P_wake": 0.05, "P_rest": 0.3}
+    asked["parameters"] = {"P_cycle": 0.9, "P_clear": 0.2, "P_wake": 0.05, "P_rest": 0.3, "P_fatal": 0.4}
     colonies = [Colony("one", given), Colony("two", replace(given, volume=0.001, oxygen=0.0))]
     runners = (engine("python"), engine("cpu"), CudaEngine(machines.CompiledMachine()))
     found = [[bits(one) for one in runner.advance(colonies, **asked)] for runner in runners]
