@@ -40,9 +40,10 @@ REST = Parameter(
 ATTEMPTS = Parameter(
     2.0, "1", "divisions that a doomed cell tries on average: the last kills", "ASSUMED: the middle of 1 to 3. "
     "HeLa and L cells divide once or more before they die of radiation (Dewey, How cells die after irradiation, doi "
-    "10.3109/9781420020502-22; pedigrees over up to seven generations: Hurwitz and Tolmach 1969, Biophys J 9:607-633; "
-    "abstracts read); stem-like cells of gliomas die later than four days after 5 to 10 Gy, in mitotic catastrophe "
-    "(Firat et al. 2011, doi 10.1186/1748-717X-6-71, abstract read)", (1.0, 3.0), assumed=True,
+    "10.3109/9781420020502-22; pedigrees over up to seven generations: Hurwitz and Tolmach 1969, Biophys J 9:607-633); "
+    "after up to 8 Gy all cells of several lines divided at least once (Biophys J 1968, 8:1475-1486, doi "
+    "10.1016/s0006-3495(68)86567-1); stem-like cells of gliomas die later than four days after 5 to 10 Gy, in mitotic "
+    "catastrophe (Firat et al. 2011, doi 10.1186/1748-717X-6-71); abstracts read", (1.0, 3.0), assumed=True,
 )  # fmt: skip
 STAGES = 24
 """Steps of the cycle: its length scatters by a fifth."""

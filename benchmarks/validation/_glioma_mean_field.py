@@ -40,9 +40,8 @@ QUIESCENT = STAGES
 NEIGHBOURS = glioma.TABLE["density"].value * 4.0 / 3.0 * pi * (1e-3 * glioma.TABLE["R_neighbours"].value) ** 3
 """Cells within reach where cells fill the tissue."""
 
-FILLED: Real = np.linspace(0.0, 1.0, 1001)
-HAS_ROOM: Real = poisson.cdf(glioma.TABLE["N_crowd"].value - 1.0, NEIGHBOURS * FILLED)
-"""Chance to have room, by density: no more than N_crowd cells within reach, the cell itself counted."""
+HAS_ROOM: Real = poisson.cdf(glioma.TABLE["N_crowd"].value - 1.0, NEIGHBOURS * np.linspace(0.0, 1.0, 1001))
+"""Chance to have room, by density in thousandths: N_crowd cells within reach at most, the cell itself counted."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def live(cells: Real, hit: Real, pace: Real, chances: tuple[float, ...]) -> None
                     moved = hit[hour] * sound[step]
                     sound[step] -= moved
                     doomed[step] += moved
-            room = np.interp(sound.sum() + doomed.sum(), FILLED, HAS_ROOM)
+            room = HAS_ROOM[min(1000, int(1000.0 * (sound.sum() + doomed.sum()) + 0.5))]
             for kind in range(2):
                 here = cells[place, kind]
                 speed = room * (pace[hour] if kind == 0 else 1.0)
