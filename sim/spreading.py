@@ -99,18 +99,18 @@ def _tissue_after(
     density: Real,
     nearest: NDArray[np.int64],
 ) -> TissueState:
-    """The tissue with its new density. Cells start anew from it in the next step: they have mixed with neighbours."""
+    """The tissue with its new density. Cells start anew from it in the next step: they have mixed with neighbours.
+
+    What they remember is that of the nearest colony, also where they are too sparse for one of their own.
+    """
     filled = ground.density_of_elements(density)
     offspring = np.array([outcome.counts[-1] / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
     classes = offspring_of(selection, offspring)
     total = classes.sum(axis=1, keepdims=True)
     living = np.eye(6)[:1]
     shares = np.where(total > 0.0, classes / np.maximum(total, 1e-300), living)[nearest]
-    moments = {
-        int(member): outcomes[place].moments
-        for member, place in zip(selection.members, selection.nearest, strict=True)
-        if outcomes[place].cell_count
-    }
+    answering = [outcomes[place] for place in selection.nearest[nearest]]
+    moments = {element: one.moments for element, one in enumerate(answering) if one.cell_count}
     swollen = np.exp(ground.spread.swelling * (filled - state.composition.sum(axis=1)))
     return replace(
         state,

@@ -159,3 +159,4 @@ def test_radiation_doses_glioma_cells_in_the_loop(start, ground):
     assert with_it[-1].cellularity.sum() < 0.97 * without[-1].cellularity.sum()
     assert with_it[-1].composition[:, 1].max() > 0.0
     assert any(moments["doomed_share"][0] > 0.9 for moments in with_it[-1].moments.values())
+    assert set(with_it[-1].moments) == set(range(len(start.stretch))), "sparse places remember their nearest colony"
