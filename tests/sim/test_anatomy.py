@@ -11,6 +11,7 @@ from oncoscale.core.errors import ConfigurationRejected, MeshFault
 from oncoscale.imaging.quantify import Quantified
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.mesh import TumourMesh
+from oncoscale.sim import anatomy
 from oncoscale.sim.anatomy import Meshed, meshed, regions_beside, spread_through, statements, taken_as_host, told_apart
 from oncoscale.sim.forecasting import Prepared, fixed_in, prepare, tissue_of
 from oncoscale.sim.interstitial import fluid_in
@@ -185,3 +186,18 @@ def test_cells_of_a_glioma_know_what_a_region_is_like():
     spread = spread_through(tumour_type("dipg").spread, stated.materials)
     assert spread.diffusivity["cyst"] == spread.diffusivity["skull"] == 0.0
     assert "pons" not in spread.diffusivity
+
+
+def test_a_pinched_mesh_is_made_a_little_finer_before_a_region_is_given_up(monkeypatch, mesh):
+    """Where the gates refuse what is no region's own fault, smaller elements are tried, and what was taken is told."""
+    labels = host_for(drawn("Liver"), None, 14.0, told_apart(DISEASE, COARSE))
+    pinched = {**mesh.report, "failures": ["a pinch"], "size_mm": 6.0, "host_size_mm": 8.0}
+    asked = []
+
+    def made(labels, settings, *, gates=True):
+        asked.append(settings.size)
+        return replace(mesh, report=pinched if len(asked) < 3 else {**pinched, "failures": []})
+
+    monkeypatch.setattr(anatomy, "mesh_within", made)
+    assert meshed(labels, COARSE).lost == {}
+    assert asked == pytest.approx([6.0, 0.94 * 6.0, 0.88 * 6.0])
