@@ -189,22 +189,22 @@ def spread_through(spread: Spread, stated: Mapping[str, RegionMaterial]) -> Spre
 
 
 def statements(
-    outline: LabelImage, found: Meshed, materials: Mapping[str, Material], fixed: Sequence[str]
+    outline: LabelImage | None, found: Meshed, materials: Mapping[str, Material], fixed: Sequence[str]
 ) -> tuple[str, ...]:
-    """What must be known of the regions beside the tumour; nothing where the segmentation has the tumour alone.
+    """What must be known of the regions beside the tumour; nothing where there is the tumour alone.
 
-    fixed  regions that are held since they are bone, not because the settings say so
+    outline  the segmentation that the mesh was made from; None: it was given
+    fixed    regions that are held since they are bone, not because the settings say so
     """
-    apart = sorted(name for name in found.labels.names.values() if name not in ALWAYS)
-    unknown = [
-        name for name in taken_as_host(outline, found.labels) if not any(same_name(name, one) for one in found.lost)
-    ]
+    apart = sorted(regions_beside(found.mesh))
+    drawn = taken_as_host(outline, found.labels) if outline is not None else ()
+    unknown = [name for name in drawn if not any(same_name(name, one) for one in found.lost)]
     words = [f"No mesh of this size holds {name}, which is taken as host: {why}." for name, why in found.lost.items()]
     if apart:
         tissues = ", ".join(f"{name} ({materials[name].young:.3g} kPa)" for name in apart)
         words.append(
-            f"Told apart from the host as the segmentation draws them: {tissues}. Blood and interstitial fluid are "
-            "assumed to be in them as in the host."
+            f"Told apart from the host as {'the segmentation draws' if outline is not None else 'the mesh has'} them: "
+            f"{tissues}. Blood and interstitial fluid are assumed to be in them as in the host."
         )
     if unknown:
         words.append(

@@ -23,6 +23,7 @@ from .anatomy import meshed, spread_through, tissues_of, told_apart
 from .anatomy import statements as anatomy_statements
 from .exposure import exchange_of
 from .forecast import Forecast, MacroStep
+from .given_mesh import given
 from .keeping import KeptForecast
 from .mass_effect import mass_effect_statements
 from .materials import materials_of, parameters_of, preset_of
@@ -88,11 +89,14 @@ def prepare(
     settings: ForecastSettings,
     threads: int | None,
     tell: Progress = lambda what, done: None,
+    mesh: TumourMesh | None = None,
 ) -> Prepared:
     """Mesh, initial fields, tissue at time 0, and what shall be run from there.
 
+    mesh  in place of one made from the segmentation (``given_mesh``)
+
     Raises ModelRefused for an operation on a tumour without a border, ConfigurationRejected for diffusion tensors of
-    one with a border.
+    one with a border and for a mesh that lies beside the tumour.
     """
     if treatment is not None and treatment.operations and tumour.spread is not None:
         raise ModelRefused(
@@ -109,8 +113,13 @@ def prepare(
     tell("mesh", 0.0)
     outline = tumour_of(quantified)
     volume = outline.volume("tumour")
-    found = meshed(host_for(outline, tumour.spread, days, told_apart(tumour, settings)), settings)
-    mesh = found.mesh
+    told: tuple[str, ...] = ()
+    if mesh is None:
+        found = meshed(host_for(outline, tumour.spread, days, told_apart(tumour, settings)), settings)
+    else:
+        found, words = given(mesh, outline, tumour.spread)
+        told = (words,)
+    own, mesh = mesh is None, found.mesh
     fields = tumour.initial_fields(mesh, element_maps(quantified, mesh))
     ground = None
     if tumour.spread is not None:
@@ -145,7 +154,7 @@ def prepare(
         arrays=arrays(cells_live_in),
     )
     changed = changes(fields, plan) if settings.effects and settings.members > 1 else ()
-    told = anatomy_statements(outline, found, materials, fixed_in(found.mesh, settings))
+    told += anatomy_statements(outline if own else None, found, materials, fixed_in(mesh, settings))
     return Prepared(volume, fields, start, plan, changed, stated, told)
 
 
@@ -163,6 +172,7 @@ def forecast(
     threads: int | None = None,
     announce: Callable[[Workload], None] = lambda work: None,
     kept: KeptForecast | None = None,
+    mesh: TumourMesh | None = None,
 ) -> Forecast:
     """A forecast of ``days`` days from the maps of one visit.
 
@@ -170,13 +180,23 @@ def forecast(
     body_part, species  what the images are of: compared with what the disease model is made for
     announce            called with the work that lies ahead, before the first cell lives
     kept                where the forecast is kept while it is made; one that was stopped goes on from there
+    mesh                in place of one made from the segmentation (``given_mesh``)
 
     Raises ConfigurationRejected when the cells asked for need more memory than there is; ModelRefused for an operation
     on a tumour without a border, or one that takes out nothing.
     """
     settings = settings or ForecastSettings()
     tell = progress or (lambda what, done: None)
-    ready = prepare(quantified, tumour, days=days, treatment=treatment, settings=settings, threads=threads, tell=tell)
+    ready = prepare(
+        quantified,
+        tumour,
+        days=days,
+        treatment=treatment,
+        settings=settings,
+        threads=threads,
+        tell=tell,
+        mesh=mesh,
+    )
     work = ready.workload(threads)
     announce(work)
     check_memory(work)

@@ -512,6 +512,19 @@ def forecast(
     mask: Mask = None,
     roi: Roi = None,
     tensor: Tensor = None,
+    mesh: Annotated[
+        Path | None,
+        typer.Option(
+            "--mesh",
+            metavar="FILE",
+            help="Tetrahedra (mm, LPS) in place of those made from the segmentation, as oncoscale mesh or another "
+            "program writes them (.vtu, .vtkhdf, .vtk, .msh, .inp, …), with a region tumour.",
+        ),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option("--region", metavar="VALUE=NAME", help="Name of a region of --mesh, 7=tumour; repeat."),
+    ] = None,
     pe_threshold: PeThreshold = None,
     ser_threshold: SerThreshold = None,
     pieces: Pieces = "refuse",
@@ -591,6 +604,8 @@ def forecast(
                 mask=mask,
                 roi=roi,
                 tensor=tensor,
+                mesh=mesh,
+                regions=region or [],
                 pieces=pieces,
                 visits=visit or [],
                 checkpoint=checkpoint,

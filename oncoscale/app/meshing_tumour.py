@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from .wording import finding_line
 
 if TYPE_CHECKING:
     from ..meshing.mesh import TumourMesh
+
+OWN_ENDINGS = (".vtu", ".vtkhdf")
+"""Of the meshes that the project writes."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,50 @@ class SurfaceFiles:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class GivenMesh:
+    """A mesh that the user gives a forecast: its file, its tetrahedra, and the names that were stated."""
+
+    path: Path
+    tetrahedra: TumourMesh
+    names: Mapping[int, str]
+
+    def parameters(self) -> dict[str, Any]:
+        """What of it belongs to a run's identity beside the file's hash, ready for JSON."""
+        return {"file": self.path.name, "regions": {str(value): name for value, name in self.names.items()}}
+
+
+def given_mesh(path: Path | None, regions: Sequence[str] = ()) -> GivenMesh | None:
+    """The mesh of --mesh, its regions named by --region, through the gate of a new mesh; None: none was given.
+
+    Raises ConfigurationRejected when no region is the tumour, FileRejected for what cannot be read, MeshFault for a
+    mesh that is too bad.
+    """
+    if path is None:
+        if regions:
+            raise ConfigurationRejected(f"--region {regions[0]} without --mesh", "a mesh", "add --mesh FILE")
+        return None
+    names = label_pairs(regions, "--region", least=0)
+    return GivenMesh(path, _read_mesh(path, names), names)
+
+
+def _read_mesh(path: Path, names: Mapping[int, str]) -> TumourMesh:
+    """A mesh by another program, its regions named, through the gate of a new mesh.
+
+    Files that the project itself writes number the host 1 and the tumour 2 and name nothing: so they are called where
+    nothing else is stated.
+    """
+    from ..imaging.guarded import read_guarded
+    from ..meshing.read import checked, read_mesh
+    from ..meshing.surface import REGIONS
+
+    read = read_guarded("the mesh", partial(read_mesh, path, names), paths=[path])
+    if not names and path.suffix.lower() in OWN_ENDINGS and read.region_names.get(REGIONS["tumour"]) == "region 2":
+        own = {value: name for name, value in REGIONS.items() if value in read.region_names}
+        read = replace(read, region_names={**read.region_names, **own})
+    return checked(read)
+
+
 def mesh(
     segmentation: Path,
     *,
@@ -121,7 +168,7 @@ def mesh(
     tell = progress or (lambda what, done: None)
     one_of("--mesher", mesher, ("auto", "gmsh", "bcc"))
     one_of("--pieces", pieces, ("refuse", "largest", "all"))
-    if out.suffix not in (".vtu", ".vtkhdf"):
+    if out.suffix not in OWN_ENDINGS:
         raise ConfigurationRejected(f"--out {out.name}", "a name ending in .vtu or .vtkhdf", "choose one of them")
     if segmentation.suffix.lower() in ENDINGS:
         _refuse_options(

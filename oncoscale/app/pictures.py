@@ -607,7 +607,8 @@ def mesh_section(day0: TissueState, image: Background | None) -> Picture:
         shape = mean_ratio(mesh.points, mesh.tetrahedra)
         bins = list(np.linspace(0.0, 1.0, 41))
         for name, colour in (("host", FAINT), ("tumour", WARM)):
-            beside.hist(shape[mesh.elements_of(name)], bins=bins, color=colour, alpha=0.65, label=name, density=True)
+            if len(elements := mesh.elements_of(name)):
+                beside.hist(shape[elements], bins=bins, color=colour, alpha=0.65, label=name, density=True)
         beside.set(xlabel="mean ratio of the elements (1 = regular)", ylabel="share of elements", yticks=[])
         beside.legend()
         return _picture(figure, "The mesh and the shape of its elements")

@@ -30,9 +30,11 @@ from ..linkage.record import (
     record_stop,
 )
 from ..linkage.store import Store, now
+from ..meshing.mesh import TumourMesh
 from ..sim.forecast import Forecast
 from ..sim.forecasting import forecast as simulate
 from ..sim.forecasting import prepare
+from ..sim.given_mesh import outlined
 from ..sim.keeping import KeptForecast
 from ..sim.settings import ForecastSettings
 from ..sim.simulation import Progress
@@ -43,6 +45,7 @@ from .background import background
 from .commands import new_folder, quantified
 from .console import Result, RunLog, Session, part_of
 from .contours import write_dicom_contours
+from .meshing_tumour import GivenMesh, given_mesh
 from .report import Provenance, millilitres, report
 from .run_folder import contour_of, read_run, write_run
 
@@ -58,6 +61,7 @@ class Request:
     mask    a tumour that replaces the study's own
     roi     its region in the mask, by name, where there are several
     tensor  diffusion tensors, along which cells of a tumour without a border wander
+    mesh    tetrahedra in place of those made from the segmentation
     """
 
     visit: Visit
@@ -71,6 +75,7 @@ class Request:
     pieces: str
     roi: str | None = None
     tensor: Path | None = None
+    mesh: GivenMesh | None = None
 
     def parameters(self) -> dict[str, Any]:
         """The resolved configuration, ready for JSON: part of the run's identity."""
@@ -82,15 +87,22 @@ class Request:
             "quantify": _without_paths(asdict(self.quantifying)),
             "pieces": self.pieces,
             **({} if self.roi is None else {"roi": self.roi}),
+            **({} if self.mesh is None else {"mesh": self.mesh.parameters()}),
         }
 
     def quantified(self, images: ImagingStudy, tell: Progress) -> Quantified:
-        """The maps of the study's images, its tumour, and the diffusion tensors that are given."""
+        """The maps of the study's images with its tumour, the mesh's where nobody drew one, and the given tensors."""
         tensors = None
         if self.tensor is not None:
             tensors = read_guarded("the diffusion tensor", read_tensors, self.tensor, paths=[self.tensor])
         maps = quantified(images, self.quantifying, self.mask, self.pieces, tell, self.roi)
-        return replace(maps, tensor=tensors)
+        maps = replace(maps, tensor=tensors)
+        return outlined(maps, self.mesh.tetrahedra) if self.mesh else maps
+
+    @property
+    def tetrahedra(self) -> TumourMesh | None:
+        """The user's mesh."""
+        return self.mesh.tetrahedra if self.mesh else None
 
 
 def forecast(
@@ -106,6 +118,8 @@ def forecast(
     mask: Path | None = None,
     roi: str | None = None,
     tensor: Path | None = None,
+    mesh: Path | None = None,
+    regions: Sequence[str] = (),
     pieces: str = "refuse",
     visits: Sequence[str] = (),
     checkpoint: Path | None = None,
@@ -115,6 +129,8 @@ def forecast(
 ) -> Result:
     """Forecast a stored study's tumour into a new folder, and record the run in the store.
 
+    mesh              in place of one made from the segmentation
+    regions           names of its regions, ``["7=tumour"]``
     checkpoint        folder in which the run is kept while it is made (None: NAME.kept beside ``out``)
     checkpoint_every  h of the cells between two keepings of a colony; 0 keeps nothing
     """
@@ -133,6 +149,7 @@ def forecast(
         pieces,
         roi,
         tensor,
+        given_mesh(mesh, regions),
     )
     if dry_run:
         return planned(opened, request, out, session)
@@ -202,6 +219,7 @@ def work_ahead(store: Store, request: Request, session: Session) -> Workload:
         settings=request.settings,
         threads=session.threads,
         tell=part_of(session.progress, 0.9, 1.0),
+        mesh=request.tetrahedra,
     )
     return ready.workload(session.threads)
 
@@ -214,6 +232,7 @@ def record_of(store: Store, request: Request, threads: int | None) -> Record:
     asked = request.quantifying
     stated = {
         "mask": request.mask,
+        "mesh": request.mesh.path if request.mesh else None,
         "tensor": request.tensor,
         "aif": asked.aif,
         "aif-mask": asked.aif_mask,
@@ -309,6 +328,7 @@ class Run:
             threads=self.session.threads,
             announce=self._announce,
             kept=self.kept,
+            mesh=self.request.tetrahedra,
         )
         self.session.progress("write results", SIMULATE)
         image = background(images, maps.tumour, tuple(maps.maps.values())) if maps.tumour else None
