@@ -14,12 +14,14 @@ input gives equal bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from ..core.errors import MeshFault
 from .mesh import signed_volumes
@@ -28,6 +30,9 @@ from .surface import LevelSets
 
 CUBE_PER_EDGE = 1.098
 """Cube edge over the mean edge of its tetrahedra (two edges of 1 and four of sqrt(3)/2)."""
+
+ELEMENT_VOLUME = 0.114
+"""mm³ of an element of mean edge 1 mm: between the lattice's 0.110 and the regular tetrahedron's 0.118."""
 
 CUBE_UNITS, MOST_HALVINGS = 2**12, 6
 """Integer coordinates to a cube of the starting lattice, so that midpoints and lengths stay exact, and how often its
@@ -41,36 +46,70 @@ RELABELLINGS, RELABELLING_SWEEPS = 2, 4
 
 SMOOTHING_SWEEPS, SNAPPING_SWEEPS = 10, 2
 VOLUME_ROUNDS, VOLUME_TOLERANCE = 8, 5e-4
+BALANCING_ROUNDS = 30
 STEP_LIMIT = 0.6
 """Longest step of a node in one projection, in mean edges around it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finer:
+    """Elements with an edge of ``edge`` mm at ``places`` (n, 3) mm LPS, growing by a mm with each mm away from them."""
+
+    places: NDArray[np.float64]
+    edge: float
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        return cKDTree(self.places)
+
+    def at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) mm, the edge wanted at (n, 3) mm LPS."""
+        return np.asarray(self.edge + self.tree.query(places)[0])
 
 
 @dataclass(frozen=True)
 class Sizes:
     """Edges (mm) of the elements: ``size`` in the tumour and every region beside it, growing evenly into the host to
-    ``host_size`` at ``reach`` mm from them."""
+    ``host_size`` at ``reach`` mm from them, and ``finer`` ones where they are asked for."""
 
     size: float
     host_size: float
     reach: float
+    finer: tuple[Finer, ...] = ()
 
     def at(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """mm, the edge wanted at a distance (mm) from the regions within the host."""
+        """mm, the edge planned at a distance (mm) from the regions within the host."""
         part = np.clip(distance / self.reach, 0.0, 1.0) if self.reach > 0.0 else np.zeros_like(distance)
         return np.asarray(self.size + (self.host_size - self.size) * part)
 
+    def wanted(self, distance: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) mm, the edge at (n, 3) mm LPS: as planned, or finer where that is asked for."""
+        edge = self.at(distance)
+        for one in self.finer:
+            edge = np.minimum(edge, one.at(places))
+        return edge
+
+    @property
+    def finest(self) -> float:
+        """mm, the smallest edge wanted anywhere."""
+        return min([self.size, *[one.edge for one in self.finer]])
+
 
 def lattice_mesh(
-    levels: LevelSets, sizes: Sizes
+    levels: LevelSets, sizes: Sizes, *, balanced: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], dict[str, float]]:
     """Tetrahedra of all regions of the level sets.
 
+    balanced  levels are raised together until all regions hold their volumes of samples, before any element is
+              labelled: what a crowd of small labels needs, and more than others do
     returns  points (nodes, 3) mm LPS, tetrahedra (elements, 4) positively oriented, region (elements,) region
              values, and by name the mm by which each level was raised to keep the volumes
     """
     points, tetrahedra = _graded_lattice(levels, sizes)
     coefficients = np.stack([ndimage.spline_filter(field, order=3) for field in levels.values])
     raised = _first_levels(levels)
+    if balanced:
+        raised = _balanced_levels(levels, raised)
     labels = _labelled(points, tetrahedra, coefficients, levels.spacing, raised)
     points, tetrahedra, labels = _within(points, tetrahedra, labels, rings=2)
     for _ in range(RELABELLINGS):
@@ -136,25 +175,49 @@ def _first_levels(levels: LevelSets) -> NDArray[np.float64]:
     return raised
 
 
+def _balanced_levels(levels: LevelSets, raised: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The levels raised until every region holds its volume of samples, each where it is the largest of all."""
+    for _ in range(BALANCING_ROUNDS):
+        labels = np.argmax(levels.values + raised[:, None, None, None], axis=0)
+        counts = np.bincount(labels.ravel(), minlength=len(raised))[1:]
+        missing = levels.targets / levels.cell_volume - counts
+        if (np.abs(missing) <= 1.0).all():
+            break
+        step = _level_steps(*_sample_faces(labels, len(raised)), missing) * levels.spacing
+        raised = raised + np.clip(step, -levels.spacing, levels.spacing)
+    return raised
+
+
+def _sample_faces(labels: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(pairs, 2) labels that are neighbours among the samples, and between how many of them."""
+    faces = np.zeros(count * count, np.int64)
+    for axis in range(3):
+        along = np.moveaxis(labels, axis, 0)
+        faces += np.bincount((along[1:] * count + along[:-1]).ravel(), minlength=count * count)
+    pair = np.stack(np.divmod(np.flatnonzero(faces), count), axis=1)
+    between = pair[:, 0] != pair[:, 1]
+    return pair[between], faces[faces > 0][between].astype(np.float64)
+
+
 def _graded_lattice(levels: LevelSets, sizes: Sizes) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Nodes (mm along the sampling axes) and tetrahedra of the lattice over the whole sampling grid."""
     halvings = min(MOST_HALVINGS, int(np.ceil(np.log2(sizes.host_size / sizes.size) - 1e-9)))
+    further = min(MOST_HALVINGS, int(np.ceil(np.log2(sizes.size / sizes.finest) - 1e-9)))
     extent = (np.array(levels.values.shape[1:]) - 1) * levels.spacing
     cube = CUBE_PER_EDGE * sizes.size * 2**halvings
     counts = _cubes(levels, extent, cube)
     nodes, tetrahedra = _lattice(counts)
     unit = cube / CUBE_UNITS
     shift = (extent - counts * cube) / 2.0
-    fine = levels.values[[1 + place for place, name in enumerate(levels.names) if name != "host"]].max(axis=0)
 
     def too_large(nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64]) -> NDArray[np.bool_]:
         places = (nodes[tetrahedra].mean(axis=1) * unit + shift) / levels.spacing
-        distance = -ndimage.map_coordinates(fine, places.T, order=1, mode="nearest")
-        wanted = (CUBE_PER_EDGE * sizes.at(distance)) ** 3 / 12.0
+        distance = -ndimage.map_coordinates(levels.within_host, places.T, order=1, mode="nearest")
+        wanted = (CUBE_PER_EDGE * sizes.wanted(distance, levels.world(places))) ** 3 / 12.0
         volumes = np.abs(signed_volumes(nodes.astype(np.float64), tetrahedra)) * unit**3
         return np.asarray(volumes > np.sqrt(2.0) * wanted)
 
-    for _ in range(3 * halvings):
+    for _ in range(3 * (halvings + further)):
         nodes, tetrahedra = _bisected(nodes, tetrahedra, too_large(nodes, tetrahedra))
     flipped = signed_volumes(nodes.astype(np.float64), tetrahedra) < 0.0
     tetrahedra[flipped] = tetrahedra[flipped][:, [0, 2, 1, 3]]
@@ -287,6 +350,8 @@ def _drop_teeth(labels: Any, neighbours: Any) -> None:
 def _close_hinges(tetrahedra: NDArray[np.int64], labels: NDArray[np.int64], label: int) -> None:
     """Where four or more faces of a region's surface meet in an edge, the elements around the edge join the region."""
     inside = labels == label
+    if not inside.any():
+        return
     faces, sides = face_pairs(tetrahedra[inside])
     surface = faces[sides[:, 1] < 0]
     edges, count = np.unique(surface[:, [[0, 1], [0, 2], [1, 2]]].reshape(-1, 2), axis=0, return_counts=True)
@@ -411,14 +476,20 @@ def _interfaces(
 def _raise_levels(
     points: NDArray[np.float64], interfaces: tuple[NDArray[np.int64], NDArray[np.int64]], missing: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """mm to add to each level (the outside's stays) so that each region gains the mm³ it misses.
-
-    A surface between a and b moves by half the difference of their levels, so the gains are a graph Laplacian
-    of the areas between regions times the levels.
-    """
+    """mm to add to each level (the outside's stays) so that each region gains the mm³ it misses."""
     faces, pair = interfaces
     a, b, c = np.moveaxis(points[faces], 1, 0)
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2.0
+    return _level_steps(pair, np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2.0, missing)
+
+
+def _level_steps(
+    pair: NDArray[np.int64], area: NDArray[np.float64], missing: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What to add to each level (the outside's stays) so that each region gains the volume it misses.
+
+    A surface of some ``area`` between a ``pair`` of regions moves by half the difference of their levels, so the gains
+    are a graph Laplacian of the areas between regions times the levels.
+    """
     laplacian = np.zeros((len(missing) + 1,) * 2)
     for one, two in (pair.T, pair.T[::-1]):
         np.add.at(laplacian, (one, one), area / 2.0)

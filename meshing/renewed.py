@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import MeshFault
+from ..core.quantity import Parameter
 from ..imaging.study import Grid, LabelImage
 from .mesh import TumourMesh
 from .quality import EDGES, gate_failures, quality
@@ -16,6 +17,16 @@ from .tetrahedra import Mesher, mesh_tumour
 from .transfer import overlaps
 
 Real = NDArray[np.float64]
+
+MAX_DISTANCE = Parameter(
+    1.5,
+    "1",
+    "95 % surface distance of a new mesh from the deformed body, in edges of the tumour's elements",
+    "ASSUMED: the voxels of a deformed body are ours, a quarter of an element, and no measure of what was seen; its "
+    "surface is known as finely as its elements",
+    (0.25, 2.0),
+    assumed=True,
+)
 
 VOXELS_ACROSS = 4.0
 """Voxels along an edge of the tumour's elements, in the image from which the new mesh is made."""
@@ -31,7 +42,10 @@ def renewed_mesh(
 
     Raises MeshFault or SegmentationRejected when no mesh passes the gates.
     """
-    mesh = matched(mesh_tumour(labels_of(body, size), size=size, host_size=host_size, mesher=mesher), body)
+    labels = labels_of(body, size)
+    limit = MAX_DISTANCE.value * VOXELS_ACROSS * float(labels.grid.spacing.max())
+    mesh = mesh_tumour(labels, size=size, host_size=host_size, mesher=mesher, limit=limit)
+    mesh = matched(mesh, body)
     return replace(mesh, frame_uid=body.frame_uid)
 
 

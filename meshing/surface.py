@@ -146,6 +146,16 @@ class LevelSets:
         """(…, 3) sample indices to mm, LPS."""
         return np.asarray(index @ self.to_world[:3, :3].T + self.to_world[:3, 3])
 
+    def index(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 3) mm, LPS, to sample indices."""
+        return np.asarray(np.linalg.solve(self.to_world[:3, :3], (places - self.to_world[:3, 3]).T).T)
+
+    @cached_property
+    def within_host(self) -> NDArray[np.float64]:
+        """(i, j, k) mm, the largest signed distance of the regions other than the host."""
+        inner = [1 + place for place, name in enumerate(self.names) if name != "host"]
+        return np.asarray(self.values[inner].max(axis=0))
+
     def region_value(self, number: int) -> int:
         """Mesh region value of region ``number`` (1 = the first of ``names``)."""
         return region_values(self.names)[self.names[number - 1]]
@@ -157,10 +167,11 @@ def region_values(names: tuple[str, ...]) -> dict[str, int]:
     return {name: REGIONS[name] if name in REGIONS else 3 + others.index(name) for name in names}
 
 
-def level_sets(labels: LabelImage, size: float) -> LevelSets:
+def level_sets(labels: LabelImage, size: float, smoothing: float = SMOOTHING.value) -> LevelSets:
     """Signed distances of the outside and of every non-empty label, resampled and smoothed.
 
-    size   mm, edge of the finest elements: the samples are about a fifth of it, or a voxel where that is larger
+    size       mm, edge of the finest elements: the samples are about a fifth of it, or a voxel where that is larger
+    smoothing  width of the Gaussian, in edges of the cube of a voxel's volume
 
     Distances are anisotropic Euclidean transforms, inside minus outside; between widely spaced slices their linear
     interpolation is shape-based interpolation [Raya & Udupa 1990, doi 10.1109/42.52980]. A sheared affine is taken
@@ -174,7 +185,7 @@ def level_sets(labels: LabelImage, size: float) -> LevelSets:
             f"two labels share a name: {', '.join(names)}", "one name for each label", "merge or rename the labels"
         )
     voxel_edge = float(np.cbrt(labels.grid.voxel_volume))
-    spacing, sigma = max(0.8 * voxel_edge, 0.2 * size), max(SMOOTHING.value * voxel_edge, 0.2 * size)
+    spacing, sigma = max(_samples(smoothing) * voxel_edge, 0.2 * size), max(smoothing * voxel_edge, 0.2 * size)
     voxel = part.grid.spacing
     reach = np.ceil((3.0 * sigma + 3.0 * spacing) / voxel).astype(int) + 1
     padded = np.pad(part.values, [(int(r), int(r)) for r in reach])
@@ -189,6 +200,11 @@ def level_sets(labels: LabelImage, size: float) -> LevelSets:
     to_world[:3, 3] = part.grid.world(-reach)
     targets = [float((padded == value).sum()) * labels.grid.voxel_volume for value in values]
     return LevelSets(np.stack(fields), spacing, to_world, names, np.array(targets))
+
+
+def _samples(smoothing: float) -> float:
+    """Distance of the samples, in edges of the cube of a voxel's volume: closer where less is smoothed away."""
+    return 0.8 if smoothing >= SMOOTHING.value else 0.5
 
 
 def _signed_distance(inside: NDArray[np.bool_], sampling: NDArray[np.float64]) -> NDArray[np.float64]:

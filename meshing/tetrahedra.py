@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -28,11 +28,14 @@ from scipy.spatial import cKDTree
 from ..core.errors import ConfigurationRejected, MeshFault, SegmentationRejected
 from ..core.quantity import Parameter
 from ..imaging.study import LabelImage
-from .lattice import Sizes, lattice_mesh
+from .crumbs import SMALLEST_PIECE, Crumbs, without_crumbs
+from .lattice import ELEMENT_VOLUME, Sizes, lattice_mesh
 from .mesh import TumourMesh, signed_volumes
-from .quality import fit, fit_failures, gate_failures, quality
+from .quality import MAX_DISTANCE, fit, fit_failures, gate_failures, quality
+from .refinement import elements_wanted, failing_places, finer_sizes
 from .surface import (
     REGIONS,
+    SMOOTHING,
     LevelSets,
     Surface,
     labelled_part,
@@ -73,6 +76,14 @@ COARSENING = Parameter(
     (1.0, 4.0),
     assumed=True,
 )
+MOST_ELEMENTS = Parameter(
+    50000.0,
+    "1",
+    "elements up to which a mesh that fails its gate is tried again with finer ones",
+    "ASSUMED: about four times what the default sizes aim at; a size that is asked for may take more",
+    (12000.0, 500000.0),
+    assumed=True,
+)
 GMSH_TIME_LIMIT = Parameter(
     120.0,
     "s",
@@ -82,14 +93,11 @@ GMSH_TIME_LIMIT = Parameter(
     assumed=True,
 )
 
-ELEMENT_VOLUME = 0.114
-"""mm³ of an element of mean edge 1 mm: between the lattice's 0.110 and the regular tetrahedron's 0.118."""
+RETRY_SMOOTHING = (1.0, 0.67, 0.4)
+"""What of SMOOTHING is left at each further try: what is one voxel wide does not outlast all of it."""
 
 HXT_EDGE = 1.25
 """Mean edge of HXT's elements over the size asked of it, as measured on tumours of 0.5 and 60 mL."""
-
-SMALLEST_SHELL = 8.0
-"""Pieces and cavities of a surface below the volume of so many elements are not given to gmsh."""
 
 NESTING_GAP = 0.5
 """Surfaces closer than this, in elements' edges, are not nested for gmsh."""
@@ -102,6 +110,7 @@ def mesh_tumour(
     host_size: float | None = None,
     mesher: Mesher = "auto",
     gates: bool = True,
+    limit: float | None = None,
 ) -> TumourMesh:
     """Conforming tetrahedra of the tumour and whatever else is labelled around it.
 
@@ -110,24 +119,27 @@ def mesh_tumour(
     host_size  mm, edge of the elements farthest from the tumour; by default such that all are about 12 000
     mesher     auto: gmsh where it can be loaded, the labels are nested and the gates pass, else bcc
     gates      False accepts a mesh that fails the gates of quality (the failures stay in the report)
+    limit      mm that 95 % of each surface stay below from the voxels; by default the longest edge of a voxel
 
-    Volumes agree with the voxels within 1 % for every region; equal input gives equal bytes. The report of the mesh
-    holds volumes, surface distances, quality, sizes, the mesher and why another was not used.
+    A lattice mesh that fails is tried again without crumbs and with finer elements where it failed, up to
+    MOST_ELEMENTS. Volumes agree with the voxels within 1 % for every region; equal input gives equal bytes. The report
+    of the mesh holds volumes, surface distances, quality, sizes, the mesher and why another was not used.
     Raises SegmentationRejected for labels that cannot be meshed, MeshFault when no mesh passes.
     """
     _check_request(labels, size, host_size, mesher)
     labels = labelled_part(labels)
     sizes = _plan_sizes(labels, size, host_size)
-    levels = level_sets(labels, sizes.size)
+    limit = limit or MAX_DISTANCE.value * float(labels.grid.spacing.max())
     fallback = None
     if mesher in ("auto", "gmsh"):
         try:
-            return _accepted(_by_gmsh(labels, levels, sizes), labels, sizes, gates or mesher == "auto", fallback=None)
+            made = _judged(_by_gmsh(labels, level_sets(labels, sizes.size), sizes), labels, limit)
+            return _accepted(made, sizes, gates or mesher == "auto", fallback=None)
         except (MeshFault, SegmentationRejected) as fault:
             if mesher == "gmsh":
                 raise
             fallback = str(fault)
-    return _accepted(_by_lattice(labels, levels, sizes), labels, sizes, gates, fallback)
+    return _accepted(*_by_lattice_retried(labels, sizes, limit, gates=gates), gates, fallback)
 
 
 def _check_request(labels: LabelImage, size: float | None, host_size: float | None, mesher: str) -> None:
@@ -183,32 +195,86 @@ def _least_coarsening(elements: Callable[[float], float]) -> float:
     return float(brentq(lambda ratio: elements(ratio) - ALL_ELEMENTS.value, 1.0, COARSENING.value, xtol=1e-3))
 
 
-def _accepted(mesh: TumourMesh, labels: LabelImage, sizes: Sizes, gates: bool, fallback: str | None) -> TumourMesh:
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """A mesh and what its gates found."""
+
+    mesh: TumourMesh
+    measured: Mapping[str, Any]
+    regions: Mapping[str, Any]
+    failures: list[str]
+    warnings: list[str]
+
+
+def _judged(mesh: TumourMesh, labels: LabelImage, limit: float) -> _Judged:
+    measured, regions = quality(mesh), fit(mesh, labels, limit)
+    unfit, warnings = fit_failures(regions, limit)
+    return _Judged(mesh, measured, regions, gate_failures(measured) + unfit, warnings)
+
+
+def _accepted(made: _Judged, sizes: Sizes, gates: bool, fallback: str | None) -> TumourMesh:
     """The mesh with its report, if it passes the gates."""
-    measured, regions = quality(mesh), fit(mesh, labels)
-    failures = gate_failures(measured)
-    unfit, warnings = fit_failures(regions, float(labels.grid.spacing.max()), sizes.size)
-    failures += unfit
-    if failures and gates:
+    if made.failures and gates:
         raise MeshFault(
-            f"the {mesh.mesher} mesh fails its gates: {'; '.join(failures)}",
+            f"the {made.mesh.mesher} mesh fails its gates: {'; '.join(made.failures)}{_tried(made.mesh)}",
             "a mesh that passes",
             "choose a smaller size, or smooth the segmentation",
         )
     report = {
-        **mesh.report,
-        "mesher": mesh.mesher,
+        **made.mesh.report,
+        "mesher": made.mesh.mesher,
         "fallback": fallback,
         "size_mm": sizes.size,
         "host_size_mm": sizes.host_size,
-        "nodes": len(mesh.points),
-        "elements": len(mesh.tetrahedra),
-        "regions": regions,
-        "quality": measured,
-        "failures": failures,
-        "warnings": warnings,
+        "nodes": len(made.mesh.points),
+        "elements": len(made.mesh.tetrahedra),
+        "regions": made.regions,
+        "quality": made.measured,
+        "failures": made.failures,
+        "warnings": made.warnings,
     }
-    return replace(mesh, report=report)
+    return replace(made.mesh, report=report)
+
+
+def _tried(mesh: TumourMesh) -> str:
+    """How often the lattice was tried, and whether finer elements would have been too many."""
+    if mesh.mesher != "bcc":
+        return ""
+    times = len(mesh.report.get("attempts", ())) + 1
+    return f" (try {times}, of {len(mesh.tetrahedra)} elements" + (
+        ")"
+        if times > len(RETRY_SMOOTHING)
+        else f"; finer ones where it fails would be more than {MOST_ELEMENTS.value:.0f})"
+    )
+
+
+def _by_lattice_retried(labels: LabelImage, sizes: Sizes, limit: float, *, gates: bool) -> tuple[_Judged, Sizes]:
+    """The lattice's mesh at the planned sizes or, where it fails its gates, without crumbs and finer where it failed.
+
+    The report of a mesh that was tried again tells the attempts before it and the crumbs.
+    """
+    levels = level_sets(labels, sizes.size)
+    made = _judged(_by_lattice(labels, levels, sizes), labels, limit)
+    attempts: list[dict[str, Any]] = []
+    crumbs: tuple[Crumbs, ...] = ()
+    for left in RETRY_SMOOTHING:
+        if not (made.failures and gates):
+            break
+        regions = made.regions
+        if not attempts:
+            labels, crumbs = without_crumbs(labels, sizes.size)
+            regions = fit(made.mesh, labels, limit) if crumbs else regions
+        finer = finer_sizes(sizes, levels, failing_places(made.mesh, labels, regions, limit))
+        if elements_wanted(levels, finer) > MOST_ELEMENTS.value:
+            break
+        attempts.append({"elements": len(made.mesh.tetrahedra), "finest_mm": sizes.finest, "failures": made.failures})
+        sizes = finer
+        levels = level_sets(labels, sizes.finest, left * SMOOTHING.value)
+        made = _judged(_by_lattice(labels, levels, sizes, balanced=True), labels, limit)
+    told = {"attempts": attempts, "crumbs": [asdict(one) for one in crumbs], "finest_mm": sizes.finest}
+    if attempts:
+        made = replace(made, mesh=replace(made.mesh, report={**made.mesh.report, **told}))
+    return made, sizes
 
 
 def _named(
@@ -224,8 +290,8 @@ def _named(
     return TumourMesh(points, tetrahedra, region, region_names, labels.grid.frame_uid, mesher, report)
 
 
-def _by_lattice(labels: LabelImage, levels: LevelSets, sizes: Sizes) -> TumourMesh:
-    points, tetrahedra, region, raised = lattice_mesh(levels, sizes)
+def _by_lattice(labels: LabelImage, levels: LevelSets, sizes: Sizes, *, balanced: bool = False) -> TumourMesh:
+    points, tetrahedra, region, raised = lattice_mesh(levels, sizes, balanced=balanced)
     return _named(labels, levels.names, points, tetrahedra, region, "bcc", {"level_shift_mm": raised})
 
 
@@ -275,7 +341,7 @@ def _nested_surfaces(levels: LevelSets, sizes: Sizes) -> dict[str, Surface]:
             raise MeshFault(
                 f"the tumour comes within {gap:.2g} mm of the far boundary", "nested surfaces", "use the bcc mesher"
             )
-    smallest = SMALLEST_SHELL * ELEMENT_VOLUME * sizes.size**3
+    smallest = SMALLEST_PIECE * ELEMENT_VOLUME * sizes.size**3
     surfaces = {name: _without_crumbs(surface, smallest) for name, surface in surfaces.items()}
     for name, surface in surfaces.items():
         shells = _shells(surface)

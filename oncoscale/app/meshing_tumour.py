@@ -213,9 +213,24 @@ def mesh(
         f"{out}: {len(made.tetrahedra)} tetrahedra by {made.mesher}, tumour {made.volume_of('tumour'):.2f} mL "
         f"(voxels {volume:.2f} mL); quality in {out.with_suffix('.json').name}"
     )
-    lines = [words, *(f"{file}: surface of the tumour, mm, LPS" for file in surface.files)]
+    lines = [words, *_tried_words(made.report), *(f"{file}: surface of the tumour, mm, LPS" for file in surface.files)]
     content = {"mesh": str(out), "surfaces": [str(file) for file in surface.files], **account}
     return Result(content, "\n".join([*lines, *(finding_line(one) for one in findings)]))
+
+
+def _tried_words(report: Mapping[str, Any]) -> list[str]:
+    """What a mesh that failed its gates at first took to pass: finer elements, and crumbs left out."""
+    from ..meshing.crumbs import Crumbs
+
+    attempts = report.get("attempts", ())
+    lines = [Crumbs(**one).words for one in report.get("crumbs", ())]
+    if attempts:
+        lines.insert(
+            0,
+            f"elements of {report['size_mm']:.3g} mm failed ({'; '.join(attempts[0]['failures'])}): where they did, "
+            f"elements down to {report['finest_mm']:.2g} mm took their place",
+        )
+    return lines
 
 
 def _account(made: TumourMesh) -> dict[str, Any]:

@@ -110,6 +110,6 @@ def test_lost_pieces_are_told_with_the_distance() -> None:
         "pieces_in_image": 4,
         "elements_across": 5.0,
     }
-    failures, warnings = fit_failures({"tumour": region}, voxel_edge=1.0, size=2.0)
-    assert failures == ["surface of the tumour 20.00 mm from its voxels (95 %), limit 3.00 mm; meshed in 1 of 4 pieces"]
+    failures, warnings = fit_failures({"tumour": region}, limit=1.0)
+    assert failures == ["surface of the tumour 20.00 mm from its voxels (95 %), limit 1.00 mm; meshed in 1 of 4 pieces"]
     assert warnings == ["tumour is in 1 pieces, in the image 4"]
