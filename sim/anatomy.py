@@ -19,7 +19,7 @@ from ..core.errors import MeshFault, SegmentationRejected
 from ..imaging.region_names import same_name
 from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
-from ..meshing.quality import fit_failures
+from ..meshing.quality import MAX_DISTANCE, fit_failures
 from ..meshing.renewed import present_regions
 from ..meshing.tetrahedra import mesh_tumour
 from .materials import PRESETS
@@ -170,8 +170,8 @@ def _loose(labels: LabelImage, settings: ForecastSettings) -> tuple[str, ...]:
 
 def _unfit(mesh: TumourMesh, labels: LabelImage, names: Sequence[str]) -> dict[str, str]:
     """The regions whose own volume or surface a mesh misses, and by how much."""
-    voxel, fits = float(labels.grid.spacing.max()), mesh.report["regions"]
-    missed = {name: fit_failures({name: fits[name]}, voxel, mesh.report["size_mm"])[0] for name in names}
+    limit, fits = MAX_DISTANCE.value * float(labels.grid.spacing.max()), mesh.report["regions"]
+    missed = {name: fit_failures({name: fits[name]}, limit)[0] for name in names}
     return {name: "; ".join(failures) for name, failures in missed.items() if failures}
 
 

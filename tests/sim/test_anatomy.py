@@ -12,7 +12,7 @@ from oncoscale.imaging.quantify import Quantified
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.sim import anatomy
-from oncoscale.sim.anatomy import Meshed, meshed, regions_beside, spread_through, statements, taken_as_host, told_apart
+from oncoscale.sim.anatomy import meshed, regions_beside, spread_through, statements, taken_as_host, told_apart
 from oncoscale.sim.forecasting import Prepared, fixed_in, prepare, tissue_of
 from oncoscale.sim.interstitial import fluid_in
 from oncoscale.sim.materials import PRESETS
@@ -95,7 +95,7 @@ def test_a_tumour_alone_is_what_it_was():
     alone, odd = (host_for(drawn(*names), None, 14.0, told_apart(DISEASE, COARSE)) for names in ((), ("eye",)))
     assert np.array_equal(alone.values, odd.values)
     assert alone.names == odd.names == {1: "host", 2: "tumour"}
-    assert statements(drawn(), Meshed(None, alone), DISEASE.materials, ()) == ()
+    assert statements(drawn(), meshed(alone, COARSE), DISEASE.materials, ()) == ()
 
 
 def test_which_regions_are_known(prepared):
@@ -109,14 +109,15 @@ def test_which_regions_are_known(prepared):
 
 
 def test_a_region_that_the_settings_speak_of_must_be_held():
-    """A thread is given up only where nobody asked for it; with a material of its own the mesh is refused."""
+    """A thread is given up only where nobody asked for it; with a material of its own it gets finer elements."""
     settings = COARSE.model_copy(
         update={"materials": ForecastSettings.model_validate({"materials": {"fluid": {"young": 0.5}}}).materials}
     )
     labels = host_for(drawn("fluid"), None, 14.0, told_apart(DISEASE, settings))
     assert meshed(labels, COARSE).lost.keys() == {"fluid"}
-    with pytest.raises(MeshFault, match="surface of the fluid"):
-        meshed(labels, settings)
+    assert regions_beside(meshed(labels, settings).mesh) == ("fluid",)
+    with pytest.raises(MeshFault, match="a tumour in a host only"):
+        meshed(labels, settings.model_copy(update={"mesher": "gmsh"}))
     with pytest.raises(ConfigurationRejected, match="materials for fluid"):
         ready(drawn(), settings)
 

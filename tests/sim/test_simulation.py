@@ -24,7 +24,13 @@ TUMOUR = tumour_type("neuroblastoma")
 def plan_of(**options):
     """A plan whose cells grow at one constant rate."""
     asked = {"springs": Springs(0.05), "ends": (14.0, 28.0), "materials": TUMOUR.materials, "advance": constant_rate}
-    return Plan(tumour=TUMOUR, settings=ForecastSettings(elements=8), treatment=None, seed=1, **(asked | options))
+    return Plan(
+        tumour=TUMOUR,
+        settings=ForecastSettings(elements=8, growth="occupancy"),
+        treatment=None,
+        seed=1,
+        **(asked | options),
+    )
 
 
 def test_a_constant_ratio_compounds(small_state):
@@ -53,7 +59,9 @@ def test_progress_goes_on_while_the_tissue_finds_its_balance(small_state, poroel
     """The bar never goes back, and moves with every Newton iteration of the mechanics, in wet tissue and dry."""
     told: list[float] = []
     plan = plan_of(ends=(14.0,), progress=lambda what, done: told.append(done))
-    _, (step,) = simulate(small_state, replace(plan, settings=ForecastSettings(elements=8, poroelastic=poroelastic)))
+    _, (step,) = simulate(
+        small_state, replace(plan, settings=ForecastSettings(elements=8, growth="occupancy", poroelastic=poroelastic))
+    )
     assert told == sorted(told)
     assert told[-1] <= 1.0
     newton, increments = step.mechanics["newton_iterations"], step.mechanics["increments"]
