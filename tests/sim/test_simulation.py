@@ -20,17 +20,14 @@ from oncoscale.sim.tumour_type import tumour_type
 
 TUMOUR = tumour_type("neuroblastoma")
 
+SETTINGS = ForecastSettings(elements=8, growth="occupancy")
+"""Growth is what the stand-in for cells says of volume."""
+
 
 def plan_of(**options):
     """A plan whose cells grow at one constant rate."""
     asked = {"springs": Springs(0.05), "ends": (14.0, 28.0), "materials": TUMOUR.materials, "advance": constant_rate}
-    return Plan(
-        tumour=TUMOUR,
-        settings=ForecastSettings(elements=8, growth="occupancy"),
-        treatment=None,
-        seed=1,
-        **(asked | options),
-    )
+    return Plan(tumour=TUMOUR, settings=SETTINGS, treatment=None, seed=1, **(asked | options))
 
 
 def test_a_constant_ratio_compounds(small_state):
@@ -59,9 +56,7 @@ def test_progress_goes_on_while_the_tissue_finds_its_balance(small_state, poroel
     """The bar never goes back, and moves with every Newton iteration of the mechanics, in wet tissue and dry."""
     told: list[float] = []
     plan = plan_of(ends=(14.0,), progress=lambda what, done: told.append(done))
-    _, (step,) = simulate(
-        small_state, replace(plan, settings=ForecastSettings(elements=8, growth="occupancy", poroelastic=poroelastic))
-    )
+    _, (step,) = simulate(small_state, replace(plan, settings=SETTINGS.model_copy(update={"poroelastic": poroelastic})))
     assert told == sorted(told)
     assert told[-1] <= 1.0
     newton, increments = step.mechanics["newton_iterations"], step.mechanics["increments"]
