@@ -47,7 +47,7 @@ def test_threads_do_not_reach_the_bytes(forecast_of, reference_visit):
     cells_are_on_file(Path(runs[0]["answer"]["folder"]))
 
 
-EVERY = ("--elements", "all", "--cells", 50, "--members", 1, "--days", 2, "--size", 20, "--host", 40, "--threads", 1)
+EVERY = ("--elements", "all", "--cells", 50, "--members", 1, "--days", 2, "--size", 19, "--host", 40, "--threads", 1)
 
 
 @pytest.mark.slow
