@@ -14,6 +14,7 @@ from typing import Any
 from pydicom.dataset import FileDataset
 from sqlalchemy import Connection, delete, insert, select, update
 
+from ..core.errors import StoreRejected
 from ..core.files import canonical_json, content_hash
 from ..imaging.study import ImagingStudy
 from . import tables
@@ -147,6 +148,7 @@ def _enter_visit(work: Work, connection: Connection, home: Path, staged: Sequenc
     held = connection.execute(imaging_events().where(tables.event.c.id == work.study)).first()
     if held is not None and json.loads(held.attributes)["source"] == work.source:
         return  # the same ingest: only its files were lost
+    _refuse_series_of_others(work, connection, [row["uid"] for row in result.series])
     connection.execute(delete(tables.image_series).where(tables.image_series.c.event == work.study))
     connection.execute(delete(tables.event).where(tables.event.c.id == work.study))
     moved = shifted_date(work)
@@ -187,6 +189,19 @@ def _enter_visit(work: Work, connection: Connection, home: Path, staged: Sequenc
                 deid_report_sha256=report,
                 uri=f"studies/{work.study}/{row['uri']}",
             )
+        )
+
+
+def _refuse_series_of_others(work: Work, connection: Connection, uids: Sequence[str]) -> None:
+    """Raise StoreRejected where another visit, of whatever subject, holds some of these series."""
+    series = tables.image_series.c
+    elsewhere = connection.execute(select(series.subject).where(series.uid.in_(uids), series.event != work.study)).all()
+    if elsewhere:
+        whose = "this subject" if {row.subject for row in elsewhere} == {work.subject} else "another subject"
+        raise StoreRejected(
+            f"the store holds {len(elsewhere)} of these {len(uids)} series in another visit, of {whose}",
+            "files that belong to one visit of one subject",
+            "take the files that are there already out of the folder, or check --subject",
         )
 
 

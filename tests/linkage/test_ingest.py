@@ -367,6 +367,19 @@ def test_images_of_one_subject_do_not_become_anothers(store: Store, make_visit: 
         ingest(folder, store, "HOSP-0002")
 
 
+def test_one_file_of_a_map_belongs_to_one_subject(store: Store, tmp_path: Path):
+    """A map in the folders of two subjects is refused for the second, and nothing of that one's visit is kept."""
+    grid = Grid((4, 4, 2), np.eye(4))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_nifti(tmp_path / name / "ktrans.nii.gz", grid, np.full(grid.shape, 0.2))
+    write_nifti(tmp_path / "two" / "ve.nii.gz", grid, np.full(grid.shape, 0.3))
+    first = ingest(tmp_path / "one", store, "HOSP-0001", units={"ktrans": "1/min"})
+    with pytest.raises(StoreRejected, match="1 of these 2 series in another visit, of another subject"):
+        ingest(tmp_path / "two", store, "HOSP-0002", units={"ktrans": "1/min", "ve": "1"})
+    assert [path.name for path in (store.path / "studies").iterdir()] == [first.study]
+
+
 def test_a_dry_run_keeps_nothing(store: Store, make_visit: MakeVisit):
     """Everything is checked, nothing is stored."""
     done = ingest(make_visit(), store, "HOSP-0001", consent=ACTIVE, dry_run=True)
