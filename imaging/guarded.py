@@ -145,7 +145,13 @@ class Guard:
 
         paths     files and folders that are read; the memory is in proportion to their size
         progress  told what the function tells the ``progress`` that it then gets as a keyword
+
+        Raises FileRejected also for a path that leads nowhere.
         """
+        paths = tuple(paths)
+        absent = [path.name for path in paths if not path.exists()]
+        if absent:
+            raise FileRejected(f"{where}: {absent[0]!r} does not exist", "a file that is there", "check its path")
         memory_mib = memory_for(paths)
         request = (function, arguments, memory_mib, progress is not None)
         return self._outcome(where, request, memory_mib, progress)  # type: ignore[no-any-return]

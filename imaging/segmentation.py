@@ -52,6 +52,9 @@ SPECK = Parameter(
     range=(0.0, 0.05),
     assumed=True,
 )
+PIECES_NAMED = 4
+"""Pieces of a tumour whose volumes a refusal tells."""
+
 FRACTION = Parameter(
     0.5,
     "1",
@@ -475,7 +478,7 @@ def check_tumour(
         raise SegmentationRejected(
             f"the segmentation holds no voxel of {name!r} (named regions: {there})",
             f"a region named {name!r}",
-            f"name it with --label NUMBER={name}, or give another segmentation",
+            f"name it with --label NUMBER={name}, choose it by its name with --roi, or give another segmentation",
         )
     kept, findings = (mask, ()) if pieces == "all" else _main_piece(mask, name, labels.grid, pieces)
     _check_border(kept, name)
@@ -496,7 +499,8 @@ def _main_piece(
     large = np.flatnonzero(sizes >= SPECK.value * sizes.sum())
     millilitres = sorted((sizes * grid.voxel_volume / 1000.0).tolist(), reverse=True)
     if len(large) > 1 and pieces == "refuse":
-        volumes = ", ".join(f"{volume:.3g}" for volume in millilitres[:4])
+        named = millilitres[: min(len(large), PIECES_NAMED)]
+        volumes = ", ".join(f"{volume:.3g}" for volume in named) + (", …" if len(named) < len(large) else "")
         raise SegmentationRejected(
             f"the {name} lies in {len(large)} separate pieces ({volumes} mL)",
             "one connected region",

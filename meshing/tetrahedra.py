@@ -84,6 +84,14 @@ MOST_ELEMENTS = Parameter(
     (12000.0, 500000.0),
     assumed=True,
 )
+LARGEST_MESH = Parameter(
+    5e6,
+    "1",
+    "elements up to which a mesh of the sizes asked for is begun",
+    "ASSUMED: some GiB of memory; a hundred times MOST_ELEMENTS",
+    (50000.0, 1e8),
+    assumed=True,
+)
 GMSH_TIME_LIMIT = Parameter(
     120.0,
     "s",
@@ -166,7 +174,7 @@ def _plan_sizes(labels: LabelImage, size: float | None, host_size: float | None)
     """Sizes asked for, or those that give about TUMOUR_ELEMENTS and, with the host, ALL_ELEMENTS.
 
     The host is as fine as the number of elements allows; where even its coarsest needs too many, and no size was
-    asked for, the tumour's elements are enlarged too.
+    asked for, the tumour's elements are enlarged too. Raises ConfigurationRejected for more than LARGEST_MESH.
     """
     grid, inside = labels.grid, labels.values > 0
     fine = np.logical_or.reduce([labels.mask(name) for name in labels.names.values() if name != "host"])
@@ -174,16 +182,29 @@ def _plan_sizes(labels: LabelImage, size: float | None, host_size: float | None)
     reach = float(distance.max())
 
     def elements(edge: float, coarsening: float) -> float:
-        edges = Sizes(edge, coarsening * edge, reach).at(distance)
-        return float((grid.voxel_volume / (ELEMENT_VOLUME * edges**3)).sum())
+        return counted(Sizes(edge, coarsening * edge, reach))
+
+    def counted(sizes: Sizes) -> float:
+        return float((grid.voxel_volume / (ELEMENT_VOLUME * sizes.at(distance) ** 3)).sum())
 
     edge = size or float(np.cbrt(labels.volume("tumour") * 1000.0 / (ELEMENT_VOLUME * TUMOUR_ELEMENTS.value)))
     if host_size is not None:
-        return Sizes(edge, max(edge, host_size), reach)
+        return _not_too_many(Sizes(edge, max(edge, host_size), reach), counted)
     coarsening = _least_coarsening(lambda ratio: elements(edge, ratio))
     if size is None:
         edge *= max(1.0, float(np.cbrt(elements(edge, coarsening) / ALL_ELEMENTS.value)))
-    return Sizes(edge, coarsening * edge, reach)
+    return _not_too_many(Sizes(edge, coarsening * edge, reach), counted)
+
+
+def _not_too_many(sizes: Sizes, elements: Callable[[Sizes], float]) -> Sizes:
+    """The sizes, unless they ask for more than LARGEST_MESH: a ConfigurationRejected."""
+    if (planned := elements(sizes)) > LARGEST_MESH.value:
+        raise ConfigurationRejected(
+            f"elements of {sizes.size:.3g} mm: about {planned:.2g} of them",
+            f"a mesh of at most {LARGEST_MESH.value:.2g} elements",
+            "choose larger elements (--size, --host)",
+        )
+    return sizes
 
 
 def _least_coarsening(elements: Callable[[float], float]) -> float:

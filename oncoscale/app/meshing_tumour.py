@@ -257,13 +257,10 @@ def _mesh_by_others(
     path: Path, regions: Sequence[str], *, out: Path, surface: SurfaceFiles, dry_run: bool, tell: Progress
 ) -> Result:
     """A mesh by another program: read, its regions named, through the gate of a new mesh, written anew."""
-    from ..imaging.guarded import read_guarded
-    from ..meshing.read import checked, read_mesh
     from ..meshing.write import write_mesh
 
-    names = label_pairs(regions, "--region", least=0)
     tell("mesh", 0.0)
-    made = checked(read_guarded("the mesh", partial(read_mesh, path, names), paths=[path]))
+    made = _read_mesh(path, label_pairs(regions, "--region", least=0))
     account = _account(made)
     volumes = ", ".join(f"{name} {volume:.2f} mL" for name, volume in account["regions"].items())
     words = f"{len(made.tetrahedra)} tetrahedra of {path.name}, {volumes}"

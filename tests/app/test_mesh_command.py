@@ -229,6 +229,30 @@ def test_a_mesh_that_is_not_said_to_hold_a_tumour_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["other.mesh"]
 
 
+def test_a_mesh_of_the_project_needs_no_names(made: tuple[Path, dict], tmp_path: Path) -> None:
+    """Its file numbers host and tumour as every file of the project: checked again it is the same mesh."""
+    code, again = take(made[0] / "mesh.vtu", "--out", tmp_path / "again.vtu")
+    assert code == 0
+    assert again["regions"] == made[1]["regions"]
+
+
+def test_a_file_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:
+    """Not damaged: its path is wrong. A segmentation and a mesh alike."""
+    for name in ("absent.nii.gz", "absent.vtu", "absent.dcm"):
+        code, answer = take(tmp_path / name, "--out", tmp_path / "mesh.vtu")
+        assert code == 2
+        assert f"'{name}' does not exist" in answer["error"]["found"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mesh_of_more_elements_than_memory_holds_is_not_begun(visit: Path, tmp_path: Path) -> None:
+    """Elements of 0.02 mm in a ball of 9 mm: thousands of millions, said at once."""
+    code, answer = take(visit / "tumour.dcm", "--size", "0.02", "--out", tmp_path / "mesh.vtu")
+    assert code == 2
+    assert "elements of 0.02 mm: about" in answer["error"]["found"]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_segmentation_has_labels_not_regions(visit: Path, tmp_path: Path) -> None:
     """--region belongs to meshes."""
     code, _ = run(visit / "tumour.dcm", "--region", "1=tumour", "--out", tmp_path / "mesh.vtu")

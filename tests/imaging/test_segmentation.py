@@ -44,6 +44,8 @@ def test_an_empty_or_absent_tumour_is_refused():
         check_tumour(labels_of())
     with pytest.raises(SegmentationRejected, match="named regions: Breast"):
         check_tumour(labels_of(MAIN, names={1: "Breast"}))
+    with pytest.raises(SegmentationRejected, match="--roi"):
+        check_tumour(labels_of(MAIN, names={1: "Breast"}))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,13 @@ def test_two_pieces_are_refused_or_chosen_from():
     every, none = check_tumour(labels, pieces="all")
     assert every is labels
     assert none == ()
+
+
+def test_a_refusal_tells_the_pieces_and_not_the_specks():
+    """As many volumes as pieces: the speck of one voxel beside two large pieces is no third."""
+    labels = labels_of(MAIN, np.s_[8:11, 2:6, 2:6], np.s_[2:3, 8:9, 6:7])
+    with pytest.raises(SegmentationRejected, match=r"2 separate pieces \(0.032, 0.024 mL\)"):
+        check_tumour(labels)
 
 
 def test_voxels_that_touch_at_edges_only_are_separate():
