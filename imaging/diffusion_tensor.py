@@ -66,10 +66,15 @@ def read_tensors(path: Path | str) -> TensorImage:
 
 
 def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    unknown = ~np.isfinite(values).all(axis=(-1, -2))
     there = np.abs(values).max(axis=(-1, -2)) != 0.0
-    if not np.isfinite(values).all() or not there.any():
+    if unknown.any() or not there.any():
         raise FileRejected(
-            "a diffusion tensor without finite values", "a tensor in tissue, 0 elsewhere", "fit the tensors again"
+            f"a diffusion tensor that is not finite in {int(unknown.sum())} of {unknown.size} voxels"
+            if unknown.any()
+            else "a diffusion tensor that is 0 everywhere",
+            "a finite tensor in tissue, 0 elsewhere",
+            "write 0 where there is none, or fit the tensors again",
         )
     eigenvalues = np.linalg.eigvalsh(values[there])
     bad = eigenvalues[:, 0] * MOST_ANISOTROPIC.value <= eigenvalues[:, 2]

@@ -21,7 +21,7 @@ Mutation = Literal["MYCN_amp", "TERT_rarngm", "ATRX_inact", "ALT", "ALK"]
 class RegionMaterial(BaseModel):
     """What is stated of the tissue of one region; the rest is the disease's, or that of the tissue it is like."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     like: str | None = Field(None, description=f"the tissue that it is taken for: {', '.join(sorted(PRESETS))}")
     law: str | None = Field(None, description=f"how it answers to deformation: {', '.join(LAWS)}")
     young: float | None = Field(None, gt=0, description="Young's modulus, kPa")
@@ -40,7 +40,7 @@ class RegionMaterial(BaseModel):
 class ForecastSettings(BaseModel):
     """Choices with their defaults. Unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     elements: Annotated[int, Field(ge=2)] | Literal["all"] = Field(
         20, description="representative elements per macro step, or all"
     )

@@ -95,14 +95,14 @@ HOURS_PER_DAY = 24.0
 
 
 class _Dose(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     day: float = Field(ge=0, description="days after the images of time 0")
     mg_m2: float = Field(gt=0, description="mg per m² of body surface")
     hours: float = Field(0.0, ge=0, description="of infusion; 0: at once")
 
 
 class _Response(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     emax: float = Field(1.0, gt=0, le=1, description="largest chance per hour that the target is switched off")
     ec50: float | None = Field(
         None, gt=0, description="mg/L of half the largest; absent: the median element feels the window's effect"
@@ -111,7 +111,7 @@ class _Response(BaseModel):
 
 
 class _Drug(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     name: str = Field(min_length=1, max_length=80)
     dose: list[_Dose] = Field(min_length=1, max_length=200)
     clearance: float | None = Field(None, gt=0, description="L/(min m²); absent: that of a drug that is known")
@@ -154,7 +154,7 @@ class _Drug(BaseModel):
 
 
 class _Window(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     start_day: float = Field(ge=0, description="days after the images of time 0")
     end_day: float = Field(gt=0, description="days after the images of time 0; the window ends before it")
     effects: dict[Target, float] = Field(
@@ -173,7 +173,7 @@ class _Window(BaseModel):
 class ChemotherapyFile(BaseModel):
     """What a treatment file of kind ``chemotherapy`` may say."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     kind: Literal["chemotherapy"]
     name: str = "chemotherapy"
     source: str = ""

@@ -21,7 +21,7 @@ PARAMETERS = (*chemotherapy.PARAMETERS, *radiotherapy.PARAMETERS, *surgery.PARAM
 class CourseFile(BaseModel):
     """What a treatment file of kind ``course`` may say."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     kind: Literal["course"]
     name: str = "course of treatment"
     source: str = ""

@@ -56,7 +56,7 @@ WEEK, HOURS_PER_DAY = 7, 24.0
 
 
 class _Single(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     day: float = Field(ge=0, description="days after the images of time 0")
     gray: float = Field(gt=0, le=100, description="dose of this fraction, Gy")
 
@@ -64,7 +64,7 @@ class _Single(BaseModel):
 class RadiotherapyFile(BaseModel):
     """What a treatment file of kind ``radiotherapy`` may say: a schedule, or every fraction."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     kind: Literal["radiotherapy"]
     name: str = "radiotherapy"
     source: str = ""

@@ -62,7 +62,7 @@ BALL_VOXELS = 20
 
 
 class _Ball(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     centre_mm: tuple[float, float, float] = Field(description="LPS, where the tissue lies on that day")
     radius_mm: float = Field(gt=0, le=200)
 
@@ -70,7 +70,7 @@ class _Ball(BaseModel):
 class SurgeryFile(BaseModel):
     """What a treatment file of kind ``surgery`` may say: one operation."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     kind: Literal["surgery"]
     name: str = "surgery"
     source: str = ""

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from oncoscale.app.cli import app
-from oncoscale.app.options import quantify_settings, read_widths
+from oncoscale.app.options import forecast_settings, quantify_settings, read_widths
 from oncoscale.core.errors import ConfigurationRejected
 from oncoscale.imaging.systematic import SOURCES, WIDTHS, Widths
 
@@ -63,3 +63,21 @@ def test_every_width_has_a_source_within_its_range():
         assert width.value == getattr(Widths(), name)
         assert width.range is not None
         assert width.source
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "size = inf",
+        "host_size = inf",
+        "tumour_young = inf",
+        "[materials.host]\nyoung = inf",
+        "[supports]\noutside = inf",
+    ],
+)
+def test_what_is_not_finite_is_refused_before_anything_is_read(tmp_path, line):
+    """No length, stiffness or spring is infinite: the settings say so, not a mesh or a solver minutes later."""
+    file = tmp_path / "forecast.toml"
+    file.write_text(line)
+    with pytest.raises(ConfigurationRejected, match="finite"):
+        forecast_settings(file)

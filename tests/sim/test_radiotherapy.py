@@ -100,6 +100,7 @@ def test_a_course_holds_its_parts_in_time():
         ({"kind": "radiotherapy", "fractions": 3, "gray": -1}, "gray"),
         ({"kind": "radiotherapy", "fractions": 3, "gray": 2, "fraction": [{"day": 1, "gray": 2}]}, "not both"),
         ({"kind": "radiotherapy", "fractions": 3, "gray": 2, "when": 1}, "when"),
+        ({"kind": "radiotherapy", "fractions": 3, "gray": 2, "start_day": float("inf")}, "finite"),
         ({"kind": "course", "part": []}, "part"),
         ({"kind": "course", "part": [{"kind": "course", "part": []}]}, "within a course"),
         ({"kind": "course", "part": [tomllib.loads(RAPID_COJEC)] * 2}, "overlap"),
