@@ -71,6 +71,16 @@ class Grid:
         return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, atol=tolerance))
 
 
+def box_words(points: NDArray[np.float64]) -> str:
+    """The box around points (n, 3) in mm, for people.
+
+    >>> box_words(np.array([[0.0, 1.0, 2.0], [5.0, -1.0, 2.4]]))
+    '0 to 5 x -1 to 1 x 2 to 2 mm'
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    return " x ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high)) + " mm"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of the account of a study: what was found, chosen, inferred or doubted.

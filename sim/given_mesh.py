@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import ConfigurationRejected
 from ..imaging.quantify import Quantified
-from ..imaging.study import Grid, LabelImage
+from ..imaging.study import Grid, LabelImage, box_words
 from ..meshing.mesh import TumourMesh
 from ..meshing.renewed import labels_of, present_regions
 from ..meshing.transfer import coverage, overlaps
@@ -86,12 +86,7 @@ def _corners(grid: Grid) -> NDArray[np.float64]:
 def _beside(part: TumourMesh, what: str, points: NDArray[np.float64]) -> ConfigurationRejected:
     own = part.points[np.unique(part.tetrahedra)]
     return ConfigurationRejected(
-        f"the mesh's tumour ({_box(own)}) and {what} ({_box(points)}) share nothing",
+        f"the mesh's tumour ({box_words(own)}) and {what} ({box_words(points)}) share nothing",
         "a mesh in the patient's coordinates (mm, LPS) of the same visit",
         "turn or move the mesh to where the images are, or leave --mesh out",
     )
-
-
-def _box(points: NDArray[np.float64]) -> str:
-    low, high = points.min(axis=0), points.max(axis=0)
-    return " x ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high)) + " mm"

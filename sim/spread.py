@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 
+from ..core.errors import ConfigurationRejected
 from ..imaging.diffusion_tensor import TensorImage
-from ..imaging.study import Grid, LabelImage
+from ..imaging.study import Grid, LabelImage, box_words
 from ..meshing.mesh import TumourMesh
 from ..meshing.transfer import overlaps, to_elements, to_voxels
 from .elements import outer_faces
@@ -178,7 +179,10 @@ def voxels_around(mesh: TumourMesh, side: float) -> Grid:
 
 
 def shapes_on(grid: Grid, tensors: TensorImage | None) -> Real | None:
-    """(i, j, k, 3, 3) of ``grid``: tensors over their mean, linear between voxel centres; the unit tensor elsewhere."""
+    """(i, j, k, 3, 3) of ``grid``: tensors over their mean, linear between voxel centres; the unit tensor elsewhere.
+
+    Raises ConfigurationRejected for tensors none of which lies in the grid.
+    """
     if tensors is None:
         return None
     places = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
@@ -186,6 +190,14 @@ def shapes_on(grid: Grid, tensors: TensorImage | None) -> Real | None:
     found = np.zeros((len(places), 3, 3))
     for row, column in np.ndindex(3, 3):
         found[:, row, column] = ndimage.map_coordinates(tensors.values[..., row, column], index, order=1)
+    if not found.any():
+        known = np.argwhere(tensors.values.any(axis=(-1, -2)))
+        raise ConfigurationRejected(
+            f"diffusion tensors ({box_words(tensors.grid.world(known))}) and tissue ({box_words(grid.world(places))}) "
+            "that share nothing",
+            "tensors of the same visit, in the scanner's coordinates",
+            "lay the tensors upon the study's images, or leave --tensor out",
+        )
     return mean_and_shape(found.reshape(*grid.shape, 3, 3))[1]
 
 

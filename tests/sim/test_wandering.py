@@ -88,6 +88,14 @@ def test_a_tumour_with_a_border_takes_no_tensors() -> None:
         )  # fmt: skip
 
 
+def test_tensors_of_another_place_are_refused(mesh: TumourMesh) -> None:
+    """A metre away no tensor lies in the tissue: both places are told, and nothing is taken for alike in silence."""
+    away = tensors(np.array([0.0, 0.0, 1.0]))
+    away.grid.affine[2, 3] += 1000.0
+    with pytest.raises(ConfigurationRejected, match=r"1000 to 1044 mm\) and tissue .* share nothing"):
+        Ground.under(mesh, SPREAD, away)
+
+
 def test_a_slower_tissue_keeps_its_fibres(mesh: TumourMesh) -> None:
     """Half of all diffusivities is half of every exchange, along fibres as without them."""
     ground = Ground.under(mesh, SPREAD, tensors(np.array([0.0, 0.6, 0.8])))
