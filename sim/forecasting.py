@@ -231,6 +231,7 @@ def forecast(
             *fluid_statements(start, settings.poroelastic),
             *((vessels.STATEMENT,) if start.allotment is not None else ()),
             *drug_statements(plan.treatment),
+            *late_statements(plan.treatment, days),
             *(note for step in steps for note in step.notes),
             *mass_effect_statements(states, moved_by(plan)),
         ),
@@ -285,6 +286,12 @@ def drug_statements(treatment: Treatment | None) -> tuple[str, ...]:
         "binding). The effect of a window is that of the tumour's median exposure unless a drug states its own "
         "half-maximal concentration: how much drug the cells of this tumour need is not known.",
     )
+
+
+def late_statements(treatment: Treatment | None, days: float) -> tuple[str, ...]:
+    """What of a treatment the horizon cuts off."""
+    late = treatment.after(days) if treatment else ""
+    return (f"Due after day {days:g} and not in this forecast: {late}.",) if late else ()
 
 
 def without_cells(states: Trajectory) -> Trajectory:

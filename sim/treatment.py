@@ -132,6 +132,17 @@ class Treatment:
             for window, effects in zip(self.windows, self.local[:, element], strict=True)
         )
 
+    def after(self, days: float) -> str:
+        """What of it is due after so many days, in words; empty: nothing."""
+        end = 24.0 * days
+        late = [one.gray for one in self.fractions if one.hour >= end]
+        counts = (
+            (len(late), len(self.fractions), f"fractions ({sum(late):.3g} of {self.gray:.3g} Gy)"),
+            (sum(one.end > end for one in self.windows), len(self.windows), "windows of drugs, in part or wholly"),
+            (sum(one.day >= days for one in self.operations), len(self.operations), "operations"),
+        )
+        return ", ".join(f"{count} of {every} {what}" for count, every, what in counts if count)
+
     def as_table(self) -> dict[str, Any]:
         """The treatment as plain values, for the record."""
         return {

@@ -9,6 +9,7 @@ import pytest
 
 from oncoscale.core.errors import ConfigurationRejected, ModelRefused
 from oncoscale.imaging.study import Grid, ParametricMap
+from oncoscale.sim.forecasting import late_statements
 from oncoscale.sim.shapes import cube
 from oncoscale.sim.treatment import treatment_of
 from oncoscale.sim.treatments.chemotherapy import RAPID_COJEC
@@ -47,6 +48,16 @@ def test_two_fractions_of_one_day_are_two():
     twice = radiotherapy(fraction=[{"day": 3.25, "gray": 1.2}, {"day": 3.0, "gray": 1.2}, {"day": 1.0, "gray": 3.0}])
     assert days(twice) == [1.0, 3.0, 3.25]
     assert [one.gray for one in twice.fractions] == [3.0, 1.2, 1.2]
+
+
+def test_what_the_horizon_cuts_off_is_told():
+    """Of six weeks four fall within 28 days: 20 of 30 fractions; no part of a course is late that ends in time."""
+    standard = {"kind": "radiotherapy", "fractions": 30, "gray": 1.8}
+    course = {"kind": "course", "part": [standard, {"kind": "surgery", "day": 50, "region": "tumour"}]}
+    assert treatment_of(standard).after(28.0) == "10 of 30 fractions (18 of 54 Gy)"
+    assert treatment_of(course).after(28.0) == "10 of 30 fractions (18 of 54 Gy), 1 of 1 operations"
+    assert late_statements(treatment_of(course), 60.0) == ()
+    assert "after day 28" in late_statements(treatment_of(standard), 28.0)[0]
 
 
 def test_half_the_dose_is_felt_by_half_and_by_a_quarter():
