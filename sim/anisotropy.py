@@ -139,7 +139,8 @@ def _by_step(weights: Real, steps: Steps, free: NDArray[np.bool_]) -> list[tuple
 
 
 def _shifted(step: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The voxels from which a step stays on the grid, and those that it leads to."""
+    """The voxels from which a step stays on the grid, and those that it leads to; none where it is longer than that."""
+    step = tuple(max(-size, min(n, size)) for n, size in zip(step, shape))
     here = tuple(slice(max(0, -n), max(0, min(size, size - n))) for n, size in zip(step, shape))
     there = tuple(slice(max(0, n), max(0, min(size, size + n))) for n, size in zip(step, shape))
     return here, there

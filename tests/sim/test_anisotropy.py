@@ -143,6 +143,15 @@ def test_fronts_run_farther_along_fibres() -> None:
     assert reached(fibre) / reached(fibre + np.pi / 2) == pytest.approx(2.0, rel=0.02)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_steps_longer_than_the_grid_lead_nowhere(size: int) -> None:
+    """A slab thinner than the steps that its tensors take keeps every cell."""
+    grid = Grid((12, size, 12), np.eye(4))
+    for seed in range(8):
+        tissue = Infiltration.through(grid, everywhere(grid, turned(1.0, 80.0, 10.0, seed=seed)))
+        assert np.abs(tissue.exchange.sum(axis=0)).max() <= 1e-12 * np.abs(tissue.exchange.diagonal()).max()
+
+
 def test_no_step_leads_over_a_wall() -> None:
     """A wall one voxel thick, even one that stands on edges alone, holds cells whose steps are longer than it."""
     grid = Grid((15, 15, 3), np.eye(4))
