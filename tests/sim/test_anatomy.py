@@ -85,9 +85,7 @@ def test_what_is_not_told_apart_is_said(prepared):
     assert "tissue is not known or is the host's: eye." in words
     assert "spine held fixed" in words
     assert "spleen" not in words
-    assert {"liver", "spine"} == set(taken_as_host(drawn("Liver", "spine"), host_for(drawn(), None, 14.0))) - {
-        "Liver"
-    } | {"liver"}
+    assert taken_as_host(drawn("Liver", "spine"), host_for(drawn(), None, 14.0)) == ("Liver", "spine")
 
 
 def test_a_tumour_alone_is_what_it_was():
