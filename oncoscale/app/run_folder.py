@@ -41,8 +41,7 @@ from ..meshing.write import Step, read_step, write_mesh, write_steps
 from ..sim.forecast import Effect, Forecast, MacroStep, Representative, summary
 from ..sim.selection import select_elements
 from ..sim.start import element_maps
-from ..sim.state import TissueState
-from ..sim.treatments.surgery import CAVITY
+from ..sim.state import CAVITY, TissueState
 from .background import Background
 from .report import Provenance
 from .trajectory import write_stored_cells
