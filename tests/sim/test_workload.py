@@ -12,12 +12,12 @@ from oncoscale.agents.engine._plan import plan_of as device_plan
 from oncoscale.core.errors import ConfigurationRejected
 from oncoscale.sim import workload
 from oncoscale.sim.forecast import Forecast
-from oncoscale.sim.forecasting import whole_statements
 from oncoscale.sim.oxygen import CELL_DENSITY
 from oncoscale.sim.sampling import cells_of_tumour, sampling_of
 from oncoscale.sim.sensitivity import constant_rate
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.simulation import Plan, simulate
+from oncoscale.sim.statements import whole_statements
 from oncoscale.sim.tissue import springs_of
 from oncoscale.sim.tumour_type import tumour_type
 from oncoscale.sim.workload import check_memory, workload_of
