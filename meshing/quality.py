@@ -41,14 +41,14 @@ MIN_ACROSS = Parameter(
 def mean_ratio(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -> NDArray[np.float64]:
     """(elements,) 12 (3 V)^(2/3) / sum of squared edges, with the sign of V."""
     volume = signed_volumes(points, tetrahedra)
-    square = (_edge_lengths(points, tetrahedra) ** 2).sum(axis=1)
+    square = (edge_lengths(points, tetrahedra) ** 2).sum(axis=1)
     return np.asarray(np.sign(volume) * 12.0 * np.cbrt(3.0 * np.abs(volume)) ** 2 / square)
 
 
 def scaled_jacobian(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -> NDArray[np.float64]:
     """(elements,) sqrt(2) 6 V / the largest product of the three edges at a corner (and at least 6 V)."""
     six = 6.0 * signed_volumes(points, tetrahedra)
-    lengths = _edge_lengths(points, tetrahedra)
+    lengths = edge_lengths(points, tetrahedra)
     corners = np.array([np.flatnonzero(np.any(np.int64(corner) == EDGES, axis=1)) for corner in range(4)])
     largest = np.maximum(lengths[:, corners].prod(axis=2).max(axis=1), six)
     return np.asarray(np.sqrt(2.0) * six / largest)
@@ -65,7 +65,8 @@ def dihedral_angles(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) 
     return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
-def _edge_lengths(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -> NDArray[np.float64]:
+def edge_lengths(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(elements, 6) mm."""
     corner = points[tetrahedra]
     return np.asarray(np.linalg.norm(corner[:, EDGES[:, 0]] - corner[:, EDGES[:, 1]], axis=2))
 
@@ -144,7 +145,7 @@ def surface_samples(
     Both are sampled, triangles and voxel faces alike, closer than the smallest voxel edge or a tenth of the region's
     elements, and so many times ``closer``.
     """
-    element_edge = float(_edge_lengths(mesh.points, mesh.tetrahedra[mesh.elements_of(name)]).mean())
+    element_edge = float(edge_lengths(mesh.points, mesh.tetrahedra[mesh.elements_of(name)]).mean())
     step = max(0.7 * float(labels.grid.spacing.min()), 0.1 * element_edge) / closer
     corners = mesh.points[mesh.surface_of(name)]
     return _triangle_samples(corners, _divisions(corners, step)), _voxel_face_samples(labels, name, step)
@@ -156,7 +157,7 @@ def surfaces_apart(first: TumourMesh, second: TumourMesh, name: str) -> dict[str
     The same points of the material are sampled in both, closer than a tenth of the region's elements in the first, so
     that distances far below the samples' spacing are seen.
     """
-    step = 0.1 * float(_edge_lengths(first.points, first.tetrahedra[first.elements_of(name)]).mean())
+    step = 0.1 * float(edge_lengths(first.points, first.tetrahedra[first.elements_of(name)]).mean())
     corners = [mesh.points[mesh.surface_of(name)] for mesh in (first, second)]
     divisions = _divisions(corners[0], step)
     return _apart(*(_triangle_samples(one, divisions) for one in corners))
@@ -239,7 +240,7 @@ def _elements_across(mesh: TumourMesh, elements: NDArray[np.int64], labels: Labe
     mask = np.pad(labels.mask(name), 1)
     box = tuple(slice(s.start - 1, s.stop + 1) for s in ndimage.find_objects(mask.astype(np.uint8))[0])
     thickness = 2.0 * ndimage.distance_transform_edt(mask[box], sampling=labels.grid.spacing).max()
-    return float(thickness / _edge_lengths(mesh.points, mesh.tetrahedra[elements]).mean())
+    return float(thickness / edge_lengths(mesh.points, mesh.tetrahedra[elements]).mean())
 
 
 def gate_failures(measured: Mapping[str, float | int], *, deformed: bool = False) -> list[str]:

@@ -12,7 +12,7 @@ from ..core.errors import MeshFault
 from ..core.quantity import Parameter
 from ..imaging.study import Grid, LabelImage
 from .mesh import TumourMesh
-from .quality import EDGES, gate_failures, quality
+from .quality import edge_lengths, gate_failures, quality
 from .tetrahedra import Mesher, mesh_tumour
 from .transfer import overlaps
 
@@ -54,7 +54,7 @@ def labels_of(mesh: TumourMesh, size: float | None = None) -> LabelImage:
 
     size  mm, edge of the elements that shall be made from it; by default as those of the mesh's tumour
     """
-    size = size or float(edge_lengths(mesh)[mesh.elements_of("tumour")].mean())
+    size = size or float(edge_lengths(mesh.points, mesh.tetrahedra)[mesh.elements_of("tumour")].mean())
     side = size / VOXELS_ACROSS
     low, high = mesh.points.min(axis=0) - 2.0 * side, mesh.points.max(axis=0) + 2.0 * side
     shape = np.ceil((high - low) / side).astype(int) + 1
@@ -115,12 +115,6 @@ def _outward(mesh: TumourMesh, name: str) -> Real:
     area = np.zeros_like(mesh.points)
     np.add.at(area, faces.ravel(), np.repeat(np.cross(b - a, c - a) / 6.0, 3, axis=0))
     return np.asarray(area)
-
-
-def edge_lengths(mesh: TumourMesh) -> Real:
-    """(elements, 6) mm."""
-    ends = mesh.points[mesh.tetrahedra[:, EDGES]]
-    return np.asarray(np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2))
 
 
 def present_regions(mesh: TumourMesh) -> tuple[str, ...]:

@@ -24,10 +24,11 @@ from ..meshing.quality import (
     MIN_DIHEDRAL_DEFORMED,
     MIN_SCALED_JACOBIAN,
     dihedral_angles,
+    edge_lengths,
     quality,
     scaled_jacobian,
 )
-from ..meshing.renewed import edge_lengths, present_regions, renewed_mesh
+from ..meshing.renewed import present_regions, renewed_mesh
 from ..meshing.tet_transfer import Carriage, carry
 from ..meshing.tetrahedra import Mesher
 from . import stiffness
@@ -66,7 +67,8 @@ class RemeshingSettings(BaseModel):
 def worn(state: TissueState, limits: RemeshingSettings) -> tuple[str, ...]:
     """What of the deformed mesh is beyond its limits, in words; empty while it is good."""
     reference, mesh = state.reference, state.mesh
-    stretch = float((edge_lengths(mesh) / edge_lengths(reference)).max())
+    edges, made = (edge_lengths(one.points, one.tetrahedra) for one in (mesh, reference))
+    stretch = float((edges / made).max())
     least = float(scaled_jacobian(mesh.points, mesh.tetrahedra).min())
     angle = float(dihedral_angles(mesh.points, mesh.tetrahedra).min())
     grown = mesh.volume_of("tumour") / reference.volume_of("tumour") - 1.0 if len(state.tumour) else 0.0
