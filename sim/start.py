@@ -16,7 +16,7 @@ from ..meshing.mesh import TumourMesh
 from ..meshing.surface import HOST_MARGIN, host_around
 from ..meshing.transfer import overlaps, to_elements
 from . import oxygen, stiffness, vessels
-from .anatomy import mesh_within, with_regions
+from .anatomy import with_regions
 from .settings import ForecastSettings
 from .simulation import breathing, deliver_oxygen, filtered
 from .spread import Ground, Spread
@@ -34,11 +34,6 @@ def tumour_of(quantified: Quantified) -> LabelImage:
         )
     tumour: LabelImage = quantified.tumour
     return tumour
-
-
-def mesh_of(quantified: Quantified, settings: ForecastSettings) -> TumourMesh:
-    """The mesh of the tumour and of host tissue around it."""
-    return mesh_within(host_around(tumour_of(quantified)), settings)
 
 
 def host_for(outline: LabelImage, spread: Spread | None, days: float, regions: Sequence[str] = ()) -> LabelImage:

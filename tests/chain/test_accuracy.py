@@ -8,9 +8,9 @@ import pytest
 from oncoscale.imaging.dicom_read import read_study
 from oncoscale.imaging.phantom import write_phantom
 from oncoscale.imaging.quantify import QuantifySettings, quantify
+from oncoscale.meshing.surface import host_around
+from oncoscale.meshing.tetrahedra import mesh_tumour
 from oncoscale.meshing.transfer import conservation, coverage, overlaps, to_elements
-from oncoscale.sim.settings import ForecastSettings
-from oncoscale.sim.start import mesh_of
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_matched_truth_is_recovered(matched, name):
 def test_the_mesh_keeps_volume_and_integrals(matched):
     """The mesh's volume is the voxels' within 1 %, and a map's integral survives the transfer to 1e-10."""
     _, quantified = matched
-    mesh = mesh_of(quantified, ForecastSettings())
+    mesh = mesh_tumour(host_around(quantified.tumour))
     assert mesh.volume_of("tumour") == pytest.approx(quantified.tumour.volume("tumour"), rel=0.01)
     ktrans = quantified.maps["ktrans"]
     valid = np.isfinite(ktrans.values)
