@@ -42,6 +42,9 @@ BORDERLESS = ("density", "visible")
 REMESHED = ("carried", "remembered", "grown", "pulled")
 """Arrays of a ``TissueState`` that has left the mesh of the images; its reference is then kept too."""
 
+GIVEN = ("dose", "ktrans", "ve")
+"""Arrays of a ``TissueState`` that time 0 knows, on the mesh of the images; kept beside REMESHED on another."""
+
 SOLVED = ("displacement", "pressure", "stretch", "relaxed", "elastic_jacobian", "elastic", "stress", "pull")
 """Arrays of an ``Equilibrium``."""
 
@@ -190,7 +193,7 @@ def _remeshed(state: TissueState) -> dict[str, NDArray[Any]]:
     }
     return {
         **{name: np.asarray(getattr(state, name)) for name in REMESHED},
-        **({} if state.dose is None else {"dose": state.dose}),
+        **{name: value for name in GIVEN if (value := getattr(state, name)) is not None},
         "mesh": np.array(json.dumps(told)),
         "mesh.points": mesh.points,
         "mesh.tetrahedra": mesh.tetrahedra,
@@ -222,7 +225,7 @@ def _state(kept: Mapping[str, NDArray[Any]], start: TissueState) -> TissueState:
         fields |= {name: kept[name] for name in BORDERLESS}
         fields["reference"] = replace(start.reference, region=kept["region"])
     if "mesh" in kept:
-        fields |= {name: kept[name] for name in (*REMESHED, "dose") if name in kept}
+        fields |= {name: kept[name] for name in (*REMESHED, *GIVEN) if name in kept}
         fields["reference"] = _mesh(kept, start.reference)
     solved: dict[str, Any] = {name: kept[f"equilibrium.{name}"] for name in SOLVED}
     energies: dict[str, Any] = {name: float(kept[f"equilibrium.{name}"]) for name in ENERGIES}

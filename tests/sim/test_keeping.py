@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from oncoscale.agents.engine import engine
@@ -93,7 +94,7 @@ def test_every_field_of_a_state_is_kept_or_given():
     """A new field of the tissue must be put into one of the two, or a restart would lose it."""
     assert {field.name for field in fields(TissueState)} == {
         *FIELDS, *keeping.OPTIONAL, *keeping.BORDERLESS, *keeping.REMESHED,
-        "day", "moments", "colonies", "rooms", "equilibrium", "reference", "dose", "ktrans", "ve",
+        "day", "moments", "colonies", "rooms", "equilibrium", "reference", *keeping.GIVEN,
     }  # fmt: skip
     assert {field.name for field in fields(keeping.Equilibrium)} == {*SOLVED, *ENERGIES, "increments"}
 
@@ -128,17 +129,20 @@ def test_a_long_life_is_kept_on_its_way(small_state, tmp_path, uninterrupted, mo
 
 
 def test_a_run_that_changed_its_mesh_is_kept(small_state, tmp_path):
-    """Stopped after a step that was remeshed, the run goes on in the new mesh and ends in the same bits."""
+    """Stopped after a step that was remeshed, the run goes on in the new mesh and ends in the same bits; what drugs and
+    radiation meet, which time 0 told on the first mesh, is there on the new one."""
+    met = np.random.default_rng(1).uniform(0.1, 0.9, (len(keeping.GIVEN), len(small_state.stretch)))
+    start = replace(small_state, **dict(zip(keeping.GIVEN, met, strict=True)))
     coarse = {"size": 5.0, "host_size": 8.0, "mesher": "bcc"}
     settings = ForecastSettings(elements=6, cells=50, remeshing={"growth": 0.008}, **coarse)
     plan = replace(plan_of(constant_rate), settings=settings, ends=(1.0, 1.5))
-    whole = simulate(small_state, plan)
+    whole = simulate(start, plan)
     assert "remeshing" in whole[1][0].mechanics
     kept = replace(plan, kept=KeptForecast(tmp_path, "this run").run(1))
-    simulate(small_state, replace(kept, ends=(1.0,)))
-    again = simulate(small_state, kept)
+    simulate(start, replace(kept, ends=(1.0,)))
+    again = simulate(start, kept)
     assert bits(again) == bits(whole)
-    for name in (*keeping.REMESHED, "mixture_at_start"):
+    for name in (*keeping.REMESHED, *keeping.GIVEN, "mixture_at_start"):
         assert getattr(again[0][-1], name).tobytes() == getattr(whole[0][-1], name).tobytes(), name
     for one, other in zip(again[0], whole[0], strict=True):
         assert one.reference.points.tobytes() == other.reference.points.tobytes()
