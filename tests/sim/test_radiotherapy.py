@@ -9,8 +9,8 @@ import pytest
 
 from oncoscale.core.errors import ConfigurationRejected, ModelRefused
 from oncoscale.imaging.study import Grid, ParametricMap
-from oncoscale.sim.forecasting import late_statements
 from oncoscale.sim.shapes import cube
+from oncoscale.sim.statements import late_statements
 from oncoscale.sim.treatment import treatment_of
 from oncoscale.sim.treatments.chemotherapy import RAPID_COJEC
 from oncoscale.sim.treatments.radiotherapy import PONTINE, planned_share
