@@ -1,4 +1,6 @@
-"""What must be read with a forecast of certain kinds: every element simulated, fluid in the tissue, drugs carried."""
+"""What must be read with a forecast of certain kinds: every element simulated, fluid in the tissue, drugs carried,
+treatment that the horizon cuts off.
+"""
 
 from __future__ import annotations
 
