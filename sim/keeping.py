@@ -115,7 +115,11 @@ class KeptRun:
                 "the same study, settings, seed and version of the program",
                 "remove that folder, or choose another --out",
             )
-        return _state(kept, start), _step(kept)
+        try:
+            return _state(kept, start), _step(kept)
+        except (KeyError, TypeError):
+            self.say(f"Macro step {number} is made again: another version of the program kept it.")
+            return None
 
     def write(self, number: int, state: TissueState, step: MacroStep) -> None:
         """Keep the end of a macro step; its colonies are part of it. Raises StorageFault when the disk is full."""

@@ -116,6 +116,17 @@ def test_stopped_and_resumed_is_uninterrupted(small_state, tmp_path, uninterrupt
     assert sum(hour == 1 for _, _, hour in again.lived) == 3, "three colonies were finished and answer from their end"
 
 
+def test_a_step_that_another_version_kept_is_made_again(small_state, tmp_path, uninterrupted):
+    """A field that this version needs and that one did not keep: the step is made again, and said."""
+    simulate(small_state, plan_of(Cells(), tmp_path))
+    (path,) = tmp_path.rglob("step-1.tissue")
+    kept = keeping.read_sealed(path)
+    keeping.write_sealed(path, {name: values for name, values in kept.items() if name != "rooms"})
+    said: list[str] = []
+    assert bits(simulate(small_state, plan_of(Cells(), tmp_path, said=said))) == uninterrupted
+    assert said == ["Macro step 1 is made again: another version of the program kept it."]
+
+
 def test_a_long_life_is_kept_on_its_way(small_state, tmp_path, uninterrupted, monkeypatch):
     """A colony that takes its time goes on from the last hour kept, not from its first."""
     monkeypatch.setattr(keeping, "PATIENCE_S", 0.0)
