@@ -140,7 +140,10 @@ def meshed(labels: LabelImage, settings: ForecastSettings) -> Meshed:
 
 
 def _finest(labels: LabelImage, settings: ForecastSettings) -> tuple[TumourMesh | None, str]:
-    """The first mesh of the sizes of FINER that passes the gates, else the last; and what forbids its use, in words."""
+    """The first mesh of the sizes of FINER that passes the gates, else one without crumbs and finer where it failed.
+
+    What forbids its use, in words, stands beside it; the first mesh where none passes.
+    """
     asked, mesh, why = settings, None, ""
     for share in FINER:
         if mesh is not None:
@@ -154,7 +157,10 @@ def _finest(labels: LabelImage, settings: ForecastSettings) -> tuple[TumourMesh 
         if not why or _unfit(one, labels, tuple(labels.names.values())):
             return one, why
         mesh = mesh or one
-    return mesh, why
+    try:
+        return mesh_within(labels, settings), ""
+    except (MeshFault, SegmentationRejected):
+        return mesh, why
 
 
 def mesh_within(labels: LabelImage, settings: ForecastSettings, *, gates: bool = True) -> TumourMesh:

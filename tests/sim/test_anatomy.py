@@ -200,3 +200,18 @@ def test_a_pinched_mesh_is_made_a_little_finer_before_a_region_is_given_up(monke
     monkeypatch.setattr(anatomy, "mesh_within", made)
     assert meshed(labels, COARSE).lost == {}
     assert asked == pytest.approx([6.0, 0.94 * 6.0, 0.88 * 6.0])
+
+
+def test_crumbs_go_before_a_region_is_given_up(monkeypatch, mesh):
+    """Where every size is pinched, the mesh that may drop crumbs and be finer where it failed is the last resort."""
+    labels = host_for(drawn("Liver"), None, 14.0, told_apart(DISEASE, COARSE))
+    pinched = {**mesh.report, "failures": ["a pinch"], "size_mm": 6.0, "host_size_mm": 8.0}
+    asked = []
+
+    def made(labels, settings, *, gates=True):
+        asked.append(gates)
+        return replace(mesh, report={**pinched, "failures": [] if gates else ["a pinch"]})
+
+    monkeypatch.setattr(anatomy, "mesh_within", made)
+    assert meshed(labels, COARSE).lost == {}
+    assert asked == [False, False, False, True]
