@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..agents.colony import Colony, ColonyOutcome
 from ..agents.engine import Arrays, Checkpoints
-from ..core.errors import MeshFault, SegmentationRejected
+from ..core.errors import MeshFault, SegmentationRejected, SolverFault
 from . import books, coupling, interstitial, oxygen, pace, remeshing, spreading, stiffness, vessels
 from .coupling import Homogenised
 from .equilibrium import Equilibrium
@@ -342,8 +342,8 @@ def operate(state: TissueState, plan: Plan, told: Told = lambda share: None) -> 
 
 
 def renew(state: TissueState, plan: Plan, told: Told = lambda share: None) -> Befallen:
-    """The tissue in a new mesh, at rest, where the one it has is worn; the old one goes on if none can be made, and
-    where no tumour is left.
+    """The tissue in a new mesh, at rest, where the one it has is worn; the old one goes on if none can be made or the
+    tissue finds no rest in it, and where no tumour is left.
     """
     limits, settings = plan.settings.remeshing, plan.settings
     reasons = remeshing.worn(state, limits)
@@ -357,9 +357,9 @@ def renew(state: TissueState, plan: Plan, told: Told = lambda share: None) -> Be
         return state, {}, (f"The mesh is worn ({why}); it is not made anew {kept}.",)
     try:
         made = remeshing.remesh(state, size=settings.size, host_size=settings.host_size, mesher=settings.mesher)
-    except (MeshFault, SegmentationRejected) as fault:
+        renewed, mechanics = deform(made.state, plan, told=told)
+    except (MeshFault, SegmentationRejected, SolverFault) as fault:
         return state, {}, (f"The mesh is worn ({why}) and goes on: no better one could be made. {fault}",)
-    renewed, mechanics = deform(made.state, plan, told=told)
     account = {"reasons": list(reasons), **made.account, **remeshing.settled(state, renewed), "mechanics": mechanics}
     return renewed, {"remeshing": account}, (remeshing.words_of(state.day, account),)
 

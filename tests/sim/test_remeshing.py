@@ -7,11 +7,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from oncoscale.core.errors import MeshFault
+from oncoscale.core.errors import MeshFault, SolverFault
 from oncoscale.meshing import renewed
 from oncoscale.meshing.quality import gate_failures, quality
 from oncoscale.meshing.renewed import labels_of
 from oncoscale.meshing.tetrahedra import ball_in_ball
+from oncoscale.sim import simulation
 from oncoscale.sim.growth import grow
 from oncoscale.sim.keeping import REMESHED
 from oncoscale.sim.remeshing import MEANS, RemeshingSettings, at_points, pull_on, rebased, remesh, totals, worn
@@ -269,6 +270,19 @@ def test_a_mesh_that_cannot_be_made_is_told_of(swollen, monkeypatch):
     assert account == {}
     assert "goes on" in notes[0]
     assert "no mesh" in notes[0]
+
+
+def test_a_mesh_in_which_nothing_comes_to_rest_is_told_of(swollen, monkeypatch):
+    """When the tissue finds no balance in a new mesh, the old one goes on and the step says why."""
+
+    def fail(*_, **__):
+        raise SolverFault("growth stopped at 0 %", "an equilibrium", "wait")
+
+    monkeypatch.setattr(simulation, "deform", fail)
+    state, account, notes = renew(swollen, plan_of())
+    assert state is swollen
+    assert account == {}
+    assert "growth stopped" in notes[0]
 
 
 def test_a_tumour_without_a_border_keeps_its_mesh(swollen):
