@@ -30,7 +30,7 @@ DIFFUSIVITY = Parameter(
 )  # fmt: skip
 WHITE_OVER_GREY = Parameter(
     5.0, "1", "wandering of cells through white matter over that through grey, where the segmentation draws white "
-    "matter", source=SWANSON, range=(2.0, 10.0), assumed=True,
+    "matter", source=f"{SWANSON}. ASSUMED: what was found in adults holds in a child", range=(2.0, 10.0), assumed=True,
 )  # fmt: skip
 RATE = Parameter(
     glioma_kinetics.NET_GROWTH.value, "1/day", "net growth at low density, by which the density at time 0 is shaped",
