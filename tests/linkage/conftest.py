@@ -83,7 +83,7 @@ def write_visit(
         "StudyDate": date,
         "StudyTime": "101500",
         "StudyID": "77",
-        "AccessionNumber": "4711",
+        "AccessionNumber": "ACC-4711-X",
         "ReferringPhysicianName": "Dr^Who",
         "StudyDescription": "MR",
         "InstitutionName": "General Hospital",

@@ -47,7 +47,7 @@ SECRETS = (
     b"MILLER",
     b"General Hospital",
     b"Dr^Who",
-    b"4711",
+    b"ACC-4711-X",
     b"20180712",
     b"20210301",
     b"1.2.3.4.1",

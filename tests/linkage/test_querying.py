@@ -201,14 +201,14 @@ def test_a_question_is_on_record(stocked: Store, here: None):
     """One entry in a chain that stays whole, also for a question that is refused; the question itself is not kept."""
     with stocked.reading() as connection:
         before = connection.execute(select(func.count()).select_from(tables.audit)).scalar_one()
-    ask_sql(stocked, "SELECT 4711")
+    ask_sql(stocked, "SELECT 4711 AS what_was_asked")
     with pytest.raises(ConfigurationRejected):
         ask_sql(stocked, "DELETE FROM subject")
     with stocked.reading() as connection:
         rows = connection.execute(select(tables.audit.c.action).order_by(tables.audit.c.seq)).scalars().all()
     assert rows[before:] == ["query", "query"]
     assert verify(stocked) is None
-    assert b"4711" not in b"".join(path.read_bytes() for path in stocked.path.glob("oncoscale.sqlite*"))
+    assert b"what_was_asked" not in b"".join(path.read_bytes() for path in stocked.path.glob("oncoscale.sqlite*"))
 
 
 def test_a_store_that_cannot_be_opened_for_reading_is_told(tmp_path: Path):
