@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from oncoscale import __version__
 from oncoscale.app.cli import app
 from oncoscale.app.console import Session, explained
 from oncoscale.core import errors
@@ -305,3 +306,12 @@ def test_the_environment_may_name_the_store(tmp_path, monkeypatch):
     assert (answer.exit_code, "named" in answer.stdout + answer.stderr) == (2, True)
     answer = oncoscale("show", "--store", str(tmp_path / "other"), "--json")
     assert (answer.exit_code, "other" in answer.stdout + answer.stderr) == (2, True)
+
+
+def test_the_package_can_be_run_as_a_module():
+    """``python -m oncoscale`` is the command of that interpreter: its answers and its exit codes."""
+    module = (sys.executable, "-m", "oncoscale")
+    answer = subprocess.run([*module, "--version"], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == f"oncoscale {__version__}"
+    refused = subprocess.run([*module, "mesh", "--json"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["kind"]) == (2, "ConfigurationRejected")
