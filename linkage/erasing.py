@@ -156,7 +156,7 @@ def _holds(path: Path, sought: list[bytes], block: int = 1 << 20) -> bool:
 
 
 def _begin_and_carry_out(store: Store, vault: Vault, planned: tuple[Erasure, ...]) -> None:
-    write_json(store.path / JOURNAL, {"erasing": [asdict(one) for one in planned]})
+    write_json(store.path / JOURNAL, {"erasing": [asdict(one) for one in planned]}, private=True)
     _carry_out(store, vault, planned)
 
 

@@ -2,7 +2,8 @@
 
 Consent is asked for every subject. The decisions, the gaps, the recipient and the audit entry are committed before the
 file appears under its name, so that nothing leaves that is not on record; then the head of the audit is signed, if a
-vault is at hand. Dates stay at home; ages and intervals leave (see leaving.py).
+vault is at hand. Dates stay at home; ages and intervals leave (see leaving.py). Until its owner gives it away, the file
+or folder is for their eyes alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .core import Holdings
 from .holding import held
 from .leaving import leaving
 from .narrowing import heads_not_defaced, of_run
+from .permissions import OWNER, shut
 from .standards import Gap, Standard, Violation, lost, standard
 from .store import PROJECT, Store, code_id, now
 from .subject import SubjectKey
@@ -90,7 +92,8 @@ def export(
     stated = _known_options(chosen, options or {})
     with_predictions = chosen.PREDICTIONS if predictions is None else predictions
     keys, is_cohort = subjects_named(store, name)
-    beside = out.with_name(f".{out.stem}.part-{os.getpid()}{out.suffix}")
+    home = out.with_name(f".{out.name}.part-{os.getpid()}")  # which nobody else can enter
+    beside = home / out.name
     try:
         with store.writing() as connection:
             allowed, left_out = _permitted(store, connection, keys, purpose, is_cohort=is_cohort)
@@ -100,7 +103,7 @@ def export(
             if run := run_named(connection, name):
                 holdings = of_run(holdings, run)
             holdings = holdings if with_predictions else core.observed(holdings)
-            out.parent.mkdir(parents=True, exist_ok=True)
+            home.mkdir(mode=OWNER, parents=True)
             if hasattr(chosen, "render_with_files"):
                 _refuse_faces(holdings, handled=faces_handled)
                 chosen.render_with_files(holdings, beside, store.path)
@@ -110,12 +113,13 @@ def export(
             _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
             about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
             record_action(store, connection, "export", name, about)
+        shut(beside)
         os.replace(beside, out)
     except ConsentDenied:
         _keep_denials(store, keys, purpose)
         raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True) if beside.is_dir() else beside.unlink(missing_ok=True)
+        shutil.rmtree(home, ignore_errors=True)
     head = None if vault is None else sign(store, vault)
     return Exported(chosen.NAME, chosen.VERSION, out, digest, tuple(allowed), left_out, gaps, violations, head)
 

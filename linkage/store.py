@@ -10,7 +10,7 @@ Or the database is one of PostgreSQL's (``postgresql://USER@HOST/DATABASE?files=
 
 SQLite in WAL mode, STRICT tables, foreign keys on, deleted content overwritten, every commit flushed. WAL does
 not work on network file systems. SQLite knows no users: whoever can read the folder can read it all, so the
-folder's permissions are the access control.
+folder's permissions are the access control. They let its owner in alone (see permissions.py).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 from ..core.errors import StorageFault, StoreRejected
 from ..core.files import canonical_json
 from . import postgres, tables
+from .permissions import OWNER, make_file, mode_below
 
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x4F4E434F
@@ -123,7 +124,7 @@ class Store:
         self._sweep()
         folder = self.path / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            folder.mkdir()
+            folder.mkdir(mode=mode_below(self.path))
             yield folder
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -399,8 +400,9 @@ def _make(path: Path) -> None:
     beside = path / f".new-{os.getpid()}.sqlite"
     try:
         _make_files(path)
+        make_file(beside, mode_below(path))  # the log of changes gets the permissions of its database
         with _named_errors(path):
-            _create_schema(_engine(beside, mode="rwc"))
+            _create_schema(_engine(beside, mode="rw"))
         os.replace(beside, database)
     except OSError as error:
         raise storage_error(error, path) from error
@@ -411,8 +413,9 @@ def _make(path: Path) -> None:
 
 def _make_files(path: Path) -> None:
     """The folder of a store, without its database."""
+    path.mkdir(mode=OWNER, parents=True, exist_ok=True)
     for folder in ("studies", "runs"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
+        (path / folder).mkdir(mode=mode_below(path), exist_ok=True)
     _write_secret(path / "audit.key")
 
 
@@ -420,8 +423,8 @@ def _write_secret(path: Path) -> None:
     """A new secret, whole or absent: an empty one would be a key that everybody knows."""
     if not path.exists():
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as handle:
-            handle.write(secrets.token_bytes(32))
+        make_file(beside, mode_below(path.parent))
+        beside.write_bytes(secrets.token_bytes(32))
         try:
             os.link(beside, path)  # whoever is first keeps theirs
         except FileExistsError:
@@ -473,7 +476,7 @@ def _fill(connection: Connection) -> None:
 def _engine(database: Path, *, mode: str) -> Engine:
     """An engine whose transactions are begun by hand and whose errors show no values.
 
-    mode  SQLite's: rwc, rw or ro
+    mode  SQLite's: rw or ro
     """
     immutable = "&immutable=1" if mode == "ro" and not os.access(database.parent, os.W_OK) else ""
     address = f"{database.absolute().as_uri()}?mode={mode}{immutable}"

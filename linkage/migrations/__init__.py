@@ -20,6 +20,7 @@ from sqlalchemy.exc import DatabaseError
 
 from ...core.errors import StorageFault, StoreRejected
 from ..audit import record_action
+from ..permissions import make_file
 from ..store import SCHEMA_VERSION, Store, of_any_version, version_of
 
 BACKUP = "oncoscale.sqlite.version-"
@@ -137,6 +138,8 @@ def _copy(store: Store, target: Path) -> None:
     """A copy of the database, whole or absent, for the eyes of those who may read the store."""
     beside = target.with_name(f".{target.name}.part")
     try:
+        beside.unlink(missing_ok=True)
+        make_file(beside)
         with (
             closing(sqlite3.connect(store.path / "oncoscale.sqlite")) as source,
             closing(sqlite3.connect(beside)) as copy,

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from ..core.gpu import LEAST_RELEASE, driver
@@ -52,6 +53,7 @@ def doctor(folder: Path | None = None) -> Result:
         check_threads(),
         *check_file_system(place),
         check_disk(place),
+        *([check_permissions(place)] if (place / "oncoscale.sqlite").is_file() else []),
         check_cuda(),
         check_gl(),
         check_path(),
@@ -225,6 +227,19 @@ def check_disk(place: Path) -> Check:
         "ok" if good else "missing",
         f"{free:.1f} GiB, {inodes} inodes",
         "" if good else f"free space: a demo and its store need {LEAST_DISK_GIB:g} GiB",
+    )
+
+
+def check_permissions(store: Path) -> Check:
+    """A store of patients is for its owner's eyes, or for a group's; older ones were made as the umask allowed."""
+    from ..linkage.permissions import open_to_others
+
+    seen = open_to_others(store)
+    return Check(
+        "permissions of the store",
+        "missing" if seen else "ok",
+        f"anybody on this machine can read {', '.join(seen)}" if seen else "shut to others",
+        f"chmod -R o-rwx {quote(str(store))}" if seen else "",
     )
 
 

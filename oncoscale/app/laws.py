@@ -69,7 +69,7 @@ def access(store: Path, subject: str, *, out: Path | None) -> Result:
     opened = Store.open(store)
     report = access_report(opened, SubjectKey(subject), vault=Vault.open(store=opened.path))
     if out is not None:
-        write_json(out, report)
+        write_json(out, report, private=True)
     words = [f"{subject}: purpose {report['purpose']}, by {report['legal_basis']}, until {report['retention_until']}"]
     words += [f"  {len(rows):6d} rows of {table}" for table, rows in report["held"].items() if rows]
     words += [f"  {len(report['files'])} files, {sum(one['bytes'] for one in report['files'])} bytes"]

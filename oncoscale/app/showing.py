@@ -49,9 +49,9 @@ def show(store: Path, subject: str | None, *, out: Path | None = None) -> Result
     found = timeline(opened, SubjectKey(subject))
     content = held(opened, SubjectKey(subject)) | {"timeline": for_json(found), "not_on_record": unrecorded}
     if out is not None and out.suffix == ".html":
-        write_text(out, page(content, found))
+        write_text(out, page(content, found), private=True)
     elif out is not None:
-        write_json(out, content)
+        write_json(out, content, private=True)
     told = [f"Not on record that this was looked at: {unrecorded}", ""] if unrecorded else []
     return Result(content, "\n".join([*told, *_about(content), "", *timeline_lines(found)]))
 

@@ -75,9 +75,11 @@ def folder_written_whole(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text whole."""
+def write_text(path: Path | str, text: str, *, private: bool = False) -> None:
+    """Write UTF-8 text whole; ``private``: for its owner's eyes alone, also where a file of others' eyes was."""
     with written_whole(path) as beside:
+        if private:
+            beside.touch(mode=0o600)
         beside.write_text(text, encoding="utf-8")
 
 
@@ -89,9 +91,10 @@ def canonical_json(value: Any) -> str:
     return _CANONICAL.encode(value)
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write readable JSON whole, keys sorted; NaN is refused (absent values are null)."""
-    write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path | str, value: Any, *, private: bool = False) -> None:
+    """Write readable JSON whole, keys sorted; NaN is refused (absent values are null). ``private``: see write_text."""
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text, private=private)
 
 
 def content_hash(path: Path | str) -> str:
