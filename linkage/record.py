@@ -530,7 +530,7 @@ def _if_new(table: Table) -> Insert:
 def _enter_run(connection: Connection, record: Record, permit: Decision | None) -> int:
     """The rows of the run, if they are new; returns the number of the next attempt."""
     software, parameters = record.software, record.parameters_sha256
-    _enter_software(connection, software)
+    enter_software(connection, software)
     connection.execute(
         _if_new(tables.parameter_set),
         {"sha256": parameters, "schema": f"oncoscale-{record.kind}", "body": record.parameters_json},
@@ -554,14 +554,18 @@ def _enter_run(connection: Connection, record: Record, permit: Decision | None) 
     return int(last or 0) + 1
 
 
-def _enter_software(connection: Connection, software: Software) -> None:
-    """The row of a program, if it is new: this one with its passport, of another one nothing is known."""
+def enter_software(connection: Connection, software: Software) -> int:
+    """The row of a program, if it is new: this one with its passport, of another one nothing is known.
+
+    Returns how many rows were entered.
+    """
     if connection.execute(select(tables.software.c.id).where(tables.software.c.id == software.id)).first():
-        return
+        return 0
     from .passport import passport_to_keep  # which asks every package what it says of itself
 
     passport = canonical_json(passport_to_keep()) if software == this_software() else None
     connection.execute(_if_new(tables.software), {"id": software.id, **vars(software), "passport": passport})
+    return 1
 
 
 def _enter_attempt(

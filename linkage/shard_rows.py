@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from hashlib import sha256
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import IntegrityError
 
 from ..core.files import canonical_json
 from . import tables
@@ -70,6 +72,17 @@ class Surroundings:
             member = replace(member, status="stopped-consent", predictions=())
         return member, number
 
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """If the store refuses a row of the block, it is as it was before, and so is what is known of it here."""
+        predicted, codes = set(self.predicted), dict(self._codes)
+        try:
+            with self.connection.begin_nested():
+                yield
+        except IntegrityError:
+            self.predicted, self._codes = predicted, codes
+            raise
+
     def code(self, system: str, code: str, display: str) -> int:
         """The row of a coded value."""
         if (system, code) not in self._codes:
@@ -90,17 +103,14 @@ class Surroundings:
 
 
 def rows_of(member: Member, number: int, around: Surroundings) -> Rows:
-    """The rows of one member, by table."""
+    """The rows of one member, by table; its program has a row already."""
     record, done = member.record, member.status == "done"
-    software = record.software
     run, parameters = record.run, record.parameters_sha256
     environment = around.environment(record)
     rows: Rows = {
-        "software": [{"id": software.id, "name": software.name, "version": software.version,
-                      "code_sha256": software.code_sha256}],
         "parameter_set": [{"sha256": parameters, "schema": f"oncoscale-{record.kind}",
                            "body": record.parameters_json}],
-        "run": [{"id": run, "kind": record.kind, "software": software.id, "parameters": parameters,
+        "run": [{"id": run, "kind": record.kind, "software": record.software.id, "parameters": parameters,
                  "inputs_sha256": record.inputs_sha256, "seed": str(record.seed), "campaign": member.campaign}],
         "attempt": [{"run": run, "n": number, "status": member.status, "started": member.started, "ended": member.ended,
                      "environment_sha256": environment,

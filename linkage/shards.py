@@ -27,7 +27,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -36,7 +36,7 @@ from ..core.files import canonical_json, content_hash
 from . import tables
 from .audit import record_action
 from .core import ROWS
-from .record import Prediction, Record, Status
+from .record import Prediction, Record, Status, enter_software
 from .shard_rows import Surroundings, rows_of
 from .store import Store, now
 
@@ -181,9 +181,6 @@ class _Placed:
     number: int
 
 
-SHARED = {"software": "id", "parameter_set": "sha256"}
-"""Tables of which the members of a campaign have rows in common, and what tells these apart."""
-
 Refused = list[tuple[str, str]]
 """(shard, what is wrong)."""
 
@@ -303,15 +300,15 @@ def _numbered(around: Surroundings, parts: Iterable[_Part]) -> tuple[list[_Place
 def _inserted(connection: Connection, around: Surroundings, ready: list[_Placed]) -> tuple[list[_Placed], int, Refused]:
     """(members entered, rows, why others are not): all at once if the store takes them, else one by one."""
     try:
-        with connection.begin_nested():
+        with around.all_or_nothing():
             return ready, _insert(connection, around, ready), []
     except IntegrityError:
-        around.predicted.clear()
+        pass  # which of them it was, each tells alone
     taken: list[_Placed] = []
     rows, refused = 0, Refused()
     for one in ready:
         try:
-            with connection.begin_nested():
+            with around.all_or_nothing():
                 rows += _insert(connection, around, [one])
             taken.append(one)
         except IntegrityError as error:
@@ -319,19 +316,19 @@ def _inserted(connection: Connection, around: Surroundings, ready: list[_Placed]
     return taken, rows, refused
 
 
-def _insert(connection: Connection, around: Surroundings, ready: Iterable[_Placed]) -> int:
+def _insert(connection: Connection, around: Surroundings, ready: list[_Placed]) -> int:
+    """Enter the rows of members; returns how many were new."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in ready:
         for table, rows in rows_of(one.member, one.number, around).items():
             found.setdefault(table, []).extend(rows)
-    for name, key in SHARED.items():
-        found[name] = list({row[key]: row for row in found.get(name, ())}.values())
-    count = 0
+    found["parameter_set"] = list({row["sha256"]: row for row in found.get("parameter_set", ())}.values())
+    programs = {one.member.record.software.id: one.member.record.software for one in ready}
+    count = sum(enter_software(connection, one) for one in programs.values())
     for name in ROWS:
         if found.get(name):
-            before = connection.exec_driver_sql("SELECT total_changes()").scalar_one()
-            connection.execute(insert(tables.metadata.tables[name]).on_conflict_do_nothing(), found[name])
-            count += connection.exec_driver_sql("SELECT total_changes()").scalar_one() - before
+            new = insert(tables.metadata.tables[name]).on_conflict_do_nothing()
+            count += connection.execute(new.execution_options(preserve_rowcount=True), found[name]).rowcount
     return count
 
 
@@ -437,7 +434,6 @@ def _taken(connection: Connection, shards: list[str]) -> dict[str, int]:
 
 
 def _remember(connection: Connection, shard: str, end: int) -> None:
-    place = {"standard": TAKEN, "version": SCHEMA, "entity": "shard", "external_id": shard, "core_table": "run"}
-    row = insert(tables.mapping).values(**place, core_id=str(end))
-    key = ["standard", "version", "entity", "external_id"]
-    connection.execute(row.on_conflict_do_update(index_elements=key, set_={"core_id": str(end)}))
+    place = {"standard": TAKEN, "version": SCHEMA, "entity": "shard", "external_id": shard}
+    if not connection.execute(update(tables.mapping).filter_by(**place).values(core_id=str(end))).rowcount:
+        connection.execute(insert(tables.mapping).values(**place, core_table="run", core_id=str(end)))

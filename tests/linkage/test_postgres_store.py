@@ -24,9 +24,10 @@ from oncoscale.linkage.migrations import migrate
 from oncoscale.linkage.quality_check import check
 from oncoscale.linkage.quality_files import sound
 from oncoscale.linkage.querying import ask_sparql, ask_sql
-from oncoscale.linkage.record import Prediction, Record, inputs_of_study, record_run, show
+from oncoscale.linkage.record import Content, Prediction, Record, inputs_of_study, record_run, show
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.roles import grant, revoke, role_for
+from oncoscale.linkage.shards import Member, Shard, take_in_shards
 from oncoscale.linkage.store import SCHEMA_VERSION, Store, code_id
 from oncoscale.linkage.subject import SubjectKey
 from oncoscale.linkage.vault import Vault
@@ -112,6 +113,31 @@ def test_the_whole_way_from_images_to_an_erasure(
     words = [done.subject, done.study, made.run]
     assert remains(opened, words) == ()
     assert remains(replace(opened, path=server.pages(opened.engine.url.database)), words) == ()
+    assert audit.verify(opened) is None
+
+
+def test_shards_are_taken_in_by_the_owner_and_by_a_curator(
+    opened: Store, vault: Vault, make_visit: MakeVisit, tmp_path: Path, server: Server
+):
+    """Twice is once, a row is counted once, and who may not enter runs is refused with nothing entered."""
+    done = ingest(make_visit(), opened, "HOSP-0001", consent=ACTIVE, vault=vault)
+    permit = require(opened, done.subject)
+    inputs = inputs_of_study(opened, done.study)
+    made = [Record("forecast", {"days": 14}, inputs, n, "cpu", 1, done.subject, done.study) for n in range(4)]
+    volume = (Prediction("tumour-volume", "tumour volume", 14, 61.5, "mL", 58.0, 66.0, 0.9),)
+    nowhere = replace(made[0], inputs=(Content("series/2.25.1", "0" * 64, series="2.25.1"),))
+    with Shard(tmp_path) as worker:
+        worker.append(*(Member(one, permit.id, volume) for one in (*made[:2], nowhere)))
+        first = take_in_shards(opened, tmp_path)
+        links = 2 * len(inputs)  # and two runs with an attempt, a subject, a prediction; their program and parameters
+        assert (first.members, len(first.refused), first.rows) == (2, 1, links + 2 * 4 + 2)
+        assert take_in_shards(opened, tmp_path).rows == 0
+        worker.append(Member(made[2], permit.id, volume))
+        assert take_in_shards(as_user(server, opened, "cara", ("curator", "")), tmp_path).members == 1
+        worker.append(Member(made[3], permit.id, volume))
+        with pytest.raises(StoreRejected, match="does not let"):
+            take_in_shards(as_user(server, opened, "vic", ("viewer", "")), tmp_path)
+    assert len(show(opened, done.subject)["runs"]) == 3
     assert audit.verify(opened) is None
 
 

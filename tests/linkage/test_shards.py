@@ -18,8 +18,9 @@ from oncoscale.linkage.audit import head, verify
 from oncoscale.linkage.consent import require, withdraw
 from oncoscale.linkage.core import ROWS
 from oncoscale.linkage.holding import take_in
+from oncoscale.linkage.passport import passport_to_keep
 from oncoscale.linkage.quality_files import orphans, run_files
-from oncoscale.linkage.record import Content, Prediction, Record, find_run, outputs_of, record_run, show
+from oncoscale.linkage.record import Content, Prediction, Record, find_run, outputs_of, record_run, show, this_software
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.shards import Member, Shard, TakenIn, take_in_shards
 from oncoscale.linkage.store import Store
@@ -95,6 +96,22 @@ def test_members_of_all_workers_are_taken_in_as_if_recorded(stocked: Store, shar
         row for row in show(elsewhere, KEY)["predictions"] if row["run"] == one.record.run
     ]
     assert verify(stocked) is None
+
+
+def test_a_program_first_met_in_a_shard_has_its_passport(stocked: Store, shards: Path):
+    """This program's is kept with its row, as ``record_run`` keeps it; of another version nothing is known here."""
+    other = replace(this_software(), version="0.0.1")
+    one = member(stocked)
+    with Shard(shards) as worker:
+        worker.append(one, replace(one, record=replace(one.record, software=other)), member(stocked, 2))
+    before = rows_in(stocked)
+    taken = take_in_shards(stocked, shards)
+    assert (taken.members, taken.rows) == (3, sum(rows_in(stocked).values()) - sum(before.values()))
+    with stocked.reading() as connection:
+        columns = tables.software.c
+        kept = dict(map(tuple, connection.execute(select(columns.id, columns.passport))))
+    assert json.loads(kept[this_software().id]) == json.loads(json.dumps(passport_to_keep()))
+    assert kept[other.id] is None
 
 
 def test_taking_in_again_changes_nothing_and_goes_on_where_it_ended(stocked: Store, shards: Path):
@@ -174,6 +191,24 @@ def test_what_the_store_cannot_take_is_refused_alone(stocked: Store, shards: Pat
     with stocked.reading() as connection:
         assert not {one.record.run for one in bad} & {path.name for path in (stocked.path / "runs").iterdir()}
         assert not [path for path in orphans(stocked, connection) if path.name.startswith(".")]
+
+
+def test_what_one_refused_member_left_behind_harms_no_other(stocked: Store, shards: Path, tmp_path: Path):
+    """Neither the word that it was the first to use, nor what was predicted before: a repeat predicts nothing anew."""
+    new = (replace(VOLUME[0], quantity="tumour-roundness", display="roundness of the tumour"),)
+    bad = replace(member(stocked, 1), predictions=new)
+    bad = replace(bad, record=replace(bad.record, inputs=(Content("series/2.25.1", "0" * 64, series="2.25.1"),)))
+    repeated = member(stocked, 2)
+    (tmp_path / "out").mkdir()
+    record_run(stocked, repeated.record, tmp_path / "out", permit=require(stocked, KEY), predictions=VOLUME)
+    with Shard(shards) as worker:
+        worker.append(bad, replace(member(stocked, 3), predictions=new), repeated)
+    taken = take_in_shards(stocked, shards)
+    assert (taken.members, len(taken.refused)) == (2, 1)
+    ours = {member(stocked, seed).record.run for seed in (1, 2, 3)}
+    told = [row["quantity"] for row in show(stocked, KEY)["predictions"] if row["run"] in ours]
+    assert sorted(told) == ["roundness of the tumour", "tumour volume"]
+    assert find_run(stocked, repeated.record.run).attempt == 2
 
 
 def test_a_withdrawal_on_the_way_stops_what_was_made(stocked: Store, shards: Path):
