@@ -116,14 +116,17 @@ def _told(entries: Sequence[Entry]) -> list[str]:
     return words if len(words) <= GROUPED else [*words[: GROUPED - 1], f"and {len(words) - GROUPED + 1} more"]
 
 
+def _visit(visit: Mapping[str, Any]) -> str:
+    images: Counter[str] = Counter()
+    for series in visit["series"]:
+        images[f"{series['modality']} {series['role']}"] += series["instances"]
+    kinds = ", ".join(f"{kind} ({count} files)" for kind, count in images.items())
+    return f"  {visit['study']}  day {visit['day']}: {len(visit['series'])} series: {kinds}"
+
+
 def _about(held: Mapping[str, Any]) -> list[str]:
     lines = [f"{held['subject']}: {held['species']}, {held['sex']}, site {held['site']}", "", "Visits"]
-    for visit in held["visits"]:
-        images: Counter[str] = Counter()
-        for series in visit["series"]:
-            images[f"{series['modality']} {series['role']}"] += series["instances"]
-        kinds = ", ".join(f"{kind} ({count} files)" for kind, count in images.items())
-        lines.append(f"  {visit['study']}  day {visit['day']}: {len(visit['series'])} series: {kinds}")
+    lines += [_visit(one) for one in held["visits"]] or ["  none with images; what else is known is in the timeline"]
     lines += ["", "Consent"]
     lines += [f"  {row['recorded_at']}  {row['status']}" for row in held["consents"]] or ["  none on record"]
     lines += ["", "Runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from oncoscale.app.cli import app
 from oncoscale.app.exporting_records import run_and_store
 from oncoscale.core.errors import ConfigurationRejected
+from oncoscale.linkage.core import Holdings
 from oncoscale.linkage.holding import take_in
 from oncoscale.linkage.reference import reference_cohort
 from oncoscale.linkage.store import Store
@@ -189,3 +191,17 @@ def test_the_contract_of_the_three_commands():
     }.items():
         assert set(options) <= {option for one in commands[name].params for option in one.opts}
         assert f"Example: oncoscale {name}" in commands[name].epilog
+
+
+def test_of_a_subject_without_images_no_heading_stands_alone(tmp_path: Path):
+    """What came without images says so where the visits would stand, and stands in the timeline."""
+    subject = COHORT.subject[0]
+    known = tuple(one for one in COHORT.event if one.subject == subject.key and one.kind == "diagnosis")
+    store = Store.open(tmp_path / "store", create=True)
+    with store.writing() as connection:
+        take_in(connection, Holdings(subject=(subject,), event=known))
+    words = oncoscale("show", subject.key, "--store", store.path).stdout.splitlines()
+    below = {line: after for line, after in pairwise(words) if line and line[0] != " "}
+    assert all(below[heading].startswith("  ") for heading in ("Visits", "Consent", "Runs", "Predictions"))
+    assert "none with images" in below["Visits"]
+    assert below["Timeline, in days since day 0"].split()[2] == "course"
