@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -96,7 +96,7 @@ def export(
     beside = home / out.name
     try:
         with store.writing() as connection:
-            allowed, left_out = _permitted(store, connection, keys, purpose, is_cohort=is_cohort)
+            allowed, left_out = permitted(store, connection, keys, purpose, is_cohort=is_cohort)
             if is_cohort:
                 _refuse_small(connection, len(allowed))
             holdings = leaving(held(connection, allowed))
@@ -110,13 +110,14 @@ def export(
             else:
                 chosen.render(holdings, beside, **stated)
             gaps, violations, digest = lost(holdings, chosen), chosen.check(beside), hash_of(beside)
-            _record(connection, chosen, digest, recipient, purpose, allowed, gaps)
+            record_recipient(connection, chosen.NAME, chosen.VERSION, digest, recipient, purpose, allowed)
+            _record_gaps(connection, chosen, gaps)
             about = {"standard": chosen.NAME, "sha256": digest, "recipient": recipient, "subjects": len(allowed)}
             record_action(store, connection, "export", name, about)
         shut(beside)
         os.replace(beside, out)
     except ConsentDenied:
-        _keep_denials(store, keys, purpose)
+        keep_denials(store, keys, purpose)
         raise
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -166,7 +167,7 @@ def hash_of(path: Path) -> str:
     return sha256(listed.encode()).hexdigest()
 
 
-def _permitted(
+def permitted(
     store: Store, connection: Connection, keys: Iterable[SubjectKey], purpose: str, *, is_cohort: bool
 ) -> tuple[list[str], tuple[tuple[str, str], ...]]:
     """Subjects whose consent covers the export; a denial ends the export of one, and leaves a subject out of many."""
@@ -182,7 +183,7 @@ def _permitted(
     return allowed, tuple(left_out)
 
 
-def _keep_denials(store: Store, keys: Iterable[SubjectKey], purpose: str) -> None:
+def keep_denials(store: Store, keys: Iterable[SubjectKey], purpose: str) -> None:
     """Of an export that did not take place, the denials stay on record."""
     with store.writing() as connection:
         for key in keys:
@@ -233,31 +234,36 @@ def _no_such(found: str) -> ConfigurationRejected:
     )
 
 
-def _record(
+def record_recipient(
     connection: Connection,
-    chosen: Standard,
+    standard_name: str,
+    version: str,
     digest: str,
     recipient: str,
     purpose: str,
-    subjects: list[str],
-    gaps: tuple[Gap, ...],
+    subjects: Sequence[str],
 ) -> None:
-    """The rows of an export: what, to whom, about whom, and what it could not say."""
-    identity, at = "X-" + uuid4().hex, now()
+    """The rows that say who received what about whom, and what for."""
+    identity = "X-" + uuid4().hex
     connection.execute(
         insert(tables.export).values(
             id=identity,
-            standard=chosen.NAME,
-            version=chosen.VERSION,
+            standard=standard_name,
+            version=version,
             sha256=digest,
             recipient=recipient,
             purpose=code_id(connection, ACT_REASON, purpose, PURPOSES.get(purpose, purpose)),
             subjects=len(subjects),
-            at=at,
+            at=now(),
         )
     )
     for key in subjects:
         connection.execute(insert(tables.export_subject).values(export=identity, subject=key))
+
+
+def _record_gaps(connection: Connection, chosen: Standard, gaps: Iterable[Gap]) -> None:
+    """What an export could not say."""
+    at = now()
     for gap in gaps:
         row = {"path": gap.path, "reason": gap.reason, "n": gap.n, "at": at}
         connection.execute(

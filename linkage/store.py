@@ -320,6 +320,12 @@ def _open_database(place: Path | str, *, create: bool, read_only: bool) -> Store
     return store
 
 
+def store_around(place: Path | str) -> Path | None:
+    """The folder of the store in which a file or folder lies; None if it lies in none."""
+    above = Path(place).resolve().parents
+    return next((folder for folder in above if (folder / "oncoscale.sqlite").is_file()), None)
+
+
 def now() -> str:
     """The present as ISO 8601, UTC, ending in Z."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigurationRejected
+from ..core.files import content_hash
 from ..imaging.archive import Archive, Outgoing, Progress, Question, Sent, fetch_study, objects_in
 from ..imaging.archive import send as hand_over
 from ..imaging.dicom_files import uid_name
 from ..imaging.dicom_node import node_of
 from ..imaging.dicomweb import DicomWeb
+from ..linkage.sending import put_on_record, would_go
+from ..linkage.store import Store, store_around
 from .archive_login import archive_login
 from .console import Result, part_of
+
+NOBODYS = "2.25.0"
+"""A study that no archive holds."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +57,66 @@ class Address:
 
 
 def send(
-    folder: Path, address: Address, *, verify: bool = True, dry_run: bool = False, progress: Progress | None = None
+    folder: Path,
+    address: Address,
+    *,
+    store: Path | None = None,
+    purpose: str = "HRESCH",
+    verify: bool = True,
+    dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> Result:
     """Send the DICOM objects of a folder; what is held already is not sent again.
 
+    store   whose consents are asked, and which keeps on record that the archive received them; None: the one in which
+            the folder lies, or nobody is asked
     verify  compare what the archive then gives back with what is on disk
 
-    The result's code is 3 if an object was refused, did not come back, or came back different.
+    The result's code is 3 if an object was refused, did not come back, or came back different. Raises ConsentDenied.
     """
     tell = progress or (lambda what, done: None)
     archive = address.archive()
     tell("reading", 0.0)
     objects, foreign = objects_in(folder)
+    if not dry_run:
+        archive.studies(Question(study=NOBODYS))  # one that does not answer receives nothing, and is not put on record
+    content = _counts(objects, foreign) | _on_record(
+        objects, address, store or store_around(folder), purpose, dry_run=dry_run
+    )
     if dry_run:
-        return _would_send(objects, foreign)
+        return _would_send(content)
     sent = hand_over(objects, archive, verify=verify, progress=part_of(tell, 0.1, 1.0))
-    content = _counts(objects, foreign) | _account(sent)
-    return Result(content, "\n".join(_words(objects, sent, verify=verify)), 0 if sent.is_whole else 3)
+    words = [*_words(objects, sent, verify=verify), _record_in_words(content, address)]
+    return Result(content | _account(sent), "\n".join(words), 0 if sent.is_whole else 3)
 
 
-def _would_send(objects: Sequence[Outgoing], foreign: int) -> Result:
-    content = _counts(objects, foreign)
+def _on_record(
+    objects: Sequence[Outgoing], address: Address, place: Path | None, purpose: str, *, dry_run: bool
+) -> dict[str, Any]:
+    """Whose objects they are, and why it is not on record that the archive gets them; empty if it is."""
+    if place is None:
+        return {"subjects": [], "not_on_record": "no store is named"}
+    studies = {one.instance.study for one in objects}
+    if dry_run:
+        owners = would_go(Store.open(place, read_only=True), studies, purpose=purpose)
+    else:
+        listed = "".join(sorted(f"{one.instance.uid} {content_hash(one.path)}\n" for one in objects))
+        digest = sha256(listed.encode()).hexdigest()
+        owners = put_on_record(Store.open(place), studies, address.text, sha256=digest, purpose=purpose)
+    return {"subjects": list(owners), "not_on_record": "" if owners else "the objects are of no subject of the store"}
+
+
+def _record_in_words(content: Mapping[str, Any], address: Address) -> str:
+    if content["not_on_record"]:
+        return f"Not on record: {content['not_on_record']}."
+    return f"On record: {address.text} received objects of {', '.join(content['subjects'])}."
+
+
+def _would_send(content: Mapping[str, Any]) -> Result:
     words = ", ".join(f"{count} {kind}" for kind, count in content["kinds"].items())
     return Result(
         {"dry_run": True, **content},
-        f"Would send {len(objects)} objects of {content['studies']} studies: {words}. The archive was not asked.",
+        f"Would send {content['objects']} objects of {content['studies']} studies: {words}. The archive was not asked.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import DryRun, Json, Quiet
+from .cli_options import DryRun, Json, MaybeStore, Purpose, Quiet
 from .console import Session
 
 archive_app = typer.Typer(
@@ -40,6 +40,8 @@ def archive_send(
     login: LoginFile = None,
     plain_http: PlainHttp = False,
     calling: Calling = "ONCOSCALE",
+    store: MaybeStore = None,
+    purpose: Purpose = "HRESCH",
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not ask for the objects again to compare them.")
     ] = False,
@@ -47,12 +49,25 @@ def archive_send(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Send objects and compare what the archive gives back; what it holds is not sent again. Exit 3: not all."""
+    """Send objects and compare what the archive gives back; what it holds is not sent again. Exit 3: not all.
+
+    Of subjects of a store (--store, or the one in which DIR lies) consent is asked, and the archive stays on record.
+    """
     with Session(json, quiet) as session:
         from .archiving import Address, send
 
         address = Address(to, login, plain_http, calling)
-        session.finish(send(folder, address, verify=not no_verify, dry_run=dry_run, progress=session.progress))
+        session.finish(
+            send(
+                folder,
+                address,
+                store=store,
+                purpose=purpose,
+                verify=not no_verify,
+                dry_run=dry_run,
+                progress=session.progress,
+            )
+        )
 
 
 @archive_app.command("find", epilog="Example: oncoscale archive find --from https://host/dicom-web --modality MR")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .cli_archive import LoginFile, PlainHttp
-from .cli_options import DryRun, Json, MaybeStore, Quiet, StoreOption
+from .cli_options import DryRun, Json, MaybeStore, Purpose, Quiet, StoreOption
 from .console import Session
 
 LINK = "Records, standards and questions"
@@ -23,9 +23,6 @@ Vocabulary = Annotated[
     typer.Option(
         "--vocabulary", metavar="FOLDER", help="For omop: a vocabulary as Athena delivers it; gives concepts."
     ),
-]
-Purpose = Annotated[
-    str, typer.Option("--purpose", metavar="CODE", help="What for: HRESCH, DSRCH, BIORCH or MLTRAINING.")
 ]
 
 

@@ -20,6 +20,9 @@ StoreOption = Annotated[Path, typer.Option("--store", envvar=STORE, help="Folder
 MaybeStore = Annotated[
     Path | None, typer.Option("--store", envvar=STORE, help="Folder of the store, if something in it is named.")
 ]
+Purpose = Annotated[
+    str, typer.Option("--purpose", metavar="CODE", help="What for: HRESCH, DSRCH, BIORCH or MLTRAINING.")
+]
 Units = Annotated[
     list[str] | None,
     typer.Option(

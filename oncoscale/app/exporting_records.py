@@ -83,11 +83,10 @@ def run_and_store(name: str, store: Path | None) -> tuple[str, Path]:
     """
     if (folder := Path(name)).is_dir():
         from ..linkage.record import find_run
+        from ..linkage.store import store_around
 
         name = find_run(None, name).record.run
-        above = folder.absolute().parents
-        if store is None and len(above) > 2 and (above[2] / "oncoscale.sqlite").is_file():
-            store = above[2]
+        store = store or store_around(folder)
     if store is None:
         raise ConfigurationRejected(
             "no store is named", "the store whose consents permit an export", "add --store STORE"
