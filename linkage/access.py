@@ -17,6 +17,7 @@ from .audit import entries, record_action
 from .consent import require_subject
 from .erasing import plan
 from .holding import held
+from .reasons import refuse_identity
 from .retention import rules
 from .store import Store
 from .subject import SubjectKey
@@ -69,9 +70,13 @@ def access_report(store: Store, subject: SubjectKey, *, vault: Vault) -> dict[st
 
 
 def reidentify(store: Store, subject: SubjectKey, reason: str, *, vault: Vault) -> tuple[str, str]:
-    """(site, local identifier) of a subject; that somebody asked, and the hash of why, goes on record first."""
+    """(site, local identifier) of a subject; that somebody asked, and the hash of why, goes on record first.
+
+    Raises ConfigurationRejected for a subject that the store does not hold, or a reason that names one.
+    """
     with store.writing() as connection:
         require_subject(connection, subject)
+        refuse_identity(reason, connection, vault)
         record_action(store, connection, "reidentify", subject, {"reason": reason})
     return vault.reidentify(subject)
 

@@ -25,6 +25,7 @@ from . import tables
 from .audit import record_action, veiled
 from .consent import require_subject
 from .quality_files import remove_orphans, unfinished
+from .reasons import refuse_identity
 from .retention import due
 from .store import Store, now
 from .subject import SubjectKey
@@ -80,8 +81,11 @@ def erase(
     """Erase a subject everywhere, or with ``dry_run`` only say what would go.
 
     An erasure that was interrupted is finished first; asking again for its subject returns what it removed. Raises
-    ConfigurationRejected for a subject that the store does not hold, StoreRejected while others read the store.
+    ConfigurationRejected for a subject that the store does not hold or a reason that names one, StoreRejected while
+    others read the store.
     """
+    with store.reading() as connection:
+        refuse_identity(reason, connection, vault)
     if not dry_run and (again := [one for one in finish_interrupted(store, vault=vault) if one.subject == subject]):
         return again[0]
     planned = plan(store, subject, vault=vault, reason=reason)

@@ -137,6 +137,10 @@ class Vault:
         """Whether the list names the subject."""
         return subject in self._subjects()
 
+    def local_ids(self) -> frozenset[str]:
+        """What their sites call the subjects in the list."""
+        return frozenset(entry["local_id"] for entry in self._subjects().values())
+
     @property
     def public_key(self) -> str:
         """Checks the signatures of this vault (Ed25519): hexadecimal digits; tell it to whoever keeps signed heads."""

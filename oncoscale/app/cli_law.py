@@ -38,7 +38,7 @@ def erase(
     expired: Annotated[
         bool, typer.Option("--expired", help="Every subject whose retention has passed, in place of one.")
     ] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Kept with the tombstone; no name.")] = "request",
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the tombstone; names nobody.")] = "request",
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -74,7 +74,7 @@ def access(
 def reidentify(
     subject: Subject,
     store: StoreOption,
-    reason: Annotated[str, typer.Option("--reason", help="Why; its hash goes on record.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; its hash goes on record; names nobody.")],
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

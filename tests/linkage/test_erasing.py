@@ -11,6 +11,7 @@ from sqlalchemy import insert, select
 
 from oncoscale.core.errors import ConfigurationRejected, StoreRejected
 from oncoscale.linkage import audit, core, erasing, tables
+from oncoscale.linkage.access import reidentify
 from oncoscale.linkage.consent import require, withdraw
 from oncoscale.linkage.erasing import erase, erase_expired, plan, remains
 from oncoscale.linkage.exporting import export
@@ -198,3 +199,39 @@ def test_every_table_that_can_name_a_subject_is_emptied():
     }:
         leads |= more
     assert leads <= set(erasing._rows_of(SubjectKey("P-AAAAAAAAAAAAAAAA")))
+
+
+@pytest.mark.parametrize(
+    ("reason", "found"),
+    [
+        ("asked for by hosp-0001, by telephone", "what a site calls"),
+        ("was entered twice, see P-HNU76GYAPKGZMXDN", "a pseudonym"),
+        ("visit t-hnu76gyapkgzmxdn was another's", "a pseudonym"),
+        ("donor 77-B of the biobank withdrew", "another standard"),
+    ],
+)
+def test_a_reason_that_names_somebody_is_refused_and_not_repeated(lived_in, vault: Vault, reason: str, found: str):
+    """Neither the tombstone nor the audit's hash may rest on it; nothing is erased, nobody is named."""
+    store, subject, _ = lived_in
+    row = {"standard": "miabis", "version": "3", "entity": "donor", "core_table": "subject", "core_id": OTHERS[0]}
+    with store.writing() as connection:
+        connection.execute(insert(tables.mapping).values(**row, external_id="77-B"))
+    for refused in (
+        lambda: erase(store, subject, vault=vault, reason=reason),
+        lambda: reidentify(store, subject, reason, vault=vault),
+    ):
+        with pytest.raises(ConfigurationRejected, match=found) as caught:
+            refused()
+        assert not any(word in str(caught.value) for word in ("0001", "HNU76", "77-B"))
+    assert reidentify(store, subject, "an incidental finding", vault=vault)[1] == "HOSP-0001"
+    assert tombstones(store) == 0
+
+
+def test_a_reason_may_say_anything_else(lived_in, vault: Vault):
+    """Also what an identifier is a part of, or the beginning of, and a number as short as some identifiers are."""
+    store, subject, _ = lived_in
+    vault.remember(SubjectKey("P-HNU76GYAPKGZMXDN"), "site1", "17")
+    words = "art. 17(1)(b), letter HOSP-00012 of 12 May; P-HNU76 is no pseudonym"
+    assert erase(store, subject, vault=vault, reason=words).reason == words
+    with store.reading() as connection:
+        assert connection.execute(select(tables.tombstone.c.reason)).scalars().all() == [words]
