@@ -25,7 +25,7 @@ from .vault import Vault
 
 RIGHTS = {
     "access and copy": "oncoscale access SUBJECT; oncoscale export SUBJECT (articles 15 and 20)",
-    "withdrawal of consent": "oncoscale consent withdraw SUBJECT: no further run or export (article 7(3))",
+    "withdrawal of consent": "oncoscale consent withdraw SUBJECT: no further run, review or export (article 7(3))",
     "rectification": "record a new consent, or ingest corrected files (article 16)",
     "erasure": "oncoscale erase SUBJECT (article 17)",
     "complaint": "to the supervisory authority of the country (article 77)",

@@ -9,30 +9,24 @@ from .console import Result
 
 
 def trace(run: str, *, element: int, store: Path | None) -> Result:
-    """The eleven steps of one element."""
+    """The eleven steps of one element. Raises ConsentDenied."""
+    from ..linkage.reviewing import reviewed
     from .run_folder import read_run
     from .trace import trace as follow
 
-    content = follow(read_run(_folder_of(run, store)), element)
+    content = follow(read_run(reviewed(run, store).folder), element)
     return Result(content, "\n".join(content["lines"]))
 
 
 def report(run: str, *, out: Path | None, store: Path | None) -> Result:
-    """Draw a run's report again."""
+    """Draw a run's report again. Raises ConsentDenied."""
+    from ..linkage.reviewing import reviewed
     from .report import report as draw
     from .run_folder import read_run
 
-    folder = _folder_of(run, store)
+    folder = reviewed(run, store).folder
     stored = read_run(folder)
     target = out or (folder / "report.html" if Path(run).is_dir() else Path(f"{run}-report.html"))
     page = draw(stored.forecast, stored.quantified, stored.background, stored.provenance)
     write_text(target, page)
     return Result({"run": stored.provenance.run, "report": str(target)}, str(target))
-
-
-def _folder_of(run: str, store: Path | None) -> Path:
-    """The folder of a run, by its path or by its identity in a store."""
-    from ..linkage.record import find_run
-    from ..linkage.store import Store
-
-    return find_run(Store.open(store, read_only=True) if store else None, run).folder

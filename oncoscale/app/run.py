@@ -29,6 +29,7 @@ from ..linkage.record import (
     record_run,
     record_stop,
 )
+from ..linkage.reviewing import name_store
 from ..linkage.store import Store, now
 from ..meshing.mesh import TumourMesh
 from ..sim.forecast import Forecast
@@ -292,6 +293,7 @@ class Run:
                 recorded = record_run(
                     self.store, record, folder, permit=self.permit, predictions=predictions(made), started=self.started
                 )
+                name_store(folder, self.store, out)
         except BaseException as error:
             self._stopped(error)
             self._tell_of_kept(error)

@@ -156,6 +156,19 @@ def test_a_run_is_whole_recorded_and_can_be_read_back(place):
     assert (place.root / "again.html").read_bytes() == page
 
 
+def test_results_are_looked_at_only_while_consent_covers_it(place, monkeypatch):
+    """A withdrawal shuts the folder of the run to trace and report, as it shuts the run in the store."""
+    monkeypatch.setattr(flow, "report", lambda *arguments: "a page")
+    record_consent(place)
+    done = forecast(place)
+    withdraw(Store.open(place.store), place.subject)
+    for run in ((place.out,), (done.content["run"], "--store", place.store)):
+        for command in (("trace", *run, "--element", done.content["element"]), ("report", *run)):
+            answer = oncoscale(*command)
+            assert (answer.code, answer.content["error"]["found"]) == (2, "the subject's consent is withdrawn")
+    assert decisions(place)[-4:] == [("review", "deny", "withdrawn")] * 4
+
+
 def test_a_repeat_is_another_attempt_at_the_same_run(place, monkeypatch):
     """Same inputs, settings and seed: same identity, attempt 2, no output that differs."""
     monkeypatch.setattr(flow, "report", lambda *arguments: "a page")
