@@ -130,7 +130,7 @@ def root_mean_squares(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def half_width(missed: float) -> float:
-    """Of the interval of ln volume that the leave-one-out error makes; ``sim.forecasting.interval`` without chance."""
+    """Of the interval of ln volume that the leave-one-out error makes; ``sim.interval`` without chance."""
     return float(norm.ppf(0.5 + LEVEL / 2) * missed)
 
 

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from oncoscale.imaging.study import Grid, LabelImage
-from oncoscale.sim.forecasting import interval
+from oncoscale.sim.interval import interval
 from oncoscale.sim.simulation import Plan, simulate
 from oncoscale.sim.state import TissueState
 

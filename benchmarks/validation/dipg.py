@@ -24,7 +24,7 @@ from _courses import ball, course_of, finite, plotted, scored, summary_of
 
 from oncoscale import __version__
 from oncoscale.meshing.tetrahedra import mesh_tumour
-from oncoscale.sim.forecasting import cells_of
+from oncoscale.sim.cells import cells_of
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.simulation import Plan, macro_ends
 from oncoscale.sim.spread import Ground

@@ -26,7 +26,7 @@ from oncoscale import __version__
 from oncoscale.agents.colony import Colony, ColonyOutcome
 from oncoscale.meshing.surface import host_around
 from oncoscale.meshing.tetrahedra import mesh_tumour
-from oncoscale.sim.forecasting import cells_of
+from oncoscale.sim.cells import cells_of
 from oncoscale.sim.oxygen import BLOOD_OXYGEN
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.simulation import Plan

@@ -51,8 +51,9 @@ from oncoscale.core.files import canonical_json
 from oncoscale.imaging.dicom_read import read_study
 from oncoscale.imaging.phantom import write_phantom
 from oncoscale.imaging.quantify import QuantifySettings, quantify
-from oncoscale.sim.forecasting import prepare
+from oncoscale.sim.case import Case as PatientCase
 from oncoscale.sim.keeping import KeptColonies
+from oncoscale.sim.preparing import prepare
 from oncoscale.sim.sampling import sampling_of
 from oncoscale.sim.selection import SELECTIONS
 from oncoscale.sim.settings import ForecastSettings
@@ -413,7 +414,7 @@ def reference_patient(size: float, days: float, treatment: Path | None) -> tuple
         maps = quantify(study, QuantifySettings(relaxivity=RELAXIVITY, haematocrit=HAEMATOCRIT))
     settings = ForecastSettings(elements="all", members=1, effects=False, size=size, engine="cpu")
     given = read_treatment(treatment) if treatment else None
-    ready = prepare(maps, tumour_type("neuroblastoma"), days=days, treatment=given, settings=settings, threads=1)
+    ready = prepare(PatientCase(maps, tumour_type("neuroblastoma"), days, given, settings), threads=1)
     return ready.start, ready.plan
 
 

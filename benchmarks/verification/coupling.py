@@ -29,8 +29,8 @@ from oncoscale.app.bench import hand_over
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.surface import host_around
 from oncoscale.meshing.tetrahedra import mesh_tumour
+from oncoscale.sim.cells import cells_of
 from oncoscale.sim.forecast import MacroStep
-from oncoscale.sim.forecasting import cells_of
 from oncoscale.sim.oxygen import BLOOD_OXYGEN, demand_of, solve_oxygen
 from oncoscale.sim.remeshing import RemeshingSettings
 from oncoscale.sim.selection import select_elements

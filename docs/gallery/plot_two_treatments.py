@@ -18,7 +18,8 @@ import numpy as np
 
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.tetrahedra import mesh_tumour
-from oncoscale.sim.forecasting import cells_of, interval
+from oncoscale.sim.cells import cells_of
+from oncoscale.sim.interval import interval
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.simulation import Plan, macro_ends, simulate
 from oncoscale.sim.spread import Ground

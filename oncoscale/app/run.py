@@ -31,12 +31,12 @@ from ..linkage.record import (
 )
 from ..linkage.reviewing import name_store
 from ..linkage.store import Store, now
-from ..meshing.mesh import TumourMesh
+from ..sim.case import Case
 from ..sim.forecast import Forecast
 from ..sim.forecasting import forecast as simulate
-from ..sim.forecasting import prepare
 from ..sim.given_mesh import outlined
 from ..sim.keeping import KeptForecast
+from ..sim.preparing import prepare
 from ..sim.settings import ForecastSettings
 from ..sim.simulation import Progress
 from ..sim.treatment import Treatment, read_treatment
@@ -100,10 +100,18 @@ class Request:
         maps = replace(maps, tensor=tensors)
         return outlined(maps, self.mesh.tetrahedra) if self.mesh else maps
 
-    @property
-    def tetrahedra(self) -> TumourMesh | None:
-        """The user's mesh."""
-        return self.mesh.tetrahedra if self.mesh else None
+    def case(self, images: ImagingStudy, maps: Quantified) -> Case:
+        """What the forecast is made of, once the images have become maps."""
+        return Case(
+            maps,
+            self.disease,
+            self.days,
+            self.treatment,
+            self.settings,
+            mesh=self.mesh.tetrahedra if self.mesh else None,
+            body_part=images.body_part,
+            species=images.species,
+        )
 
 
 def forecast(
@@ -210,18 +218,8 @@ def planned(store: Store, request: Request, out: Path, session: Session) -> Resu
 def work_ahead(store: Store, request: Request, session: Session) -> Workload:
     """The work of a forecast, from the study's own maps and mesh; no cell lives for it."""
     images, _ = load_study(store, request.visit.study, progress=part_of(session.progress, 0.0, 0.2))
-    tell = part_of(session.progress, 0.2, 0.9)
-    maps = request.quantified(images, tell)
-    ready = prepare(
-        maps,
-        request.disease,
-        days=request.days,
-        treatment=request.treatment,
-        settings=request.settings,
-        threads=session.threads,
-        tell=part_of(session.progress, 0.9, 1.0),
-        mesh=request.tetrahedra,
-    )
+    case = request.case(images, request.quantified(images, part_of(session.progress, 0.2, 0.9)))
+    ready = prepare(case, threads=session.threads, tell=part_of(session.progress, 0.9, 1.0))
     return ready.workload(session.threads)
 
 
@@ -318,19 +316,12 @@ class Run:
         images, _ = load_study(self.store, self.request.visit.study, progress=part_of(self._tell(), 0.0, 0.05))
         maps = self.request.quantified(images, part_of(self._tell(), 0.05, QUANTIFY))
         made = simulate(
-            maps,
-            self.request.disease,
-            days=self.request.days,
-            treatment=self.request.treatment,
-            settings=self.request.settings,
+            self.request.case(images, maps),
             measured=self._measured(),
-            body_part=images.body_part,
-            species=images.species,
             progress=part_of(self._tell(), QUANTIFY, SIMULATE),
             threads=self.session.threads,
             announce=self._announce,
             kept=self.kept,
-            mesh=self.request.tetrahedra,
         )
         self.session.progress("write results", SIMULATE)
         image = background(images, maps.tumour, tuple(maps.maps.values())) if maps.tumour else None

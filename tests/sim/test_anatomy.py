@@ -13,10 +13,11 @@ from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.sim import anatomy
 from oncoscale.sim.anatomy import meshed, regions_beside, spread_through, statements, taken_as_host, told_apart
-from oncoscale.sim.forecasting import Prepared, fixed_in, prepare, tissue_of
+from oncoscale.sim.case import Case
 from oncoscale.sim.interstitial import fluid_in
 from oncoscale.sim.materials import PRESETS
 from oncoscale.sim.oxygen import HOST_CELLULARITY, HOST_OXYGEN
+from oncoscale.sim.preparing import Prepared, fixed_in, prepare, tissue_of
 from oncoscale.sim.sensitivity import changes
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.simulation import breathing, deliver_oxygen, filtered
@@ -49,7 +50,7 @@ def drawn(*regions: str) -> LabelImage:
 def ready(outline: LabelImage, settings: ForecastSettings = COARSE) -> Prepared:
     """A forecast of it without maps, before any cell lives."""
     study = Quantified({}, np.zeros(outline.grid.shape, np.uint32), outline, (), {})
-    return prepare(study, DISEASE, days=14.0, treatment=None, settings=settings, threads=1)
+    return prepare(Case(study, DISEASE, 14.0, settings=settings), threads=1)
 
 
 @pytest.fixture(scope="module")

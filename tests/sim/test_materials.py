@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from oncoscale.core.errors import ConfigurationRejected
-from oncoscale.sim.forecasting import tissue_of
 from oncoscale.sim.laws import LAWS
 from oncoscale.sim.materials import HARDENING, PRESETS, materials_of, parameters_of
+from oncoscale.sim.preparing import tissue_of
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.shapes import ball_octant
 from oncoscale.sim.tissue import DEFAULT_MATERIALS, HOST, Material, Springs, springs_of

@@ -14,7 +14,7 @@ import pytest
 from oncoscale.agents.colony import Colony, ColonyOutcome, Surroundings
 from oncoscale.app.bench import checks_of
 from oncoscale.core.chance import uniform
-from oncoscale.sim.forecasting import cells_of
+from oncoscale.sim.cells import cells_of
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.simulation import Plan
 from oncoscale.sim.tissue import springs_of

@@ -11,7 +11,7 @@ from oncoscale.agents.colony import ColonyOutcome
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.surface import host_around
 from oncoscale.meshing.tetrahedra import mesh_tumour
-from oncoscale.sim.forecasting import cells_of
+from oncoscale.sim.cells import cells_of
 from oncoscale.sim.infiltration import logistic
 from oncoscale.sim.keeping import KeptForecast
 from oncoscale.sim.settings import ForecastSettings

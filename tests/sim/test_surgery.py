@@ -12,7 +12,6 @@ import pytest
 
 from oncoscale.core.errors import ConfigurationRejected, ModelRefused
 from oncoscale.imaging.nifti import write_labels
-from oncoscale.sim.forecasting import prepare
 from oncoscale.sim.oxygen import CELL_DENSITY
 from oncoscale.sim.remeshing import rebased
 from oncoscale.sim.sensitivity import constant_rate
@@ -167,13 +166,6 @@ def test_a_second_operation_widens_the_cavity(small_state):
     volume = twice.state.reference.volume_of(CAVITY)
     assert volume == pytest.approx(once.account["removed_ml"] + twice.account["removed_ml"], rel=1e-9)
     assert rebased(settled).reference.volume_of(CAVITY) == pytest.approx(once.account["removed_ml"])
-
-
-def test_a_tumour_without_a_border_is_not_operated_on():
-    """What images show of it is not the whole: refused before anything is meshed."""
-    given = treatment_of(surgery())
-    with pytest.raises(ModelRefused, match="without a border"):
-        prepare(None, tumour_type("dipg"), days=28, treatment=given, settings=ForecastSettings(), threads=1)
 
 
 DRUG = {"kind": "chemotherapy", "window": [{"start_day": 1, "end_day": 3, "effects": {"CHK1": 0.5}}]}

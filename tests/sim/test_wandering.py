@@ -9,12 +9,9 @@ import pytest
 
 from oncoscale.core.errors import ConfigurationRejected
 from oncoscale.imaging.diffusion_tensor import TensorImage
-from oncoscale.imaging.quantify import Quantified
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.meshing.tetrahedra import mesh_tumour
-from oncoscale.sim.forecasting import prepare
-from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.spread import ALONG_FIBRES, LEAST_COVERED, Ground, shapes_on
 from oncoscale.sim.start import host_for
 from oncoscale.sim.tumour_type import tumour_type
@@ -77,15 +74,6 @@ def test_tensors_say_where_and_regions_say_how_far(mesh: TumourMesh) -> None:
     assert np.abs(along.tissue.shape[place[..., 0] < 18.0] - np.eye(3)).max() == 0.0
     assert alike.statements == ()
     assert along.statements == (ALONG_FIBRES,)
-
-
-def test_a_tumour_with_a_border_takes_no_tensors() -> None:
-    """Its cells do not wander: tensors for it are a mistake of the user's, told before anything is meshed."""
-    given = Quantified({}, tensor=tensors(np.array([0.0, 0.0, 1.0])))
-    with pytest.raises(ConfigurationRejected, match="tensors for a tumour with a border"):
-        prepare(
-            given, tumour_type("neuroblastoma"), days=7.0, treatment=None, settings=ForecastSettings(), threads=1
-        )  # fmt: skip
 
 
 def test_tensors_of_another_place_are_refused(mesh: TumourMesh) -> None:
