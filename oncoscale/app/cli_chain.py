@@ -8,17 +8,8 @@ from typing import Annotated
 import typer
 
 from .cli_options import (
-    T1,
-    AcceptAif,
-    Aif,
-    AifMask,
-    Baseline,
-    BloodT1,
     ChosenSeries,
-    DceModel,
-    Delay,
     DryRun,
-    FitDomain,
     FolderVisit,
     Haematocrit,
     Host,
@@ -27,28 +18,30 @@ from .cli_options import (
     Mask,
     MaybeStore,
     Mesher,
-    Motion,
     NoPictures,
     NoSeed,
-    PeThreshold,
     Pieces,
     Quiet,
-    Relaxivity,
     Roi,
-    SameSubject,
     Seed,
-    SerThreshold,
     Size,
     StoreOption,
-    Systematic,
     Tensor,
     Threads,
-    Times,
-    Units,
-    VfaTr,
-    WidthsFile,
 )
 from .console import Session
+from .option_groups import (
+    CellRules,
+    CellsOverTime,
+    Contrast,
+    Enhancement,
+    Fit,
+    GivenTetrahedra,
+    Keeping,
+    OfFiles,
+    Simulated,
+    unfolded,
+)
 
 CHAIN = "From images to a forecast"
 chain_app = typer.Typer()
@@ -58,7 +51,9 @@ chain_app = typer.Typer()
     rich_help_panel=CHAIN,
     epilog="Example: oncoscale ingest images/ --store STORE --subject 0001 --consent consent.toml",
 )
+@unfolded
 def ingest(
+    *,
     folder: Annotated[Path, typer.Argument(metavar="DICOM_DIR", help="Any folder of DICOM (or of maps in NIfTI).")],
     store: StoreOption,
     subject: Annotated[
@@ -74,10 +69,7 @@ def ingest(
     day: Annotated[
         int | None, typer.Option("--day", help="Days after the subject's first visit, if the files have no date.")
     ] = None,
-    unit: Units = None,
-    same_subject: SameSubject = False,
-    label: Labels = None,
-    times: Times = None,
+    files: OfFiles,
     visit: FolderVisit = None,
     deface: Annotated[bool, typer.Option("--deface", help="Remove the face from images of a head.")] = False,
     device_identity: Annotated[
@@ -91,6 +83,7 @@ def ingest(
 ) -> None:
     """Pseudonymise a folder of images into the store; prints the subject's pseudonym and the study."""
     with Session(json, quiet, threads) as session:
+        from .commands import ReadOptions
         from .commands import ingest as take_in
 
         session.finish(
@@ -100,11 +93,7 @@ def ingest(
                 subject=subject,
                 consent=consent,
                 site=site,
-                units=unit or [],
-                same_subject=same_subject,
-                labels=label or [],
-                times=times,
-                visit=visit,
+                reading=ReadOptions.of(files, visit),
                 day=day,
                 deface=deface,
                 device_identity=device_identity,
@@ -115,34 +104,19 @@ def ingest(
 
 
 @chain_app.command(rich_help_panel=CHAIN, epilog="Example: oncoscale quantify images/ --out maps/ --aif parker")
+@unfolded
 def quantify(
+    *,
     study: Annotated[str, typer.Argument(metavar="STUDY|DICOM_DIR", help="A stored study, or any folder of DICOM.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for the maps.")],
     store: MaybeStore = None,
-    dce_model: DceModel = "auto",
-    aif: Aif = "parker",
-    aif_mask: AifMask = None,
-    accept_aif: AcceptAif = False,
-    blood_t1: BloodT1 = None,
-    t1: T1 = None,
-    vfa_tr: VfaTr = None,
-    delay: Delay = None,
-    baseline: Baseline = None,
-    relaxivity: Relaxivity = None,
-    haematocrit: Haematocrit = None,
+    contrast: Contrast,
     mask: Mask = None,
     roi: Roi = None,
-    pe_threshold: PeThreshold = None,
-    ser_threshold: SerThreshold = None,
+    enhancement: Enhancement,
     pieces: Pieces = "refuse",
-    motion: Motion = "off",
-    fit_domain: FitDomain = "concentration",
-    systematic: Systematic = 0,
-    widths: WidthsFile = None,
-    unit: Units = None,
-    same_subject: SameSubject = False,
-    label: Labels = None,
-    times: Times = None,
+    fit: Fit,
+    files: OfFiles,
     visit: FolderVisit = None,
     series: ChosenSeries = None,
     dicom: Annotated[
@@ -176,26 +150,7 @@ def quantify(
         from .diffusing import diffusion_request
         from .options import quantify_settings
 
-        settings = quantify_settings(
-            dce_model=dce_model,
-            aif=aif,
-            aif_mask=aif_mask,
-            accept_aif=accept_aif,
-            blood_t1=blood_t1,
-            t1=t1,
-            vfa_tr=vfa_tr,
-            delay=delay,
-            baseline=baseline,
-            relaxivity=relaxivity,
-            haematocrit=haematocrit,
-            pe_threshold=pe_threshold,
-            ser_threshold=ser_threshold,
-            motion=motion,
-            fit_domain=fit_domain,
-            systematic=systematic,
-            widths=widths,
-            seed=seed,
-        )
+        settings = quantify_settings(contrast, enhancement, fit, seed=seed)
         session.finish(
             make(
                 study,
@@ -205,7 +160,7 @@ def quantify(
                 mask=mask,
                 roi=roi,
                 pieces=pieces,
-                reading=ReadOptions(unit or [], same_subject, label or [], times, visit, series or []),
+                reading=ReadOptions.of(files, visit, series),
                 dicom=dicom,
                 pictures=not no_pictures,
                 diffusion=diffusion_request(mesh, diffusion),
@@ -311,54 +266,15 @@ def curves(
 @chain_app.command(
     rich_help_panel=CHAIN, epilog="Example: oncoscale cells element.json --out result.json --mode parity"
 )
+@unfolded
 def cells(
+    *,
     document: Annotated[
         Path, typer.Argument(metavar="INPUT.json", help="PRIMAGE's element input: one object, or a list.")
     ],
     out: Annotated[Path, typer.Option("--out", help="PRIMAGE's element output.")],
-    mode: Annotated[str, typer.Option("--mode", help="corrected, or parity with the released program.")] = "corrected",
-    switch: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--switch",
-            metavar="NAME=VALUE",
-            help="One switch set otherwise than the mode has it: o2_model=qss (see `oncoscale explain neuroblastoma "
-            "--differences`). Repeat for more.",
-        ),
-    ] = None,
-    version: Annotated[str, typer.Option("--version", help="Parameters and conventions of that version.")] = "13.9.4",
-    engine: Annotated[str, typer.Option("--engine", help="auto, cpu, cuda or python.")] = "auto",
-    observe: Annotated[
-        int | None,
-        typer.Option(
-            "--observe",
-            min=1,
-            metavar="HOURS",
-            help="Also write counts and means every HOURS hours and at the end: OUT.csv, its columns explained in "
-            "OUT.columns.json.",
-        ),
-    ] = None,
-    trajectory: Annotated[
-        Path | None,
-        typer.Option(
-            "--trajectory",
-            metavar="FILE.vtkhdf",
-            help="Also write the cells over time (h, µm) for ParaView, at the hours of --observe, else every 24; "
-            "for a list FILE-0.vtkhdf, FILE-1.vtkhdf, …",
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="DIR",
-            help="Keep the colonies in this folder; the same command goes on from there after it was stopped, and "
-            "ends in the same results.",
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        int, typer.Option("--checkpoint-every", min=1, metavar="HOURS", help="Hours of the cells between keepings.")
-    ] = 24,
+    rules: CellRules,
+    over_time: CellsOverTime,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="In place of the input's seed.")] = None,
     threads: Threads = None,
     dry_run: DryRun = False,
@@ -373,11 +289,13 @@ def cells(
         session.finish(
             run(
                 document,
-                CellOutputs(out, observe, trajectory, checkpoint, checkpoint_every),
-                mode=mode,
-                version=version,
-                engine=engine,
-                changes=switch or [],
+                CellOutputs(
+                    out, over_time.observe, over_time.trajectory, over_time.checkpoint, over_time.checkpoint_every
+                ),
+                mode=rules.mode,
+                version=rules.version,
+                engine=rules.engine,
+                changes=rules.switch or [],
                 seed=seed,
                 threads=threads,
                 dry_run=dry_run,
@@ -451,7 +369,9 @@ def mesh(
     epilog="Example: oncoscale forecast STUDY --store STORE --tumour neuroblastoma --days 28 "
     "--treatment cojec.toml --out run/",
 )
+@unfolded
 def forecast(
+    *,
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A stored study, as `ingest` prints it.")],
     store: StoreOption,
     tumour: Annotated[str, typer.Option("--tumour", help="Disease model (see `oncoscale explain`).")],
@@ -462,30 +382,7 @@ def forecast(
         Path | None,
         typer.Option("--config", help="Settings, TOML (see `oncoscale schema forecast`); options given here win."),
     ] = None,
-    elements: Annotated[
-        str | None,
-        typer.Option(
-            "--elements",
-            help="Elements whose cells are simulated: a number (default 20), or all. --dry-run says what that takes.",
-        ),
-    ] = None,
-    selection: Annotated[
-        str | None,
-        typer.Option("--selection", help="How they are chosen: k-medoids (default), random or stratified."),
-    ] = None,
-    cells: Annotated[
-        int | None,
-        typer.Option(
-            "--cells",
-            help="Cells per colony at its start, about (default 600, from 50 to a million): a sample of its "
-            "element, even with --elements all.",
-        ),
-    ] = None,
-    members: Annotated[int | None, typer.Option("--members", help="Forecasts that differ by their seed.")] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="Cell engine: auto, cpu, cuda or python.")] = None,
-    no_effects: Annotated[
-        bool, typer.Option("--no-effects", help="Do not compute what the forecast rests on.")
-    ] = False,
+    simulated: Simulated,
     visit: Annotated[
         list[str] | None,
         typer.Option(
@@ -498,55 +395,15 @@ def forecast(
     size: Size = None,
     host: Host = None,
     mesher: Annotated[str | None, typer.Option("--mesher", help="auto, gmsh or bcc.")] = None,
-    dce_model: DceModel = "auto",
-    aif: Aif = "parker",
-    aif_mask: AifMask = None,
-    accept_aif: AcceptAif = False,
-    blood_t1: BloodT1 = None,
-    t1: T1 = None,
-    vfa_tr: VfaTr = None,
-    delay: Delay = None,
-    baseline: Baseline = None,
-    relaxivity: Relaxivity = None,
-    haematocrit: Haematocrit = None,
+    contrast: Contrast,
     mask: Mask = None,
     roi: Roi = None,
     tensor: Tensor = None,
-    mesh: Annotated[
-        Path | None,
-        typer.Option(
-            "--mesh",
-            metavar="FILE",
-            help="Tetrahedra (mm, LPS) in place of those made from the segmentation, as oncoscale mesh or another "
-            "program writes them (.vtu, .vtkhdf, .vtk, .msh, .inp, …), with a region tumour.",
-        ),
-    ] = None,
-    region: Annotated[
-        list[str] | None,
-        typer.Option("--region", metavar="VALUE=NAME", help="Name of a region of --mesh, 7=tumour; repeat."),
-    ] = None,
-    pe_threshold: PeThreshold = None,
-    ser_threshold: SerThreshold = None,
+    given: GivenTetrahedra,
+    enhancement: Enhancement,
     pieces: Pieces = "refuse",
-    motion: Motion = "off",
-    fit_domain: FitDomain = "concentration",
-    systematic: Systematic = 0,
-    widths: WidthsFile = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="DIR",
-            help="Folder in which the run is kept while it is made (default: OUT.kept); the same command goes on from "
-            "there after it was stopped, and ends in the same results.",
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        int,
-        typer.Option(
-            "--checkpoint-every", min=0, metavar="HOURS", help="Hours of the cells between keepings; 0 keeps nothing."
-        ),
-    ] = 24,
+    fit: Fit,
+    keeping: Keeping,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.")] = None,
     threads: Threads = None,
     dry_run: DryRun = False,
@@ -558,39 +415,8 @@ def forecast(
         from .options import forecast_settings, quantify_settings
         from .run import forecast as run
 
-        settings = forecast_settings(
-            config,
-            elements=elements,
-            selection=selection,
-            cells=cells,
-            members=members,
-            engine=engine,
-            effects=False if no_effects else None,
-            size=size,
-            host_size=host,
-            mesher=mesher,
-            seed=seed,
-        )
-        quantifying = quantify_settings(
-            dce_model=dce_model,
-            aif=aif,
-            aif_mask=aif_mask,
-            accept_aif=accept_aif,
-            blood_t1=blood_t1,
-            t1=t1,
-            vfa_tr=vfa_tr,
-            delay=delay,
-            baseline=baseline,
-            relaxivity=relaxivity,
-            haematocrit=haematocrit,
-            pe_threshold=pe_threshold,
-            ser_threshold=ser_threshold,
-            motion=motion,
-            fit_domain=fit_domain,
-            systematic=systematic,
-            widths=widths,
-            seed=settings.seed,
-        )
+        settings = forecast_settings(config, simulated, size=size, host_size=host, mesher=mesher, seed=seed)
+        quantifying = quantify_settings(contrast, enhancement, fit, seed=settings.seed)
         session.finish(
             run(
                 study,
@@ -604,12 +430,12 @@ def forecast(
                 mask=mask,
                 roi=roi,
                 tensor=tensor,
-                mesh=mesh,
-                regions=region or [],
+                mesh=given.mesh,
+                regions=given.region or [],
                 pieces=pieces,
                 visits=visit or [],
-                checkpoint=checkpoint,
-                checkpoint_every=checkpoint_every,
+                checkpoint=keeping.checkpoint,
+                checkpoint_every=keeping.checkpoint_every,
                 dry_run=dry_run,
                 session=session,
             )

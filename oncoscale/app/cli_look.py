@@ -9,30 +9,26 @@ import typer
 
 from .cli_options import (
     Json,
-    Labels,
     MaybeStore,
     NoSeed,
     Quiet,
-    SameSubject,
     StoreOption,
     Threads,
-    Times,
-    Units,
 )
 from .console import Session
+from .option_groups import OfFiles, unfolded
 
 LOOK = "Look at results"
 look_app = typer.Typer()
 
 
 @look_app.command(rich_help_panel=LOOK, epilog="Example: oncoscale inspect images/ --out look/")
+@unfolded
 def inspect(
+    *,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Any folder of DICOM.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for sheets of thumbnails and inspect.json.")] = None,
-    unit: Units = None,
-    same_subject: SameSubject = False,
-    label: Labels = None,
-    times: Times = None,
+    files: OfFiles,
     seed: NoSeed = None,
     threads: Threads = None,
     json: Json = False,
@@ -47,7 +43,7 @@ def inspect(
             look(
                 folder,
                 out=out,
-                reading=ReadOptions(unit or [], same_subject, label or [], times),
+                reading=ReadOptions.of(files),
                 progress=session.progress,
             )
         )

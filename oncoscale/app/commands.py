@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from ..imaging.quantify import Quantified, QuantifySettings
     from ..imaging.source_images import SourceImages
     from ..imaging.study import Finding, ImagingStudy, LabelImage
+    from ..linkage.ingest import Ingested
     from ..linkage.store import Store
     from ..linkage.subject import SubjectKey
     from .diffusing import DiffusionRequest
+    from .option_groups import OfFiles
 
 Progress = Callable[[str, float], None]
 
@@ -41,6 +43,21 @@ class ReadOptions:
     times: str | None = None
     visit: str | None = None
     series: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, files: OfFiles, visit: str | None = None, series: Sequence[int] | None = None) -> ReadOptions:
+        """As the options of a command state it."""
+        return cls(files.unit or (), files.same_subject, files.label or (), files.times, visit, series or ())
+
+    def stated(self) -> dict[str, Any]:
+        """The same as who reads a folder takes it; the choice of series comes after reading."""
+        return {
+            "units": unit_pairs(self.units),
+            "same_subject": self.same_subject,
+            "regions": label_pairs(self.labels) or None,
+            "times_s": frame_times(self.times),
+            "visit": self.visit,
+        }
 
 
 def new_folder(out: Path) -> Path:
@@ -87,11 +104,7 @@ def ingest(
     subject: str,
     consent: Path | None,
     site: str,
-    units: Sequence[str] = (),
-    same_subject: bool = False,
-    labels: Sequence[str] = (),
-    times: str | None = None,
-    visit: str | None = None,
+    reading: ReadOptions = ReadOptions(),
     day: int | None = None,
     deface: bool = False,
     device_identity: bool = False,
@@ -105,33 +118,31 @@ def ingest(
 
     if not folder.is_dir():
         raise StudyRejected("the folder of images does not exist", "a folder of DICOM or NIfTI files", "check its path")
-    stated: dict[str, Any] = {
-        "consent": read_consent(consent) if consent else None,
-        "units": unit_pairs(units),
-        "regions": label_pairs(labels) or None,
-        "times_s": frame_times(times),
-        "visit": visit,
-        "read": read_study_guarded,
-    }
+    given, stated = read_consent(consent) if consent else None, reading.stated()
     with _store_for_ingest(store, dry_run=dry_run) as (opened, vault):
         done = take_in(
             folder,
             opened,
             subject,
             **stated,
+            consent=given,
             site=site,
-            same_subject=same_subject,
             day=day,
             deface=deface,
             device_identity=device_identity,
+            read=read_study_guarded,
             vault=vault,
             dry_run=dry_run,
             progress=progress,
         )
-    provisional = vault is not None
+    return _taken_in(done, is_provisional=vault is not None, dry_run=dry_run)
+
+
+def _taken_in(done: Ingested, *, is_provisional: bool, dry_run: bool) -> Result:
+    """What an ingest answers; provisional names, which the user's vault would not give, are not told."""
     content = {
-        "subject": None if provisional else done.subject,
-        "study": None if provisional else done.study,
+        "subject": None if is_provisional else done.subject,
+        "study": None if is_provisional else done.study,
         "day": done.day,
         "is_new": done.is_new,
         "consent": done.consent,
@@ -187,15 +198,7 @@ def read_images(
         opened = Store.open(store, read_only=dry_run)
         require_images(opened, find_visit(opened, study).subject, dry_run=dry_run)
         return of_series(load_study(opened, study, progress=progress)[0], reading.series)
-    images = read_study_guarded(
-        Path(study),
-        units=unit_pairs(reading.units),
-        same_subject=reading.same_subject,
-        regions=label_pairs(reading.labels) or None,
-        times_s=frame_times(reading.times),
-        visit=reading.visit,
-        progress=progress,
-    )
+    images = read_study_guarded(Path(study), **reading.stated(), progress=progress)
     return of_series(images, reading.series)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..imaging.quantify import QuantifySettings
     from ..imaging.systematic import Widths
     from ..sim.settings import ForecastSettings
+    from .option_groups import Contrast, Enhancement, Fit, Simulated
 
 
 def unit_pairs(pairs: Sequence[str]) -> dict[str, str]:
@@ -76,54 +78,21 @@ def frame_times(text: str | None) -> tuple[float, ...] | None:
         ) from None
 
 
-def quantify_settings(
-    *,
-    dce_model: str,
-    aif: str,
-    aif_mask: Path | None,
-    accept_aif: bool,
-    blood_t1: float | None,
-    t1: str | None,
-    vfa_tr: float | None,
-    delay: float | None,
-    baseline: int | None,
-    relaxivity: float | None,
-    haematocrit: float | None,
-    pe_threshold: float | None,
-    ser_threshold: float | None,
-    motion: str,
-    fit_domain: str,
-    systematic: int,
-    widths: Path | None,
-    seed: int,
-) -> QuantifySettings:
+NAMES_OF_SETTINGS = {"vfa_tr": "vfa_tr_s", "delay": "delay_s"}
+"""Settings of the quantification that carry their unit in their name, by the option that states them."""
+
+
+def quantify_settings(contrast: Contrast, enhancement: Enhancement, fit: Fit, *, seed: int) -> QuantifySettings:
     """The settings of the quantification; what was not typed (None) keeps its default.
 
     Every command that makes maps takes all of these, so that none can do what another cannot.
     """
     from ..imaging.quantify import QuantifySettings
 
-    stated: dict[str, Any] = {
-        "dce_model": dce_model,
-        "aif": aif,
-        "aif_mask": None if aif_mask is None else str(aif_mask),
-        "accept_aif": accept_aif,
-        "blood_t1": blood_t1,
-        "t1": _seconds_or_name(t1),
-        "vfa_tr_s": vfa_tr,
-        "delay_s": delay,
-        "baseline": baseline,
-        "relaxivity": relaxivity,
-        "haematocrit": haematocrit,
-        "pe_threshold": pe_threshold,
-        "ser_threshold": ser_threshold,
-        "motion": motion,
-        "fit_domain": fit_domain,
-        "systematic": systematic,
-        "widths": None if widths is None else read_widths(widths),
-        "seed": seed,
-    }
-    return QuantifySettings(**{key: value for key, value in stated.items() if value is not None})
+    typed: dict[str, Any] = {**asdict(contrast), **asdict(enhancement), **asdict(fit), "seed": seed}
+    stated = {NAMES_OF_SETTINGS.get(name, name): value for name, value in typed.items() if value is not None}
+    read: dict[str, Callable[[Any], Any]] = {"aif_mask": str, "t1": _seconds_or_name, "widths": read_widths}
+    return QuantifySettings(**{name: read[name](value) if name in read else value for name, value in stated.items()})
 
 
 def read_widths(path: Path) -> Widths:
@@ -147,29 +116,33 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _seconds_or_name(text: str | None) -> str | float | None:
+def _seconds_or_name(text: str) -> str | float:
     """A number of seconds as a number; ``vfa`` or a path as it stands."""
     try:
-        return None if text is None else float(text)
+        return float(text)
     except ValueError:
         return text
 
 
-def forecast_settings(config: Path | None, *, elements: str | None = None, **stated: Any) -> ForecastSettings:
+def forecast_settings(config: Path | None, simulated: Simulated, **stated: Any) -> ForecastSettings:
     """Settings from a file, overruled by what was typed; ``stated`` values of None were not typed."""
     from pydantic import ValidationError
 
     from ..sim.settings import ForecastSettings
 
-    values: dict[str, Any] = dict(read_toml(config)) if config else {}
-    if elements is not None:
-        values["elements"] = elements if elements == "all" else _count(elements)
-    values |= {key: value for key, value in stated.items() if value is not None}
+    typed = {**asdict(simulated), **stated}
+    typed |= {"elements": _all_or_number(simulated.elements), "effects": False if typed.pop("no_effects") else None}
+    values = dict(read_toml(config)) if config else {}
+    values |= {name: value for name, value in typed.items() if value is not None}
     try:
         return ForecastSettings(**values)
     except ValidationError as error:
         where = "the settings of the forecast"
         raise refused(where, error, ForecastSettings.model_fields, "see `oncoscale schema forecast`") from error
+
+
+def _all_or_number(elements: str | None) -> str | int | None:
+    return elements if elements in (None, "all") else _count(elements)
 
 
 def _count(text: str) -> int:
