@@ -28,7 +28,7 @@ from .ingest_staged import deidentify_all, refuse_changed, write
 from .ingest_told import Ingested, consent_state, report_of, result_of
 from .ingest_work import Work, contents_of, digest_of, faces_as_stored, faces_to_remove, identities
 from .replacing import is_interrupted, put_right
-from .sources import of_visit, refuse_several_visits, source_files
+from .sources import SourceFile, of_visit, refuse_several_visits, source_files
 from .store import Store, attributes_of_project
 from .subject import SubjectKey
 from .vault import Vault
@@ -83,49 +83,65 @@ def ingest(
         )
     statements = Statements(units or {}, same_subject, regions, times_s)
     original = read(folder, **statements.options(), visit=visit, progress=part_of(progress, 0.0, 0.4))
-    sources = source_files(folder)
-    if visit is not None:
-        sources = of_visit(sources, folder, visit, same_subject=same_subject)
+    sources = _sources_of(folder, visit, same_subject=same_subject)
     taken = [source for source in sources if not source.reason]
     refuse_several_visits(taken, same_subject=same_subject)
     vault = vault or Vault.open(store=store.path)
-    subject = vault.subject_key(site, subject_local_id)
     work = Work(
-        store,
-        vault,
-        subject,
-        site,
-        statements,
-        taken,
-        digest_of(vault, taken, statements, ["deface"] * deface + ["device-identity"] * device_identity),
-        vault.imaging_study_id(identities(vault, taken)),
-        day,
-        faces_to_remove(original, taken) if deface else None,
-        device_identity,
+        store=store,
+        vault=vault,
+        subject=vault.subject_key(site, subject_local_id),
+        site=site,
+        statements=statements,
+        files=taken,
+        source=digest_of(vault, taken, statements, ["deface"] * deface + ["device-identity"] * device_identity),
+        study=vault.imaging_study_id(identities(taken)),
+        stated_day=day,
+        faces=faces_to_remove(original, taken) if deface else None,
+        device_identity=device_identity,
     )
     _require_key_of_store(store, vault)
     if is_interrupted(store) and not dry_run:
         with store.writing() as connection:
             put_right(store, connection)
-    _require_consent(store, subject, consent, dry_run=dry_run)
+    _require_consent(store, work.subject, consent, dry_run=dry_run)
     held = _held(store, work)
     if held is not None:
         return _again(store, work, held, consent, dry_run=dry_run)
-    with store.staging() as staging:
+    return _enter(
+        work, sources, original, consent, subject_local_id, dry_run=dry_run, progress=part_of(progress, 0.4, 1.0)
+    )
+
+
+def _sources_of(folder: Path, visit: str | None, *, same_subject: bool) -> list[SourceFile]:
+    """The files of the folder, of one visit where it is named."""
+    sources = source_files(folder)
+    return sources if visit is None else of_visit(sources, folder, visit, same_subject=same_subject)
+
+
+def _enter(
+    work: Work,
+    sources: Sequence[SourceFile],
+    original: ImagingStudy,
+    consent: Consent | None,
+    subject_local_id: str,
+    *,
+    dry_run: bool,
+    progress: Progress | None,
+) -> Ingested:
+    """De-identify into a staging folder, read that again, and keep it if it shows what the folder showed."""
+    with work.store.staging() as staging:
         home = staging / "study"
-        staged, report = deidentify_all(work, home, part_of(progress, 0.4, 0.8))
-        imaging = read_study(
-            home / "images",
-            **Statements.from_json(statements.for_json()).options(),
-            progress=part_of(progress, 0.8, 1.0),
-        )
+        staged, report = deidentify_all(work, home, part_of(progress, 0.0, 2 / 3))
+        stated = Statements.from_json(work.statements.for_json())
+        imaging = read_study(home / "images", **stated.options(), progress=part_of(progress, 2 / 3, 1.0))
         refuse_changed(without_faces(original, work.faces or {}), without_faces(imaging, faces_as_stored(work)))
         result = result_of(work, sources, staged, imaging, consent)
         write(home / "study.json", as_json(account_of(work, result, staged)))
         write(home / "deidentification.json", as_json(report_of(report, sources, staged)))
         flush(home)
         if not dry_run:
-            vault.remember(subject, site, subject_local_id.strip())
+            work.vault.remember(work.subject, work.site, subject_local_id.strip())
             keep(work, staging, staged, result, consent, original)
     return result
 

@@ -50,7 +50,7 @@ class Work:
         return [source.header for source in self.files if source.header is not None]
 
 
-def identities(vault: Vault, files: Sequence[SourceFile]) -> list[str]:
+def identities(files: Sequence[SourceFile]) -> list[str]:
     """What identifies a visit's images: the study UIDs of its original images, else the contents of its files."""
     headers = [source.header for source in files if source.header is not None]
     original = [header for header in headers if not is_derived(header)] or headers

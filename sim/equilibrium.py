@@ -97,8 +97,3 @@ class Equilibrium:
         """(elements,) kPa."""
         deviator = self.stress - self.mean_stress[:, None, None] * np.eye(3)
         return np.asarray(np.sqrt(1.5 * np.einsum("eij,eij->e", deviator, deviator)))
-
-    @property
-    def history(self) -> tuple[int, ...]:
-        """Newton iterations of each increment."""
-        return tuple(len(increment.linear) for increment in self.increments)

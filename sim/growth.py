@@ -82,6 +82,23 @@ def grow(
         state, begin = body.at_rest(), np.ones(len(stretch))
     else:
         state, begin = body.going_on(start), start.stretch
+    return balanced(body, state, begin, stretch, remembered, max_log_increment, tolerance, progress)
+
+
+def balanced(
+    body: Body,
+    state: Real,
+    begin: Real,
+    stretch: Real,
+    remembered: Real | None,
+    max_log_increment: float,
+    tolerance: float,
+    progress: Progress | None,
+) -> Equilibrium:
+    """The equilibrium of a body once its growth went from ``begin``, at which it is in this state, to ``stretch``.
+
+    Further arguments as of ``grow``.
+    """
     begin, end = alike(begin, stretch)
     path = partial(path_of, begin, end, remembered)
     steps = np.ceil(largest_step(begin, end) / max_log_increment - 1e-9)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,10 @@ from .assembly import Assembly, Pattern
 from .body import LEAST_ELASTIC_JACOBIAN, Body, Progress, largest_around, refuse_rigid_motion
 from .elements import EDGES, checked_volumes, corners_of, edges_of, gradients, graph, outer_faces
 from .equilibrium import Equilibrium, Increment
-from .growth import march, path_of
+from .growth import balanced
 from .laws import Constants, Deformation, answers, cauchy, energy, piola, piola_change
 from .solvers import SaddleMatrix, dot
-from .stretches import alike, checked_growth, largest_step, relaxed_volume, tensors_of
+from .stretches import checked_growth, relaxed_volume, tensors_of
 from .supports import Supports
 from .tissue import Material, Springs, constants_of
 
@@ -341,11 +341,9 @@ def grow_quadratic(
     """
     stretch = checked_growth(stretch)
     body = QuadraticBody.of(mesh, materials, springs, held, stiffening=stiffening)
-    whole = alike(np.ones(len(stretch)), stretch)
-    path = partial(path_of, *whole, None)
-    steps = np.ceil(largest_step(*whole) / max_log_increment - 1e-9)
-    state, increments = march(body, body.at_rest(), path, 1.0 / max(1.0, steps), tolerance, progress)
-    return body.equilibrium(state, stretch, path(1.0), increments)
+    found = balanced(body, body.at_rest(), np.ones(len(stretch)), stretch, None, max_log_increment, tolerance, progress)
+    assert isinstance(found, QuadraticEquilibrium)
+    return found
 
 
 def _keys(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:

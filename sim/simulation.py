@@ -27,7 +27,7 @@ from .selection import Selection, candidates_of, select_elements
 from .settings import ForecastSettings
 from .spread import Ground
 from .state import TissueState
-from .stress_feedback import grow_under_pressure
+from .stress_feedback import Solve, grow_under_pressure
 from .supports import Supports
 from .tissue import Material, Springs
 from .treatment import Treatment
@@ -274,27 +274,9 @@ def deform(
 
     The growth itself is what the cells ask for, or less where it is slowed by pressure (``stress_feedback``).
     """
-    body, pressure = state.reference if plan.ground is None else plan.ground.body, plan.settings.stress_feedback
-    firmer = stiffness.stiffening(state)
+    pressure, linear = plan.settings.stress_feedback, Linear(plan.arrays)
+    solve = balancing(state, plan, linear, pore, told)
     slowing: dict[str, Any] = {}
-    linear = Linear(plan.arrays)
-
-    def solve(stretch: NDArray[np.float64], start: Equilibrium | None) -> Equilibrium:
-        element = (
-            partial(grow, start=start, remembered=state.remembered, pulled=state.pulled, pore=pore, linear=linear)
-            if plan.settings.element == "p1"
-            else grow_quadratic
-        )
-        return element(
-            body,
-            stretch,
-            plan.materials,
-            springs=plan.springs,
-            max_log_increment=LARGEST_LOG_INCREMENT,
-            progress=told,
-            stiffening=firmer,
-        )
-
     if pressure is None:
         equilibrium = solve(state.growth, state.equilibrium)
     else:
@@ -309,6 +291,32 @@ def deform(
         **stiffness.account(state),
         **slowing,
     }
+    return at_rest(state, equilibrium), mechanics
+
+
+def balancing(state: TissueState, plan: Plan, linear: Linear, pore: NDArray[np.float64] | None, told: Told) -> Solve:
+    """Who finds the balance of the tissue for a growth stretch: the element of the settings, in the plan's body."""
+    body = state.reference if plan.ground is None else plan.ground.body
+    remembering = partial(grow, remembered=state.remembered, pulled=state.pulled, pore=pore, linear=linear)
+    firmer = stiffness.stiffening(state)
+
+    def solve(stretch: NDArray[np.float64], start: Equilibrium | None) -> Equilibrium:
+        element = partial(remembering, start=start) if plan.settings.element == "p1" else grow_quadratic
+        return element(
+            body,
+            stretch,
+            plan.materials,
+            springs=plan.springs,
+            max_log_increment=LARGEST_LOG_INCREMENT,
+            progress=told,
+            stiffening=firmer,
+        )
+
+    return solve
+
+
+def at_rest(state: TissueState, equilibrium: Equilibrium) -> TissueState:
+    """The tissue as it lies in this equilibrium."""
     return replace(
         state,
         stretch=equilibrium.stretch if state.grown is None else state.grown * equilibrium.stretch,
@@ -316,7 +324,7 @@ def deform(
         mean_stress=equilibrium.mean_stress,
         von_mises=equilibrium.von_mises,
         equilibrium=equilibrium,
-    ), mechanics
+    )
 
 
 def _effort(history: list[dict[str, Any]]) -> dict[str, Any]:

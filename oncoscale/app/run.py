@@ -32,6 +32,7 @@ from ..linkage.record import (
 from ..linkage.reviewing import name_store
 from ..linkage.store import Store, now
 from ..sim.case import Case
+from ..sim.equilibrium import words_of
 from ..sim.forecast import Forecast
 from ..sim.forecasting import forecast as simulate
 from ..sim.given_mesh import outlined
@@ -323,6 +324,7 @@ class Run:
             announce=self._announce,
             kept=self.kept,
         )
+        self._account_for(made)
         self.session.progress("write results", SIMULATE)
         image = background(images, maps.tumour, tuple(maps.maps.values())) if maps.tumour else None
         write_run(folder, made, maps, image, self._provenance())
@@ -334,6 +336,16 @@ class Run:
         self.session.say(work.words())
         if self.session.log:
             self.session.log.write("plan", **work.content())
+
+    def _account_for(self, made: Forecast) -> None:
+        """How each macro step found its balance, to the log; increments that had to be halved are told."""
+        for step in made.steps:
+            days = f"day {step.start_day:g} to {step.end_day:g}"
+            history = step.mechanics.get("history", ())
+            if history and self.session.log:
+                self.session.log.write("step", days=days, balance=words_of(history))
+            if cuts := [cut for one in history for cut in one["cuts"]]:
+                self.session.say(f"{days}: increments of growth were halved {len(cuts)} time(s): {cuts[-1]}.")
 
     def _page(self, folder: Path) -> str:
         """The report, drawn from the files that were just written: what it shows is what they hold."""

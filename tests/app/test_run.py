@@ -25,6 +25,7 @@ from oncoscale.imaging.nifti import write_labels, write_nifti
 from oncoscale.linkage import tables
 from oncoscale.linkage.consent import withdraw
 from oncoscale.linkage.store import Store
+from oncoscale.sim.equilibrium import words_of
 
 LOCAL_ID = "ZZQ-CANARY^JANE"
 
@@ -140,7 +141,11 @@ def test_a_run_is_whole_recorded_and_can_be_read_back(place):
     assert not any(LOCAL_ID.encode() in (place.out / name).read_bytes() for name in there)
     events = [json.loads(line) for line in (place.out / "run.jsonl").read_text().splitlines()]
     assert events[0]["event"] == "start"
-    sampled = [step["sampling"] for step in json.loads((place.out / "forecast.json").read_text())["steps"]]
+    steps = json.loads((place.out / "forecast.json").read_text())["steps"]
+    balances = [step["mechanics"]["history"] for step in steps if "history" in step["mechanics"]]
+    assert balances
+    assert [event["balance"] for event in events if event["event"] == "step"] == [words_of(one) for one in balances]
+    sampled = [step["sampling"] for step in steps]
     assert sampled == done.content["sampling"]
     assert 0.0 < sampled[0]["sampled_fraction"] < 1e-3
     assert f"(sampled fraction {sampled[0]['sampled_fraction']:.1e})" in (place.out / "report.html").read_text()

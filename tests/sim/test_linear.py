@@ -245,7 +245,7 @@ def test_growth_on_a_device_is_the_hosts_growth():
     asked = {"springs": springs_of(), "max_log_increment": 0.1, "tolerance": 1e-10}
     linear = Linear(ForeignArrays(), least=0)
     there, host = (grow(mesh, stretch, SOFT, linear=one, **asked) for one in (linear, None))
-    assert linear.solved == {"foreign": sum(host.history)}
+    assert linear.solved == {"foreign": sum(len(one.linear) for one in host.increments)}
     assert np.abs(there.displacement - host.displacement).max() < 1e-8 * np.abs(host.displacement).max()
     assert there.residual < 1e-10
 
