@@ -84,7 +84,7 @@ def write_derived(
                 "at least one map with a DICOM source",
                 "leave --dicom out, or give the DICOM images",
             )
-        segmentation = writer.write_tumour(beside, written[0])
+        segmentation = writer.write_tumour(beside)
         if segmentation is not None:
             writer.write_report(beside, segmentation, written)
     return DerivedStudy(tuple(writer.files), tuple(writer.findings))
@@ -139,7 +139,7 @@ class _Writer:
         self.files.append(name)
         return dcmread(folder / name, stop_before_pixels=True)
 
-    def write_tumour(self, folder: Path, first_map: Dataset) -> Dataset | None:
+    def write_tumour(self, folder: Path) -> Dataset | None:
         """The header of the tumour's segmentation: the study's own where it is used unchanged, else one of ours."""
         tumour = self.tumour()
         if tumour is None:

@@ -291,7 +291,7 @@ def _read_part(
     grid, slices = stack(planes, group.common("FrameOfReferenceUID"), name)
     acquisition, findings = _acquisition(group, planes, name)
     depth = int(np.bincount(slices).max())
-    places, times, b_values, role = np.zeros(len(planes), dtype=np.int64), None, None, _single_role(group, planes)
+    places, times, b_values, role = np.zeros(len(planes), dtype=np.int64), None, None, _single_role(planes)
     if depth > 1:
         b, angles = _varies(planes, slices, "b"), _varies(planes, slices, "fa_deg")
         if b is not None:
@@ -344,7 +344,7 @@ def _phase(planes: Sequence[Plane]) -> Phase:
     return Phase(planes[0].part, {key: value for key, value in medians.items() if np.isfinite(value)})
 
 
-def _single_role(group: DicomGroup, planes: Sequence[Plane]) -> Role:
+def _single_role(planes: Sequence[Plane]) -> Role:
     """Anatomy for an original magnitude image, ``other`` for anything else in one volume."""
     words = {word.upper() for word in planes[0].part}
     original = "ORIGINAL" in words and not words & {"P", "PHASE", "FIELD_MAP", "I", "R", "IMAGINARY", "REAL"}

@@ -137,7 +137,7 @@ def write_measurement_report(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a pseudonym has no family name
         report = MeasurementReport(
-            observation_context=_observer(head),
+            observation_context=_observer(),
             procedure_reported=codes.LN.MRIUnspecifiedBodyRegion,
             imaging_measurements=[_group(one, segmentation, drawn_on, input_curve) for one in regions],
             title=codes.DCM.ImagingMeasurementReport,
@@ -170,7 +170,7 @@ def _evidence(sources: Sequence[Dataset], segmentation: Dataset) -> list[Dataset
     return list(once.values())
 
 
-def _observer(head: SeriesHead) -> ObservationContext:
+def _observer() -> ObservationContext:
     device = DeviceObserverIdentifyingAttributes(
         uid=derived_uid("oncoscale", "observer", __version__),
         name=MANUFACTURER,

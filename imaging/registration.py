@@ -406,12 +406,6 @@ def dice(one: Mask, other: Mask) -> float:
     return 2 * int((one & other).sum()) / total if total else 1.0
 
 
-def landmark_errors(registration: Registration, fixed: Values, moving: Values) -> Values:
-    """(n,) mm between where the fixed landmarks are carried and where they were marked; both (n, 3) mm, LPS."""
-    carried = np.array([registration.transform.TransformPoint(point) for point in np.asarray(fixed, float).tolist()])
-    return np.asarray(np.linalg.norm(carried - moving, axis=1))
-
-
 def quality(
     registration: Registration, fixed_labels: LabelImage | None = None, moving_labels: LabelImage | None = None
 ) -> dict[str, Any]:
@@ -462,13 +456,3 @@ def write_registration(
         write_json(beside / "registration.json", dict(figures))
         for name, content in pictures.items():
             (beside / name).write_bytes(content)
-
-
-def read_transform(path: Path | str) -> Any:
-    """A stored transform. Raises StudyRejected if the file is none."""
-    try:
-        return sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        raise StudyRejected(
-            "the file is not a transform", "a .tfm file that oncoscale register wrote", "register the images again"
-        ) from error

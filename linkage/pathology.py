@@ -263,7 +263,7 @@ def _keep_sample(
     if known is not None and folder.is_dir():
         return 0
     home = made[slides[0].row][0].parent / event
-    series = [_series(vault, event, slide, made[slide.row], digests[slide.row], home) for slide in slides]
+    series = [_series(vault, slide, made[slide.row], digests[slide.row], home) for slide in slides]
     report = {"removed": {str(n): made[slide.row][1].removed for n, slide in enumerate(slides, start=1)}}
     write_json(home / "deidentification.json", report)
     write_json(home / "study.json", {"schema": SCHEMA, "study": event, "subject": subject, "series": series,
@@ -277,9 +277,7 @@ def _keep_sample(
     return len(series)
 
 
-def _series(
-    vault: Vault, event: str, slide: Slide, image: tuple[Path, Stripped], digest: str, home: Path
-) -> dict[str, Any]:
+def _series(vault: Vault, slide: Slide, image: tuple[Path, Stripped], digest: str, home: Path) -> dict[str, Any]:
     """One image as the account of its folder tells it, moved to its place there."""
     path, stripped = image
     place = f"images/{digest[:16]}{path.suffix}"

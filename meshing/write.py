@@ -1,4 +1,4 @@
-"""Meshes and their fields as files: .vtu and surface formats by meshio, VTKHDF for fields over time.
+"""Meshes and their fields as files: .vtu by meshio, VTKHDF for fields over time.
 
 VTKHDF is HDF5 with names that VTK and ParaView know (group ``VTKHDF``, version 2.3). One file holds a mesh whose nodes
 and fields change from step to step, and which another mesh may replace on the way. Compression is gzip, which every
@@ -61,20 +61,6 @@ def write_mesh(
         )
 
 
-def write_surface(path: Path | str, mesh: TumourMesh, name: str) -> None:
-    """Write the closed surface of a region as triangles (.stl, .ply, .obj, .vtu or .vtk), mm, LPS."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".stl", ".ply", ".obj", ".vtu", ".vtk"):
-        raise ConfigurationRejected(
-            f"surface file with the ending {suffix!r}",
-            ".stl, .ply, .obj, .vtu or .vtk",
-            "change the ending of the output file",
-        )
-    used, triangles = np.unique(mesh.surface_of(name), return_inverse=True)
-    with written_whole(path) as beside:
-        meshio.write(beside, meshio.Mesh(mesh.points[used], [("triangle", triangles.reshape(-1, 3).astype(np.int32))]))
-
-
 class MovingMeshWriter:
     """A VTKHDF file of a mesh whose nodes move: open it with ``with``, append steps, and it is whole at the end.
 
@@ -91,7 +77,7 @@ class MovingMeshWriter:
 
     def __enter__(self) -> Self:
         self._file = _in_memory()
-        self._root = _root(self._file, "UnstructuredGrid")
+        self._root = _root(self._file)
         self.replace(self._mesh)
         return self
 
@@ -177,54 +163,6 @@ def write_steps(
 def same_elements(one: TumourMesh, other: TumourMesh) -> bool:
     """Whether two meshes have the same elements, wherever their nodes are."""
     return len(one.points) == len(other.points) and np.array_equal(one.tetrahedra, other.tetrahedra)
-
-
-def write_points(
-    path: Path | str,
-    times: Sequence[float],
-    points: Sequence[NDArray[Any]],
-    point_data: Mapping[str, Sequence[ArrayLike]] | None = None,
-) -> None:
-    """Write points over time as one .vtkhdf (PolyData); their number may change from step to step.
-
-    times   one for each step
-    points  for each step (points, 3)
-    """
-    with _in_memory() as file:
-        root = _root(file, "PolyData")
-        before = 0
-        for step, (time, places) in enumerate(zip(times, points)):
-            _append_points(
-                root,
-                step,
-                before,
-                np.asarray(places),
-                {name: values[step] for name, values in (point_data or {}).items()},
-            )
-            one_step = {
-                "Values": np.array([float(time)]),
-                "PartOffsets": np.array([step]),
-                "NumberOfParts": np.ones(1, np.int64),
-                "PointOffsets": np.array([before]),
-                "CellOffsets": np.zeros((1, 4), np.int64),
-                "ConnectivityIdOffsets": np.zeros((1, 4), np.int64),
-            }
-            _finish_step(root, one_step, step + 1)
-            before += len(places)
-        _to_disk(path, file)
-
-
-def _append_points(root: Any, step: int, before: int, points: NDArray[Any], fields: Fields) -> None:
-    _check_step(root, step, points, {"PointData": fields}, {"PointData": len(points)})
-    _append(root, "NumberOfPoints", np.array([len(points)]))
-    _append(root, "Points", points.astype(np.float32))
-    for kind in ("Vertices", "Lines", "Polygons", "Strips"):
-        for name in ("NumberOfCells", "NumberOfConnectivityIds", "Offsets"):
-            _append(root.require_group(kind), name, np.zeros(1, np.int64))
-        _append(root[kind], "Connectivity", np.zeros(0, np.int64))
-    for name, field in fields.items():
-        _append(root.require_group("PointData"), name, np.asarray(field))
-        _append(root.require_group("Steps/PointDataOffsets"), name, np.array([before]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,8 +258,8 @@ def _to_disk(path: Path | str, file: Any) -> None:
         beside.write_bytes(file.id.get_file_image())
 
 
-def _root(file: Any, kind: str) -> Any:
-    root = file.create_group("VTKHDF")
+def _root(file: Any) -> Any:
+    root, kind = file.create_group("VTKHDF"), "UnstructuredGrid"
     root.attrs["Version"] = np.array(VERSION, np.int64)
     root.attrs.create("Type", kind.encode("ascii"), dtype=h5py.string_dtype("ascii", len(kind)))
     root.create_group("Steps")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from ._omop_cdm import LOCAL, SAID, TABLES, Column, data
 CHECKS = data("omop_checks.toml")
 Fields = Mapping[str, Mapping[str, Column]]
 Place = Mapping[str, Any]
-Placed = Callable[[Fields], Iterator[Place]]
 
 CLINICAL = ("condition_occurrence", "drug_exposure", "procedure_occurrence", "measurement", "observation", "specimen")
 POINTS: Mapping[str, tuple[str, str]] = SAID["links"]

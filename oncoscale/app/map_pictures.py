@@ -353,7 +353,7 @@ def draw_fits(curves: Mapping[str, Any]) -> Figure:
             row, column = divmod(place, columns)
             above = figure.add_subplot(grid[2 * row, column])
             below = figure.add_subplot(grid[2 * row + 1, column], sharex=above)
-            _draw_fit(above, below, minutes, voxel, curves["model"], reach)
+            _draw_fit(above, below, minutes, voxel, reach)
             if column == 0:
                 above.set_ylabel("agent, mmol/L")
                 below.set_ylabel("residual")
@@ -375,7 +375,7 @@ def _reach(voxels: Sequence[Mapping[str, Any]]) -> float:
     return float(1.1 * np.percentile(finite, 99)) if finite.size else 1.0
 
 
-def _draw_fit(above: Any, below: Any, minutes: Values, voxel: Mapping[str, Any], model: str, reach: float) -> None:
+def _draw_fit(above: Any, below: Any, minutes: Values, voxel: Mapping[str, Any], reach: float) -> None:
     data, fitted = np.array(voxel["concentration"], dtype=float), np.array(voxel["fitted"], dtype=float)
     above.plot(minutes, data, ".", color=INK, ms=3.2, alpha=0.75, label="measured")
     above.plot(minutes, fitted, color=ACCENT, lw=1.7, label="fit")

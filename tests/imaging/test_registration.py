@@ -27,10 +27,8 @@ from oncoscale.imaging.registration import (
     Image,
     dice,
     jacobian,
-    landmark_errors,
     moved,
     moved_labels,
-    read_transform,
     register,
     to_itk,
 )
@@ -114,7 +112,8 @@ def test_a_known_rigid_displacement_is_found_within_a_voxel_in_every_state_of_co
     assert _voxels(truth) > 1.5
     assert found.similarity[1] > found.similarity[0]
     assert found.jacobian == pytest.approx((1.0, 1.0), abs=1e-6)
-    assert landmark_errors(found, PLACES[:5], PLACES[:5] + truth[:5]).max() < 1.0
+    carried = np.array([found.transform.TransformPoint(place) for place in PLACES[:5].tolist()])
+    assert np.linalg.norm(carried - (PLACES[:5] + truth[:5]), axis=1).max() < 1.0
 
 
 def test_a_known_smooth_deformation_is_found_within_a_voxel_and_does_not_fold():
@@ -364,7 +363,7 @@ def test_register_writes_transform_displacement_figures_and_pictures(tmp_path: P
     _, field = read_nifti(out / "displacement.nii.gz")
     index = (20, 18, 12)
     place = GRID.world(np.array(index))
-    stored = np.array(read_transform(out / "transform.tfm").TransformPoint(place.tolist())) - place
+    stored = np.array(sitk.ReadTransform(str(out / "transform.tfm")).TransformPoint(place.tolist())) - place
     np.testing.assert_allclose(field[(slice(None), *index)], stored, atol=1e-4)
     np.testing.assert_allclose(stored, SHIFT, atol=0.5)
     assert (out / "checkerboard.png").read_bytes().startswith(b"\x89PNG")

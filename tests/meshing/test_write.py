@@ -15,9 +15,7 @@ from oncoscale.meshing.write import (
     MovingMeshWriter,
     read_step,
     write_mesh,
-    write_points,
     write_steps,
-    write_surface,
 )
 
 STEPS = 4
@@ -169,19 +167,6 @@ def test_steps_must_agree(tmp_path: Path, coarse_mesh: TumourMesh) -> None:
     assert read_step(tmp_path / "tissue.vtkhdf").steps == 1
 
 
-def test_points_over_time_come_back(tmp_path: Path) -> None:
-    """Cells as points: their number changes from step to step, also to none."""
-    rng = np.random.default_rng(0)
-    points = [rng.random((count, 3)).astype(np.float32) for count in (40, 0, 60)]
-    ages = [rng.random(len(places)) for places in points]
-    write_points(tmp_path / "cells.vtkhdf", [0.0, 1.0, 2.0], points, {"age": ages})
-    for step in range(3):
-        read = read_step(tmp_path / "cells.vtkhdf", step)
-        np.testing.assert_array_equal(read.points, points[step])
-        np.testing.assert_array_equal(read.point_data["age"], ages[step])
-        assert read.tetrahedra is None
-
-
 @pytest.mark.parametrize("ending", [".vtu", ".vtkhdf"])
 def test_a_mesh_comes_back(tmp_path: Path, coarse_mesh: TumourMesh, ending: str) -> None:
     """Nodes, elements, regions and a field, in both formats."""
@@ -201,21 +186,10 @@ def test_a_mesh_comes_back(tmp_path: Path, coarse_mesh: TumourMesh, ending: str)
     np.testing.assert_array_equal(volume, coarse_mesh.volumes)
 
 
-def test_surface_of_the_tumour_is_closed_in_its_file(tmp_path: Path, coarse_mesh: TumourMesh) -> None:
-    """The triangles of the .stl enclose the tumour's volume."""
-    write_surface(tmp_path / "tumour.stl", coarse_mesh, "tumour")
-    read = meshio.read(tmp_path / "tumour.stl")
-    a, b, c = np.moveaxis(read.points[read.cells_dict["triangle"]], 1, 0)
-    enclosed = np.einsum("ij,ij->", a, np.cross(b, c)) / 6000.0
-    assert enclosed == pytest.approx(coarse_mesh.volume_of("tumour"), rel=1e-4)
-
-
 def test_unknown_endings_are_refused(tmp_path: Path, coarse_mesh: TumourMesh) -> None:
     """An ending that nobody can open is refused before anything is written."""
     with pytest.raises(ConfigurationRejected, match="ending"):
         write_mesh(tmp_path / "mesh.xyz", coarse_mesh)
-    with pytest.raises(ConfigurationRejected, match="ending"):
-        write_surface(tmp_path / "mesh.xyz", coarse_mesh, "tumour")
     assert list(tmp_path.iterdir()) == []
 
 
