@@ -159,31 +159,33 @@ def summary(forecast: Forecast) -> dict[str, Any]:
         "steps": [
             {**_step(step), "sampling": sampling.content()} for step, sampling in zip(forecast.steps, forecast.sampling)
         ],
-        "rests_on": [
-            {
-                "what": effect.what,
-                "volume_ml": effect.volume,
-                "volume_change_ml": effect.volume_change,
-                "contour_change_mm": effect.contour_change,
-                "volume_spread_ml": effect.volume_spread,
-                "contour_spread_mm": effect.contour_spread,
-                "matters": effect.matters,
-            }
-            for effect in forecast.effects
-        ],
+        "rests_on": [_effect(effect) for effect in forecast.effects],
         "mesh": dict(forecast.states[0].reference.report),
-        "assumptions": [
-            {
-                "meaning": parameter.meaning,
-                "value": parameter.value,
-                "unit": parameter.unit,
-                "range": parameter.range,
-                "source": parameter.source,
-                "assumed": parameter.assumed,
-            }
-            for parameter in forecast.assumptions
-        ],
+        "assumptions": [_assumption(parameter) for parameter in forecast.assumptions],
         "recipe": dict(forecast.recipe),
+    }
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    return {
+        "what": effect.what,
+        "volume_ml": effect.volume,
+        "volume_change_ml": effect.volume_change,
+        "contour_change_mm": effect.contour_change,
+        "volume_spread_ml": effect.volume_spread,
+        "contour_spread_mm": effect.contour_spread,
+        "matters": effect.matters,
+    }
+
+
+def _assumption(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "meaning": parameter.meaning,
+        "value": parameter.value,
+        "unit": parameter.unit,
+        "range": parameter.range,
+        "source": parameter.source,
+        "assumed": parameter.assumed,
     }
 
 
@@ -221,17 +223,18 @@ def _step(step: MacroStep) -> dict[str, Any]:
         "mechanics": dict(step.mechanics),
         "cells": dict(step.cells),
         "pace": dict(step.pace),
-        "representatives": [
-            {
-                "element": one.element,
-                "weight": one.weight,
-                "oxygen_mmhg": one.oxygen,
-                "delivery": one.delivery,
-                "cellularity": one.cellularity,
-                "volume_ratio": one.volume_ratio if np.isfinite(one.volume_ratio) else None,
-                "cells_start": one.counts[0].tolist(),
-                "cells_end": one.counts[-1].tolist(),
-            }
-            for one in step.representatives
-        ],
+        "representatives": [_representative(one) for one in step.representatives],
+    }
+
+
+def _representative(one: Representative) -> dict[str, Any]:
+    return {
+        "element": one.element,
+        "weight": one.weight,
+        "oxygen_mmhg": one.oxygen,
+        "delivery": one.delivery,
+        "cellularity": one.cellularity,
+        "volume_ratio": one.volume_ratio if np.isfinite(one.volume_ratio) else None,
+        "cells_start": one.counts[0].tolist(),
+        "cells_end": one.counts[-1].tolist(),
     }

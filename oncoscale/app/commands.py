@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -243,45 +243,70 @@ def quantify(
     sources = source_images(study, store) if dicom else None
     if dry_run:
         return Result(
-            {
-                "dry_run": True,
-                "series": series_rows(images.series),
-                "settings": asdict(settings),
-            },
+            {"dry_run": True, "series": series_rows(images.series), "settings": asdict(settings)},
             f"Would quantify {len(images.series)} series and {len(images.maps)} supplied maps into {out.name}.",
         )
     made = quantified(images, settings, mask, pieces, part_of(tell, 0.3, 0.7 if diffusion else 1.0), roi)
     diffused = fitted(diffusion, made, part_of(tell, 0.7, 1.0)) if diffusion else None
     write_maps(made, out)
-    drawn: list[str] = []
-    if pictures:
-        from .map_pictures import write_pictures
+    beside = Beside(
+        drawn=_draw(made, images, out) if pictures else [],
+        derived=_derive(made, images, sources, out) if sources is not None else None,
+        diffusion=write_diffusion(diffusion, diffused, out) if diffusion and diffused else None,
+    )
+    return _maps_told(made, beside, out)
 
-        drawn = write_pictures(made, images, out)
-    derived: DerivedStudy | None = None
-    if sources is not None:
-        from ..imaging.derived_study import write_derived
 
-        derived = write_derived(made, images, sources, out / "dicom")
-    findings = (*made.findings, *(derived.findings if derived is not None else ()))
+@dataclass(frozen=True)
+class Beside:
+    """What lies beside the maps.
+
+    drawn      names of pictures
+    derived    objects for an archive
+    diffusion  summary of the fit with diffusion, and lines for people
+    """
+
+    drawn: Sequence[str]
+    derived: DerivedStudy | None
+    diffusion: tuple[Mapping[str, Any], Sequence[str]] | None
+
+
+def _draw(made: Quantified, images: ImagingStudy, out: Path) -> list[str]:
+    from .map_pictures import write_pictures
+
+    return write_pictures(made, images, out)
+
+
+def _derive(made: Quantified, images: ImagingStudy, sources: SourceImages, out: Path) -> DerivedStudy:
+    from ..imaging.derived_study import write_derived
+
+    return write_derived(made, images, sources, out / "dicom")
+
+
+def _maps_told(made: Quantified, beside: Beside, out: Path) -> Result:
+    """What ``quantify`` answers."""
+    drawn, derived, diffusion = beside.drawn, beside.derived, beside.diffusion
+    volume = None if made.tumour is None else made.tumour.volume("tumour")
+    findings = (*made.findings, *(derived.findings if derived else ()))
     content = {
         "folder": str(out),
         "maps": {name: one.unit for name, one in made.maps.items()},
-        "tumour_ml": None if made.tumour is None else made.tumour.volume("tumour"),
+        "tumour_ml": volume,
         "pictures": drawn,
         "summary": {key: value for key, value in made.summary.items() if key != "curves"},
         "findings": [asdict(finding) for finding in findings],
+        **({"dicom": list(derived.files)} if derived else {}),
+        **({"diffusion": diffusion[0]} if diffusion else {}),
     }
-    words = [f"{out}: {', '.join(made.maps) or 'no map'}"]
-    words += [f"pictures: {', '.join(drawn)}"] if drawn else []
-    if derived is not None:
-        content |= {"dicom": list(derived.files)}
-        words += [f"{out / 'dicom'}: {', '.join(derived.files)}"]
-    if diffusion is not None and diffused is not None:
-        content["diffusion"], lines = write_diffusion(diffusion, diffused, out)
-        words += lines
-    words += [] if made.tumour is None else [f"tumour: {made.tumour.volume('tumour'):.2f} mL"]
-    return Result(content, "\n".join([*words, *(finding_line(finding) for finding in findings)]))
+    words = [
+        f"{out}: {', '.join(made.maps) or 'no map'}",
+        *([f"pictures: {', '.join(drawn)}"] if drawn else []),
+        *([f"{out / 'dicom'}: {', '.join(derived.files)}"] if derived else []),
+        *(diffusion[1] if diffusion else []),
+        *([] if volume is None else [f"tumour: {volume:.2f} mL"]),
+        *(finding_line(finding) for finding in findings),
+    ]
+    return Result(content, "\n".join(words))
 
 
 def source_images(study: str, store: Path | None) -> SourceImages:
