@@ -59,6 +59,19 @@ LOGIN = Login("oncoscale", "made up")
 def running_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """(address, DICOM port) of an Orthanc of our own, empty, on loopback, that asks for a login."""
     program, folder = orthanc_program(), tmp_path_factory.mktemp("orthanc")
+    process, web, dicom = _started(program, folder)
+    try:
+        yield f"http://127.0.0.1:{web}", dicom
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _started(program: str, folder: Path, tries: int = 3) -> tuple[subprocess.Popen[bytes], int, int]:
+    """(the server, its ports); tried with other ports where it does not start: a free port may be taken meanwhile."""
     web, dicom = free_port(), free_port()
     settings = {
         "Name": "test",
@@ -83,13 +96,12 @@ def running_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
         process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
     try:
         _wait_for(f"http://127.0.0.1:{web}", process, folder / "log")
-        yield f"http://127.0.0.1:{web}", dicom
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    except AssertionError:
+        process.kill()
+        if tries == 1:
+            raise
+        return _started(program, folder, tries - 1)
+    return process, web, dicom
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
