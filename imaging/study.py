@@ -207,11 +207,6 @@ class Plan:
         planned = [group.planned for group in self.groups if group.planned is not None]
         return sum(planned) if planned and len(planned) == len(self.groups) else None
 
-    @property
-    def dose_per_fraction(self) -> float | None:
-        """Gy, None if the prescription or the number of fractions is unknown."""
-        return self.prescription / self.fractions if self.prescription and self.fractions else None
-
 
 @dataclass(frozen=True, eq=False)
 class ImagingStudy:

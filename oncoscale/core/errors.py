@@ -13,7 +13,6 @@
     │   ├── ConsentDenied                        no permission for this subject and purpose
     │   ├── ConfigurationRejected                an option or configuration file is wrong
     │   └── StoreRejected                        the store is missing, read-only, or of another version
-    ├── PartlyDone                          3    some members succeeded, some did not
     └── Fault                               4    the input is good; we or the machine failed
         ├── StorageFault                         the disk filled, a write or rename failed
         ├── MeshFault                            no mesh passed the quality gate
@@ -21,7 +20,7 @@
         └── CellFault                            a colony overflowed or met an impossible value
 
 A message says what was found, what was expected and what to do. It names a file, a series or an
-element, never a patient.
+element, never a patient. What was partly done (exit code 3) is a result, not an error.
 """
 
 from __future__ import annotations
@@ -96,12 +95,6 @@ class ConfigurationRejected(InputError):
 
 class StoreRejected(InputError):
     """The store is missing, read-only, or of another version."""
-
-
-class PartlyDone(OncoscaleError):
-    """Some members succeeded and some did not."""
-
-    exit_code = 3
 
 
 class Fault(OncoscaleError):

@@ -107,7 +107,6 @@ def test_commands_and_options_are_those_others_build_on(name, options):
         (errors.FileRejected("x"), 2),
         (errors.ConsentDenied("x"), 2),
         (errors.StoreRejected("x"), 2),
-        (errors.PartlyDone("x"), 3),
         (errors.StorageFault("x"), 4),
         (errors.SolverFault("x"), 4),
         (OSError(errno.ENOSPC, "full"), 4),

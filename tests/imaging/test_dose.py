@@ -239,10 +239,10 @@ def test_a_dose_of_a_beam_or_with_weights_is_doubted():
 
 
 def test_a_plan_tells_dose_fractions_and_beams():
-    """60 Gy in 30 fractions of two beams are 2 Gy a fraction."""
+    """60 Gy in 30 fractions of two beams."""
     plan, findings = read_plan(a_plan(), "the plan")
     assert plan.groups == (Fractions(1, 30, 2),)
-    assert (plan.prescription, plan.fractions, plan.dose_per_fraction) == (60.0, 30, 2.0)
+    assert (plan.prescription, plan.fractions) == (60.0, 30)
     assert plan.structure_set_uid == "1.2.3.7.1"
     assert [finding.text for finding in findings] == ["a plan of 60 Gy in 30 fractions"]
 
@@ -256,7 +256,7 @@ def test_what_a_plan_leaves_open_is_inferred_or_unknown():
     assert plan.prescription == pytest.approx(2 * 0.9 * 30)
     assert findings[1].kind == "inferred"
     plan, _ = read_plan(a_plan(doses=(), fractions=()), "the plan")
-    assert (plan.prescription, plan.fractions, plan.dose_per_fraction) == (None, None, None)
+    assert (plan.prescription, plan.fractions) == (None, None)
 
 
 @pytest.mark.parametrize("plan", [{"doses": ("-1",)}, {"doses": ("6000",)}, {"fractions": ("-3",)}])
@@ -289,7 +289,7 @@ def test_a_study_holds_its_doses_and_plans(tiny, save, tmp_path):
     save(tmp_path, [*tiny(), a_dose(), a_plan(), a_dose(SOPInstanceUID="1.2.3.8.2", DoseUnits="RELATIVE")])
     study = read_study(tmp_path)
     assert [(one.name, one.unit, one.grid.shape) for one in study.doses] == [("dose", "Gy", (6, 5, 3))]
-    assert [plan.dose_per_fraction for plan in study.plans] == [2.0]
+    assert [(plan.prescription, plan.fractions) for plan in study.plans] == [(60.0, 30)]
     assert len(study.series) == 1
     texts = " | ".join(finding.text for finding in study.findings)
     assert "relative to a reference that the file does not give: left out" in texts
