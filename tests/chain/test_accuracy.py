@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from oncoscale.imaging.dicom_read import read_study
-from oncoscale.imaging.phantom import write_phantom
 from oncoscale.imaging.quantify import QuantifySettings, quantify
 from oncoscale.meshing.surface import host_around
 from oncoscale.meshing.tetrahedra import mesh_tumour
@@ -14,11 +13,11 @@ from oncoscale.meshing.transfer import conservation, coverage, overlaps, to_elem
 
 
 @pytest.fixture(scope="module")
-def matched(tmp_path_factory):
+def matched(reference_patient):
     """Truth and maps of the matched reference patient, coarse: model and input function as they are fitted."""
-    folder = tmp_path_factory.mktemp("matched") / "patient"
-    truth = write_phantom(folder, matched=True, quick=True).visits[0]
-    return truth, quantify(read_study(folder / "visit-1"), QuantifySettings(relaxivity=4.5, haematocrit=0.35))
+    patient = reference_patient(matched=True)
+    study = read_study(patient.folder / "visit-1")
+    return patient.visits[0], quantify(study, QuantifySettings(relaxivity=4.5, haematocrit=0.35))
 
 
 @pytest.mark.parametrize("name", ["ktrans", "ve", "vp"])

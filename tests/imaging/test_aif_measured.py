@@ -15,7 +15,6 @@ from oncoscale.imaging.aif_measured import curve_of_mask, find_artery, judge, re
 from oncoscale.imaging.dce import extended_tofts, to_concentration
 from oncoscale.imaging.dicom_read import read_study
 from oncoscale.imaging.nifti import write_labels
-from oncoscale.imaging.phantom import write_phantom
 from oncoscale.imaging.quantify import QuantifySettings, quantify
 from oncoscale.imaging.relaxation import spoiled_signal
 from oncoscale.imaging.study import Grid, ImagingStudy, LabelImage, Series, Sourced
@@ -167,10 +166,10 @@ def test_an_implausible_artery_stops_unless_accepted(study):
     assert any("aif-implausible" in finding.text for finding in made.findings)
 
 
-def test_the_blood_of_the_realistic_patient_is_measured(tmp_path):
+def test_the_blood_of_the_realistic_patient_is_measured(reference_patient):
     """It is not Parker's: the aorta is found, its curve is the true one within 10 %, Ktrans is right within 12 %."""
-    truth = write_phantom(tmp_path / "patient", quick=True)
-    visit = read_study(tmp_path / "patient" / "visit-1")
+    truth = reference_patient()
+    visit = read_study(truth.folder / "visit-1")
     inside = truth.visits[0].tumour.mask("tumour") & (truth.visits[0].maps["ktrans"].values > 0.03)
     true = truth.visits[0].maps["ktrans"].values[inside]
     about = truth.settings["input_function"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,15 +37,15 @@ FITTING_CODE = ("dce", "kinetics", "aif", "relaxation", "diffusion", "quantify")
 
 
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> PhantomTruth:
-    """A quick realistic reference patient, written once."""
-    return write_phantom(tmp_path_factory.mktemp("reference") / "patient", quick=True)
+def phantom(reference_patient: Callable[..., PhantomTruth]) -> PhantomTruth:
+    """A quick realistic reference patient."""
+    return reference_patient()
 
 
 @pytest.fixture(scope="session")
-def matched(tmp_path_factory: pytest.TempPathFactory) -> PhantomTruth:
-    """A quick matched reference patient, written once."""
-    return write_phantom(tmp_path_factory.mktemp("reference") / "matched", quick=True, matched=True)
+def matched(reference_patient: Callable[..., PhantomTruth]) -> PhantomTruth:
+    """A quick matched reference patient."""
+    return reference_patient(matched=True)
 
 
 def series(phantom: PhantomTruth, visit: int, ending: str) -> list[Path]:
