@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -54,12 +55,12 @@ def tiny() -> Callable[..., list[Dataset]]:
 
 @pytest.fixture
 def save() -> Callable[[Path, Iterable[Dataset]], Path]:
-    """A function that writes images into a folder, under names that follow no order."""
+    """A function that writes images into a folder, under names that follow no order, the same in every run."""
 
     def write(folder: Path, images: Iterable[Dataset]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for image in images:
-            place = abs(hash(str(image.SOPInstanceUID))) % 9973
+            place = crc32(image.SOPInstanceUID.encode()) % 9973
             image.save_as(folder / f"IM{place:04d}_{image.SOPInstanceUID.replace('.', '_')}", enforce_file_format=True)
         return folder
 

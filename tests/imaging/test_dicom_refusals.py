@@ -293,14 +293,14 @@ def test_a_deflate_bomb_is_refused_before_it_grows(tiny, save, tmp_path):
     path.write_bytes(deflated([whole[start:]]))
     assert read_study(tmp_path).series[0].values.shape == (6, 5, 1)
     path.write_bytes(deflated([whole[start:], *[bytes(1 << 20)] * 256]))
-    began = time.perf_counter()
+    began = time.process_time()
     tracemalloc.start()
     message = refusal(FileRejected, tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "inflates to more than" in message
     assert peak < 120 << 20
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(
