@@ -1,16 +1,25 @@
-"""The whole chain as a user runs it: command by command, each in a process of its own."""
+"""The whole chain as a user runs it: command by command, each in a process of its own where that can matter."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from oncoscale.app.cli import main
+
+Oncoscale = Callable[..., dict[str, Any]]
+
+SMALL = ("--elements", 8, "--cells", 100, "--members", 1, "--no-effects", "--days", 14)
+"""A forecast of few cells, without what it rests on."""
 
 COMMAND = [sys.executable, "-c", "from oncoscale.app.cli import main; main()"]
 
@@ -43,7 +52,7 @@ def command_of(workplace, environment) -> Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="session")
-def oncoscale(workplace, environment) -> Callable[..., dict[str, Any]]:
+def oncoscale(workplace, environment) -> Oncoscale:
     """Run a command with --json; give back its object, with the exit code as ``code``."""
 
     def run(*arguments: object) -> dict[str, Any]:
@@ -51,6 +60,25 @@ def oncoscale(workplace, environment) -> Callable[..., dict[str, Any]]:
         answer = subprocess.run(line, capture_output=True, text=True, check=False, env=environment, cwd=workplace)
         assert "Traceback" not in answer.stderr, answer.stderr
         return {**json.loads(answer.stdout), "code": answer.returncode, "stderr": answer.stderr}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def here(workplace, environment) -> Oncoscale:
+    """Like ``oncoscale``, in this process: for what is refused or looked up, where only the answer counts."""
+
+    def run(*arguments: object) -> dict[str, Any]:
+        said, aside = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(aside):
+            patch.chdir(workplace)
+            for name in ("ONCOSCALE_VAULT", "XDG_CACHE_HOME"):
+                patch.setenv(name, environment[name])
+            patch.setattr(sys, "argv", ["oncoscale", *map(str, arguments), "--json", "--quiet"])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert "Traceback" not in aside.getvalue(), aside.getvalue()
+        return {**json.loads(said.getvalue()), "code": ended.value.code, "stderr": aside.getvalue()}
 
     return run
 
@@ -64,10 +92,14 @@ def consent(workplace) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference_visit(oncoscale, workplace, consent) -> dict[str, Any]:
-    """The digital reference patient's first visit, coarse, in a store."""
-    patient = workplace / "patient"
-    assert oncoscale("phantom", "--out", patient, "--quick")["code"] == 0
+def patient(reference_patient) -> Path:
+    """The folder of the digital reference patient, coarse, to be read only."""
+    return Path(reference_patient().folder)
+
+
+@pytest.fixture(scope="session")
+def reference_visit(oncoscale, workplace, patient, consent) -> dict[str, Any]:
+    """The digital reference patient's first visit in a store."""
     answer = oncoscale(
         "ingest", patient / "visit-1", "--store", workplace / "store", "--subject", "0001", "--consent", consent
     )
@@ -103,7 +135,7 @@ def cojec(workplace) -> Path:
 
 
 @pytest.fixture(scope="session")
-def forecast_of(oncoscale, workplace) -> Callable[..., dict[str, Any]]:
+def forecast_of(oncoscale, workplace) -> Oncoscale:
     """Forecast a stored visit; give back the content of forecast.json, its bytes, and the run's folder."""
 
     def run(visit: dict[str, Any], name: str, *options: object) -> dict[str, Any]:

@@ -20,9 +20,9 @@ IDENTITY = ("REFERENCE", "Reference^", "CHILD")
 
 
 @pytest.fixture(scope="session")
-def dynamic(reference_visit, workplace) -> Path:
+def dynamic(patient, workplace) -> Path:
     """The dynamic series of the reference patient, first ten frames, as files that may be spoilt."""
-    (series,) = (workplace / "patient" / "visit-1").glob("*dce*")
+    (series,) = (patient / "visit-1").glob("*dce*")
     folder = workplace / "dynamic"
     folder.mkdir()
     headers = sorted(
@@ -103,19 +103,19 @@ def mixed_series(folder):
     "spoil",
     [empty, not_dicom, mixed_patients, truncated, missing_time_point, equal_times, zero_spacing, mixed_series],
 )
-def test_spoilt_images_are_refused(spoil, dynamic, tmp_path, oncoscale, consent):
+def test_spoilt_images_are_refused(spoil, dynamic, tmp_path, here, consent):
     """A folder that is not one whole study is refused before anything is stored."""
     folder = shutil.copytree(dynamic, tmp_path / "images")
     spoil(folder)
-    refused(oncoscale("ingest", folder, "--store", tmp_path / "store", "--subject", "S", "--consent", consent))
+    refused(here("ingest", folder, "--store", tmp_path / "store", "--subject", "S", "--consent", consent))
     assert not (tmp_path / "store").exists()
 
 
-def test_times_that_run_backwards_are_refused(dynamic, tmp_path, oncoscale, consent):
+def test_times_that_run_backwards_are_refused(dynamic, tmp_path, here, consent):
     """Clocks that run against the positions in time are never used."""
     folder = shutil.copytree(dynamic, tmp_path / "images")
     decreasing_times(folder)
-    answer = oncoscale("ingest", folder, "--store", tmp_path / "store", "--subject", "S", "--consent", consent)
+    answer = here("ingest", folder, "--store", tmp_path / "store", "--subject", "S", "--consent", consent)
     refused(answer)
     assert not (tmp_path / "store").exists()
 
@@ -136,21 +136,21 @@ def ball(centre, radius=5, shape=(24, 24, 24)):
     [np.zeros((24, 24, 24)), ball((1, 12, 12)), ball((6, 6, 6)) | ball((17, 17, 17))],
     ids=["empty", "border", "two pieces"],
 )
-def test_masks_that_are_no_tumour_are_refused(values, tmp_path, oncoscale):
+def test_masks_that_are_no_tumour_are_refused(values, tmp_path, here):
     """An empty segmentation, one that touches the border, and two pieces are refused; no mesh is written."""
     write_labels(tmp_path / "mask.nii.gz", mask(values))
-    refused(oncoscale("mesh", tmp_path / "mask.nii.gz", "--out", tmp_path / "mesh.vtu"))
+    refused(here("mesh", tmp_path / "mask.nii.gz", "--out", tmp_path / "mesh.vtu"))
     assert {path.name for path in tmp_path.iterdir()} == {"mask.nii.gz"}
 
 
-def test_maps_of_nothing_are_refused(tmp_path, oncoscale, consent):
+def test_maps_of_nothing_are_refused(tmp_path, here, consent):
     """A map whose every voxel is NaN says nothing about a tumour."""
     images = tmp_path / "maps"
     images.mkdir()
     nibabel.save(nibabel.Nifti1Image(np.full((24, 24, 24), np.nan, np.float32), np.eye(4)), images / "ktrans.nii.gz")
     write_labels(images / "tumour.nii.gz", mask(ball((12, 12, 12))))
     store = ("--store", tmp_path / "store", "--subject", "S", "--consent", consent)
-    refused(oncoscale("ingest", images, *store, "--unit", "ktrans=1/min"))
+    refused(here("ingest", images, *store, "--unit", "ktrans=1/min"))
     assert not (tmp_path / "store").exists()
 
 
@@ -160,30 +160,30 @@ def forecast_options(study, store, out):
     return ("forecast", study, "--store", store, "--tumour", "neuroblastoma", "--out", out, *small)
 
 
-def test_no_consent_no_run(dynamic, tmp_path, oncoscale, consent):
+def test_no_consent_no_run(dynamic, tmp_path, here, consent):
     """Without consent, and after it was withdrawn, nothing is computed."""
     store = tmp_path / "store"
-    taken = oncoscale("ingest", dynamic, "--store", store, "--subject", "S")
+    taken = here("ingest", dynamic, "--store", store, "--subject", "S")
     assert taken["code"] == 0
-    missing = refused(oncoscale(*forecast_options(taken["study"], store, tmp_path / "run")))
+    missing = refused(here(*forecast_options(taken["study"], store, tmp_path / "run")))
     assert missing["kind"] == "ConsentDenied"
-    assert oncoscale("consent", "record", taken["subject"], consent, "--store", store)["code"] == 0
-    assert oncoscale("consent", "withdraw", taken["subject"], "--store", store)["code"] == 0
-    withdrawn = refused(oncoscale(*forecast_options(taken["study"], store, tmp_path / "run")))
+    assert here("consent", "record", taken["subject"], consent, "--store", store)["code"] == 0
+    assert here("consent", "withdraw", taken["subject"], "--store", store)["code"] == 0
+    withdrawn = refused(here(*forecast_options(taken["study"], store, tmp_path / "run")))
     assert "withdrawn" in withdrawn["found"]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_store_that_cannot_be_written_is_refused(dynamic, tmp_path, oncoscale, consent):
+def test_a_store_that_cannot_be_written_is_refused(dynamic, tmp_path, here, consent):
     """A store below something that is no folder is the user's to change."""
     (tmp_path / "file").write_text("x")
     place = tmp_path / "file" / "store"
-    refused(oncoscale("ingest", dynamic, "--store", place, "--subject", "S", "--consent", consent))
+    refused(here("ingest", dynamic, "--store", place, "--subject", "S", "--consent", consent))
     assert (tmp_path / "file").read_text() == "x"
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_fault_that_leaves_nothing(reference_visit, workplace, tmp_path, monkeypatch, oncoscale):
+def test_a_full_disk_is_a_fault_that_leaves_nothing(reference_visit, tmp_path, monkeypatch, oncoscale, here):
     """Files that cannot grow past 200 kB stop the run with exit code 4; no folder is left, the store still works."""
     limits = (200_000, 200_000)
     real = subprocess.run
@@ -197,4 +197,4 @@ def test_a_full_disk_is_a_fault_that_leaves_nothing(reference_visit, workplace, 
         answer = oncoscale(*forecast_options(reference_visit["study"], reference_visit["store"], out))
     refused(answer, code=4)
     assert not list(tmp_path.iterdir())
-    assert oncoscale("show", reference_visit["subject"], "--store", reference_visit["store"])["code"] == 0
+    assert here("show", reference_visit["subject"], "--store", reference_visit["store"])["code"] == 0

@@ -12,10 +12,10 @@ from oncoscale.meshing.read import read_mesh
 
 
 @pytest.fixture(scope="module")
-def made(oncoscale, reference_visit, workplace):
+def made(oncoscale, reference_visit, patient, workplace):
     """A coarse mesh of the true tumour, and maps of the stored visit with the fit with diffusion on it."""
     mesh, out = workplace / "diffusion.vtu", workplace / "maps-diffusion"
-    drawn = workplace / "patient" / "truth" / "visit-1" / "tumour.nii.gz"
+    drawn = patient / "truth" / "visit-1" / "tumour.nii.gz"
     answer = oncoscale("mesh", drawn, "--out", mesh, "--size", 8, "--mesher", "bcc")
     assert answer["code"] == 0, answer
     answer = oncoscale(

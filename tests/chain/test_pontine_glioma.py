@@ -69,7 +69,7 @@ def test_what_is_drawn_around_it_is_told_and_moved(run):
     assert present
 
 
-def test_fibres_of_a_file_lead_cells(run, oncoscale, workplace):
+def test_fibres_of_a_file_lead_cells(run, here, workplace):
     """The file is an input of the record and said in the forecast; one of impossible tensors is refused with exit 2."""
     assert ALONG_FIBRES in read_run(run).forecast.statements
     record = json.loads((run / "record.json").read_text())
@@ -88,6 +88,6 @@ def test_fibres_of_a_file_lead_cells(run, oncoscale, workplace):
         workplace / "no",
         *SMALL,
     )
-    answer = oncoscale(*asked, "--tensor", workplace / "wrong.nii.gz", "--dry-run")
+    answer = here(*asked, "--tensor", workplace / "wrong.nii.gz", "--dry-run")
     assert answer["code"] == 2
     assert "not positive" in json.dumps(answer)

@@ -1,0 +1,25 @@
+"""What the images say changes a forecast by more than chance does."""
+
+from __future__ import annotations
+
+import pytest
+
+THOROUGH = ("--elements", 20, "--cells", 500, "--members", 3, "--days", 14)
+
+
+def changes_that_matter(forecast):
+    """Words of each effect that exceeds the spread over seeds."""
+    return [effect["what"] for effect in forecast["rests_on"] if effect["matters"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patient", ["reference", "breast"])
+def test_the_images_matter(patient, request, forecast_of, cojec):
+    """Blood supply, cellularity, drug delivery, cells and the host's stiffness each change more than chance does."""
+    visit = request.getfixturevalue(f"{patient}_visit")
+    treatment = ("--treatment", cojec) if patient == "reference" else ()
+    forecast = forecast_of(visit, f"matters-{patient}", *THOROUGH, *treatment)
+    matters = " | ".join(changes_that_matter(forecast))
+    wanted = ["Supply of blood", "Cellularity", "Cells replaced", "Host as stiff"]
+    for words in wanted + (["Delivery of drug (Ktrans)"] if treatment else []):
+        assert words in matters, forecast["rests_on"]
