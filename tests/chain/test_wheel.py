@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,7 +26,23 @@ def installed(tmp_path_factory) -> Path:
     (wheel,) = out.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(out / "site")
+    lend_compiled(out / "site")
     return out / "site"
+
+
+def lend_compiled(site: Path) -> None:
+    """Put beside the wheel's modules what numba compiled of the same sources in the tree, for minutes go into that.
+
+    numba takes it where time and size of the source are those that it was compiled of; otherwise it compiles anew.
+    """
+    for source in site.rglob("*.py"):
+        twin = ROOT / source.relative_to(site)
+        compiled = [*(twin.parent / "__pycache__").glob(f"{twin.stem}.*.nb[ic]")]
+        if compiled and source.read_bytes() == twin.read_bytes():
+            shutil.copystat(twin, source)
+            (source.parent / "__pycache__").mkdir(exist_ok=True)
+            for file in compiled:
+                shutil.copy(file, source.parent / "__pycache__")
 
 
 def run(installed: Path, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
