@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from oncoscale.core.gpu import driver
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 # threads that sleep while they wait, for several processes share the processors.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# An example may take its time: how busy the machine is says nothing of the code.
+settings.register_profile("suite", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
 if (found := driver()) is None or found.devices == 0:
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # read when numba is imported, so before any test is
 
@@ -33,9 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with long runs first, so that no process waits for another at the end."""
+    """Files with long runs first, so that no process waits for another at the end, and the longest before all: those of
+    the chain.
+    """
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)
+    items.sort(key=lambda item: (item.path not in long, item.path.parent.name != "chain"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import runpy
 from importlib import import_module
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 import typer
 
@@ -22,6 +21,8 @@ EXAMPLES = sorted((ROOT / "docs" / "gallery").glob("plot_*.py"))
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_gallery_examples_run(example):
     """Each example of the gallery runs as it stands, and draws."""
+    import matplotlib.pyplot as plt
+
     plt.switch_backend("agg")
     runpy.run_path(str(example), run_name="__main__")
     assert plt.get_fignums()
