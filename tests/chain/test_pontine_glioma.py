@@ -18,7 +18,8 @@ from oncoscale.sim.spread import ALONG_FIBRES
 from oncoscale.sim.treatments.radiotherapy import PONTINE
 from oncoscale.sim.tumours.dipg import ALPHA
 
-SMALL = ("--elements", 4, "--cells", 60, "--members", 1, "--no-effects", "--days", 7)
+SMALL = ("--elements", 4, "--cells", 60, "--members", 1, "--no-effects", "--days", 7, "--size", 6.5, "--host", 7.5)
+"""Few cells, and elements just small enough for the skull."""
 
 
 @pytest.fixture(scope="module")
