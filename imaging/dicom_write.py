@@ -27,6 +27,7 @@ from .. import __version__
 from ..core.errors import SegmentationRejected, StudyRejected
 from ..core.files import written_whole
 from .patient_study import patient_and_study
+from .region_names import region_name
 from .study import Grid, LabelImage
 
 MANUFACTURER = "oncoscale"
@@ -237,6 +238,8 @@ def write_mr_series(folder: Path | str, series: MRSeries, volumes: Iterable[Volu
 
 NEOPLASM = (codes.SCT.MorphologicallyAbnormalStructure, Code("108369006", "SCT", "Neoplasm"))
 """Category and type of a tumour segment (SNOMED CT)."""
+TISSUE = (codes.SCT.Tissue, codes.SCT.Tissue)
+"""Category and type of a segment of which nothing is known but its name (DICOM PS3.16, context groups 7150, 7191)."""
 
 
 @dataclass(frozen=True)
@@ -246,8 +249,8 @@ class SegmentationHead:
     moment     (date YYYYMMDD, time HHMMSS) of the content
     algorithm  (name, version) of what drew it; None: drawn by hand
     family     coded family of that algorithm (DICOM PS3.16 CID 7162)
-    category, kind   coded category and type of every segment, a tumour unless said otherwise
-    kinds      (category, type) of segments of other kinds, by name
+    category, kind   coded category and type of the tumour's segment
+    kinds      (category, type) of segments of other kinds, by name; what has none there is TISSUE
     """
 
     series_uid: str
@@ -269,7 +272,8 @@ def _segment(number: int, name: str, head: SegmentationHead) -> SegmentDescripti
             name=head.algorithm[0], version=head.algorithm[1], family=head.family
         )
         drawn_by = {"algorithm_type": "AUTOMATIC", "algorithm_identification": identification}
-    category, kind = head.kinds.get(name, (head.category, head.kind))
+    usual = (head.category, head.kind) if region_name(name) == "tumour" else TISSUE
+    category, kind = head.kinds.get(name, usual)
     return SegmentDescription(
         segment_number=number,
         segment_label=name,

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, insert, select
 
 from ..core.errors import ConfigurationRejected, ConsentDenied
 from ..core.files import content_hash
+from ..core.passing import passing_folder, swept
 from . import core, tables
 from .audit import SignedHead, record_action, sign
 from .consent import ACT_REASON, PURPOSES, add_decision, denied, why_denied
@@ -92,7 +93,7 @@ def export(
     stated = _known_options(chosen, options or {})
     with_predictions = chosen.PREDICTIONS if predictions is None else predictions
     keys, is_cohort = subjects_named(store, name)
-    home = out.with_name(f".{out.name}.part-{os.getpid()}")  # which nobody else can enter
+    home = swept(passing_folder(out))  # which nobody else can enter
     beside = home / out.name
     try:
         with store.writing() as connection:

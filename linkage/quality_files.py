@@ -6,7 +6,6 @@ Nothing here changes a file, except ``remove_orphans``, which touches orphans al
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -22,6 +21,7 @@ from sqlalchemy import Connection, ForeignKey, exists, literal, select
 
 from ..core.errors import OncoscaleError
 from ..core.files import content_hash
+from ..core.passing import is_abandoned, is_alive, is_passing
 from ..imaging.dicom_files import read_dicom
 from . import postgres, tables
 from .deidentify import TEXT, Pseudonyms, deidentified
@@ -266,16 +266,12 @@ def _children(folder: Path) -> list[Path]:
 
 def _in_use(path: Path) -> bool:
     """Whether the process that a temporary name speaks of is alive."""
+    if is_passing(path.name):
+        return not is_abandoned(path.name)
     owner = re.search(r"[-.]([0-9]+)", path.name)
     if owner is None:
         return False
-    try:
-        os.kill(int(owner[1]), 0)
-    except (OverflowError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_alive(int(owner[1]))
 
 
 def relative(store: Store, found: Iterable[Path]) -> list[str]:

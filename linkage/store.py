@@ -38,6 +38,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from ..core.errors import StorageFault, StoreRejected
 from ..core.files import canonical_json
+from ..core.passing import is_alive
 from . import postgres, tables
 from .permissions import OWNER, make_file, mode_below
 
@@ -237,7 +238,7 @@ class Store:
         """Remove what interrupted commands of this machine left behind."""
         for folder in self.path.glob(".staging-*"):
             owner = folder.name.split("-")[1]
-            if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
+            if owner.isdigit() and int(owner) != os.getpid() and not is_alive(int(owner)):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -554,13 +555,3 @@ def _flush_all(folder: int) -> None:
         return
     if code:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

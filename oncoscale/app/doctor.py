@@ -19,6 +19,7 @@ from shlex import quote
 from typing import Any, Literal
 
 from ..core.gpu import LEAST_RELEASE, driver
+from ..core.passing import abandoned, passing_names
 from .console import Result
 
 GIB = 2**30
@@ -54,6 +55,7 @@ def doctor(folder: Path | None = None) -> Result:
         *check_file_system(place),
         check_disk(place),
         *([check_permissions(place)] if (place / "oncoscale.sqlite").is_file() else []),
+        check_left_behind(place),
         check_cuda(),
         check_gl(),
         check_path(),
@@ -240,6 +242,20 @@ def check_permissions(store: Path) -> Check:
         "missing" if seen else "ok",
         f"anybody on this machine can read {', '.join(seen)}" if seen else "shut to others",
         f"chmod -R o-rwx {quote(str(store))}" if seen else "",
+    )
+
+
+def check_left_behind(place: Path) -> Check:
+    """What killed commands left beside their outputs, under passing names (core.passing)."""
+    dead = [one.name for one in abandoned(place)]
+    others = [name for name in passing_names(place) if name not in dead]
+    words = [f"of dead processes: {', '.join(dead)}"] if dead else []
+    words += [f"of living processes or of other machines: {', '.join(others)}"] if others else []
+    return Check(
+        "left by killed commands",
+        "missing" if dead else "ok",
+        "; ".join(words) or "nothing",
+        "the next command with the same --out removes it, or: rm -r " + " ".join(map(quote, dead)) if dead else "",
     )
 
 

@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: written beside, flushed, renamed into place."""
+"""Files that are either whole or absent: written beside, flushed, renamed into place.
+
+What a killed command left beside goes with the next one that writes the same (``passing``).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigurationRejected, StorageFault
+from .passing import passing_file, passing_folder, swept
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -42,10 +46,10 @@ def written_whole(path: Path | str) -> Iterator[Path]:
     Raises StorageFault (exit 4) when the disk fills, ConfigurationRejected (exit 2) when it may not be written.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.stem}.part-{os.getpid()}{path.suffix}")
+    beside = passing_file(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
+        yield swept(beside)
         with open(beside, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(beside, path)
@@ -63,10 +67,10 @@ def folder_written_whole(path: Path | str) -> Iterator[Path]:
     ``path`` must not exist, or be an empty folder.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.part-{os.getpid()}")
+    beside = passing_folder(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.mkdir()
+        swept(beside).mkdir()
         yield beside
         os.replace(beside, path)
     except OSError as error:

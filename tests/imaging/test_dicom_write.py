@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from oncoscale.imaging.dicom_write import (
     write_mr_series,
     write_segmentation,
 )
+from oncoscale.imaging.segmentation import read_segments
 from oncoscale.imaging.study import Grid, LabelImage
 
 from .oblique import GRADIENT_ECHO, SHAPE, oblique_grid
@@ -144,3 +146,16 @@ def test_empty_regions_and_foreign_sources_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SegmentationRejected):
             write_segmentation(tmp_path / "seg.dcm", image, images, head())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_region_is_a_tumour_only_where_it_is_called_one(tmp_path: Path) -> None:
+    """A region of which nothing is known but its name is coded as tissue, and read back under that name."""
+    grid, named = tilted(), {1: "GTV Mass", 2: "adrenal gland"}
+    drawn = replace(labels(grid), names=named)
+    write_segmentation(tmp_path / "seg.dcm", drawn, image_headers(a_series(grid), 0, {}), head())
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    kinds = [one.SegmentedPropertyTypeCodeSequence[0].CodeValue for one in dataset.SegmentSequence]
+    categories = [one.SegmentedPropertyCategoryCodeSequence[0].CodeValue for one in dataset.SegmentSequence]
+    assert (kinds, categories) == (["108369006", "85756007"], ["49755003", "85756007"])
+    _, segments = read_segments(dataset, "the segmentation")
+    assert [segment.name for segment in segments] == ["tumour", "adrenal gland"]
