@@ -56,6 +56,7 @@ from .supplied_maps import (
     unit_problem,
     unknown_names,
 )
+from .visit_regions import tumour_grids, tumour_on
 from .visits import IMAGES, chosen_visit, glance_of, refuse_several, visits_of
 
 Progress = Callable[[str, float], None]
@@ -545,9 +546,8 @@ def _tumour_first(labels: Sequence[LabelImage], read: Read) -> tuple[list[LabelI
     with_tumour = [image for image in labels if "tumour" in image.names.values() and image.mask("tumour").any()]
     if len(with_tumour) < 2:
         return list(labels), []
-    preferred = [one.grid for one in read.maps if one.name == "ktrans"]
-    preferred += [one.grid for one in read.series if one.role == "dynamic"]
-    chosen = next((image for grid in preferred for image in with_tumour if image.grid.same_as(grid)), with_tumour[0])
+    preferred = tumour_grids(read.maps, read.series)
+    chosen = tumour_on(preferred, with_tumour)
     volumes = ", ".join(f"{1000 * image.volume('tumour'):.0f} mm³" for image in with_tumour)
     fits = any(chosen.grid.same_as(grid) for grid in preferred)
     why = "it is drawn on the grid of Ktrans or of the dynamic series" if fits else "it comes first"

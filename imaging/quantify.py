@@ -34,6 +34,7 @@ from .map_files import Quantified, read_maps, write_maps
 from .quality import bit, fractions
 from .study import HARMONISED, Grid, ImagingStudy, LabelImage, ParametricMap
 from .t1_maps import angles_fitted, t1_map
+from .visit_regions import drawn_tumour
 from .voxels import Progress
 
 __all__ = ["Quantified", "QuantifySettings", "enhancing_volume", "quantify", "read_maps", "write_maps"]
@@ -124,7 +125,7 @@ def _refuse_harmonised(study: ImagingStudy) -> None:
 
 def _drawn_tumour(images: list[LabelImage], account: Account) -> LabelImage | None:
     """The first label image that names a tumour, as the reader of studies orders them."""
-    drawn = next((image for image in images if "tumour" in image.names.values()), None)
+    drawn = drawn_tumour(images)
     if drawn is None:
         return None
     if not drawn.mask("tumour").any():

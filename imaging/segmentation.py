@@ -24,7 +24,7 @@ from .geometry import stack, sub_block
 from .guarded import now_at
 from .nifti import is_nifti, open_nifti, whole_labels
 from .planes import frame_views, planes_of
-from .region_names import named_by, same_name
+from .region_names import WORDLESS, named_by, same_name
 from .region_names import region_name as region_name
 from .structure_set import (
     DrawnOn,
@@ -69,11 +69,12 @@ MOST_LABELS = 16
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """One segment of a DICOM segmentation: its number, name, and (i, j, k) mask."""
+    """One segment of a DICOM segmentation: its number, name, (i, j, k) mask, and label in the file."""
 
     number: int
     name: str
     mask: NDArray[np.bool_]
+    label: str = ""
 
 
 def _segment_name(item: Dataset, number: int) -> str:
@@ -135,7 +136,8 @@ def read_segments(dataset: FileDataset, where: str) -> tuple[Grid, list[Segment]
                     "export the segmentation again",
                 )
             masks[number][:, :, k] |= frame.T
-    return grid, [Segment(number, names[number], mask) for number, mask in masks.items()]
+    said = {int(item.SegmentNumber): str(item.get("SegmentLabel") or "").strip() for item in items}
+    return grid, [Segment(number, names[number], mask, said[number]) for number, mask in masks.items()]
 
 
 def label_images(
@@ -156,7 +158,8 @@ def label_images(
         for number, segment in zip(numbers, group):
             values[segment.mask] = number
         names = {number: segment.name for number, segment in zip(numbers, group)}
-        images.append(LabelImage(grid, values, names, uid, derived_from, description))
+        called = {n: one.label for n, one in zip(numbers, group) if one.label not in (one.name, *WORDLESS)}
+        images.append(LabelImage(grid, values, names, uid, derived_from, description, called))
     return tuple(images)
 
 

@@ -525,7 +525,7 @@ def structure_labels(
     its own. Regions that cannot become voxels are left out, each with its reason.
     """
     stack = stack_of(structures, stacks)
-    images: list[tuple[Grid, NDArray[np.uint8], dict[int, str]]] = []
+    images: list[tuple[Grid, NDArray[np.uint8], dict[int, str]]] = []  # names as in the file
     findings = [Finding("found", where, _listed(structures)), found_on(structures, stack, where)]
     for roi in structures.rois:
         try:
@@ -534,10 +534,17 @@ def structure_labels(
         except SegmentationRejected as refusal:
             findings.append(Finding("doubted", where, f"{refusal.found}: left out"))
             continue
-        _place(images, own.grid, region.mask, region_name(roi.name))
+        _place(images, own.grid, region.mask, roi.name)
         findings += [volume_found(roi, region, own.grid, where), *region.findings]
     labels = tuple(
-        LabelImage(grid, values, names, structures.uid, description=structures.description)
+        LabelImage(
+            grid,
+            values,
+            {value: region_name(name) for value, name in names.items()},
+            structures.uid,
+            description=structures.description,
+            called={value: name for value, name in names.items() if name != region_name(name)},
+        )
         for grid, values, names in images
     )
     if len(labels) > 1 and stack is not None:
@@ -557,7 +564,8 @@ def _place(
 ) -> None:
     """Put a region into the first image on that grid that has no voxel of it, no such name, and a free value."""
     for other, values, names in images:
-        if other is grid and name not in names.values() and len(names) < 255 and not values[mask].any():
+        new = region_name(name) not in map(region_name, names.values())
+        if other is grid and new and len(names) < 255 and not values[mask].any():
             values[mask] = len(names) + 1
             names[len(names) + 1] = name
             return

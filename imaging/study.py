@@ -134,6 +134,7 @@ class LabelImage:
 
     values       (i, j, k) integers, 0 = outside; values without a name are of no region
     names        label value to name (``{1: "tumour"}``)
+    called       label value to the name in the file, where it is another
     description  what it was drawn on, in the words of its file
     """
 
@@ -143,6 +144,7 @@ class LabelImage:
     uid: str = ""
     derived_from: tuple[str, ...] = ()
     description: str = ""
+    called: Mapping[int, str] = field(default_factory=dict)
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """(i, j, k) True inside the region of that name."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import MeshFault, SegmentationRejected
+from ..core.errors import ConfigurationRejected, MeshFault, SegmentationRejected
 from ..imaging.region_names import same_name
 from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
@@ -44,6 +44,29 @@ def told_apart(tumour: TumourType, settings: ForecastSettings) -> tuple[str, ...
     spaces = tumour.spread.spaces if tumour.spread else ()
     names = (*settings.materials, *settings.supports, *spaces, *tumour.materials, *known)
     return tuple(name for name in dict.fromkeys(names) if name not in (*ALWAYS, OUTSIDE))
+
+
+def refuse_unknown(
+    tumour: TumourType, settings: ForecastSettings, there: Collection[str], drawn: Collection[str] = ()
+) -> None:
+    """Raise ConfigurationRejected for a material or a support of a region that is not there, before a mesh is made.
+
+    there  names of the regions of the body
+    drawn  what the segmentation names, near or far from the tumour
+    """
+    surfaces = [name for name in settings.supports if name != OUTSIDE]
+    asked = [("materials", name) for name in settings.materials if name not in tumour.materials]
+    for table, name in [*asked, *(("supports", name) for name in surfaces)]:
+        if any(same_name(name, other) for other in there):
+            continue
+        beyond = any(same_name(name, other) for other in drawn)
+        known = {*there, OUTSIDE} if table == "supports" else {*there, *tumour.materials}
+        raise ConfigurationRejected(
+            f"[{table}] speaks of {name}, "
+            + ("which is drawn, but not in the tissue around the tumour" if beyond else "which nobody drew"),
+            f"one of {', '.join(sorted(known))}",
+            "name one of these, or segment the region",
+        )
 
 
 def regions_beside(mesh: TumourMesh) -> tuple[str, ...]:

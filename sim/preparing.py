@@ -11,9 +11,10 @@ from ..agents.engine import arrays, engine
 from ..core.errors import ConfigurationRejected
 from ..core.quantity import Parameter
 from ..imaging.study import LabelImage
+from ..imaging.visit_regions import remarks
 from ..meshing.mesh import TumourMesh
 from ..meshing.renewed import present_regions
-from .anatomy import Meshed, meshed, spread_through, tissues_of, told_apart
+from .anatomy import Meshed, meshed, refuse_unknown, spread_through, tissues_of, told_apart
 from .anatomy import statements as anatomy_statements
 from .case import Case
 from .cells import cells_of
@@ -101,7 +102,11 @@ def prepare(case: Case, *, threads: int | None, tell: Progress = lambda what, do
     )
     changed = changes(fields, plan) if settings.effects and settings.members > 1 else ()
     drawn = outline if case.mesh is None else None
-    told = (*agreement, *anatomy_statements(drawn, found, materials, fixed_in(mesh, settings)))
+    told = (
+        *remarks(case.quantified.findings),
+        *agreement,
+        *anatomy_statements(drawn, found, materials, fixed_in(mesh, settings)),
+    )
     return Prepared(outline.volume("tumour"), fields, start, plan, changed, stated, told)
 
 
@@ -109,9 +114,11 @@ def mesh_of(case: Case, outline: LabelImage) -> tuple[Meshed, tuple[str, ...]]:
     """The tumour in its host as tetrahedra; of a mesh that the user gives, also how well it agrees with the images."""
     spread = case.tumour.spread
     if case.mesh is not None:
+        refuse_unknown(case.tumour, case.settings, present_regions(case.mesh))
         found, words = given(case.mesh, outline, spread)
         return found, (words,)
     host = host_for(outline, spread, case.days, told_apart(case.tumour, case.settings))
+    refuse_unknown(case.tumour, case.settings, host.names.values(), outline.names.values())
     return meshed(host, case.settings), ()
 
 

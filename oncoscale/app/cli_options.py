@@ -50,7 +50,9 @@ Mask = Annotated[
 ]
 Roi = Annotated[
     str | None,
-    typer.Option("--roi", metavar="NAME", help="Region that is the tumour, by its name in the RTSTRUCT or SEG."),
+    typer.Option(
+        "--roi", metavar="NAME", help="Region that is the tumour, by its name in the RTSTRUCT, SEG or label image."
+    ),
 ]
 Tensor = Annotated[
     Path | None,

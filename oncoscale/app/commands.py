@@ -332,16 +332,17 @@ def quantified(
 ) -> Quantified:
     """The maps of a study and its tumour, from a file where one is given; a tumour that cannot be meshed is refused.
 
-    roi  the region of ``mask`` that is the tumour, by its name in the file
+    roi  the region of ``mask`` that is the tumour, by its name in the file; without ``mask`` one of the study's own
     """
     from ..imaging.guarded import read_guarded
     from ..imaging.quantify import quantify as make
     from ..imaging.radiotherapy import stacks_of
     from ..imaging.segmentation import check_tumour, read_region
+    from ..imaging.visit_regions import with_tumour
 
     one_of("--pieces", pieces, ("refuse", "largest", "all"))
     if roi is not None and mask is None:
-        raise ConfigurationRejected(f"--roi {roi} without --mask", "the file that holds the region", "add --mask FILE")
+        images = with_tumour(images, roi)
     tumour: LabelImage | None = None
     found: tuple[Finding, ...] = ()
     if mask is not None:

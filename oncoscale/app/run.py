@@ -17,6 +17,7 @@ from ..imaging.guarded import read_guarded
 from ..imaging.quantify import Quantified, QuantifySettings
 from ..imaging.segmentation import check_tumour
 from ..imaging.study import ImagingStudy
+from ..imaging.visit_regions import drawn_tumour, with_all_regions, with_tumour
 from ..linkage.consent import Decision, consent_on_record, denied, objection, require, still_permitted
 from ..linkage.ingest import Visit, find_visit, load_study
 from ..linkage.record import (
@@ -31,6 +32,8 @@ from ..linkage.record import (
 )
 from ..linkage.reviewing import name_store
 from ..linkage.store import Store, now
+from ..meshing.renewed import present_regions
+from ..sim.anatomy import ALWAYS, refuse_unknown
 from ..sim.case import Case
 from ..sim.equilibrium import words_of
 from ..sim.forecast import Forecast
@@ -61,7 +64,7 @@ class Request:
 
     visits  later visits whose measured volumes are shown beside it
     mask    a tumour that replaces the study's own
-    roi     its region in the mask, by name, where there are several
+    roi     its region in the mask, or without a mask in the study, by name
     tensor  diffusion tensors, along which cells of a tumour without a border wander
     mesh    tetrahedra in place of those made from the segmentation
     """
@@ -93,13 +96,33 @@ class Request:
         }
 
     def quantified(self, images: ImagingStudy, tell: Progress) -> Quantified:
-        """The maps of the study's images with its tumour, the mesh's where nobody drew one, and the given tensors."""
+        """The maps of the study's images, the given tensors, and the tumour with all regions that the visit draws.
+
+        Of a mesh that the user gives the regions are its own, and the tumour where nobody drew one.
+        """
         tensors = None
         if self.tensor is not None:
             tensors = read_guarded("the diffusion tensor", read_tensors, self.tensor, paths=[self.tensor])
-        maps = quantified(images, self.quantifying, self.mask, self.pieces, tell, self.roi)
+        images = self.named(images)
+        if not self.mask:
+            there = [name for image in images.labels for name in image.names.values()]
+            drawn = present_regions(self.mesh.tetrahedra) if self.mesh else there
+            refuse_unknown(self.disease, self.settings, (*ALWAYS, *drawn))
+        maps = quantified(images, self.quantifying, self.mask, self.pieces, tell, self.roi if self.mask else None)
         maps = replace(maps, tensor=tensors)
-        return outlined(maps, self.mesh.tetrahedra) if self.mesh else maps
+        return outlined(maps, self.mesh.tetrahedra) if self.mesh else self._with_regions(maps, images)
+
+    def named(self, images: ImagingStudy) -> ImagingStudy:
+        """A visit whose tumour is the region that the user names, unless a mask replaces it."""
+        return images if self.roi is None or self.mask else with_tumour(images, self.roi)
+
+    def _with_regions(self, maps: Quantified, images: ImagingStudy) -> Quantified:
+        """The maps whose tumour's label image holds what the visit's others draw beside it."""
+        if maps.tumour is None:
+            return maps
+        own = None if self.mask else drawn_tumour(images.labels)
+        tumour, found = with_all_regions(maps.tumour, [image for image in images.labels if image is not own])
+        return replace(maps, tumour=tumour, findings=(*maps.findings, *found))
 
     def case(self, images: ImagingStudy, maps: Quantified) -> Case:
         """What the forecast is made of, once the images have become maps."""
@@ -366,7 +389,7 @@ class Run:
         """(day, mL) of the later visits."""
         rows = []
         for visit in self.request.visits:
-            images, _ = load_study(self.store, visit.study)
+            images = self.request.named(load_study(self.store, visit.study)[0])
             rows.append((float(visit.day - self.request.visit.day), measured_volume(images, self.request.quantifying)))
         return tuple(rows)
 
@@ -431,9 +454,8 @@ def measured_volume(images: ImagingStudy, settings: QuantifySettings) -> float:
 
     A baseline or input function that was stated belongs to the images that the forecast starts from.
     """
-    for labels in images.labels:
-        if "tumour" in labels.names.values():
-            return check_tumour(labels, pieces="all")[0].volume("tumour")
+    if labels := drawn_tumour(images.labels):
+        return check_tumour(labels, pieces="all")[0].volume("tumour")
     own = replace(settings, dce_model="semi", aif="parker", aif_mask=None, baseline=None)
     made = quantified(images, own, None, "all", lambda what, done: None)
     if made.tumour is None:

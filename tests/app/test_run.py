@@ -22,12 +22,14 @@ from oncoscale.app.cli import app
 from oncoscale.app.console import Result
 from oncoscale.core.errors import SolverFault
 from oncoscale.imaging.nifti import write_labels, write_nifti
+from oncoscale.imaging.visit_regions import remarks
 from oncoscale.linkage import tables
 from oncoscale.linkage.consent import withdraw
 from oncoscale.linkage.store import Store
 from oncoscale.sim.equilibrium import words_of
 
 LOCAL_ID = "ZZQ-CANARY^JANE"
+WHAT = ("--tumour", "neuroblastoma", "--days", 28)
 
 
 def oncoscale(*arguments: object):
@@ -383,3 +385,73 @@ def test_another_subjects_visit_is_refused(place, made):
     answer = forecast(place, "--visit", other.content["study"])
     assert answer.code == 2
     assert "another subject" in answer.content["error"]["found"]
+
+
+@pytest.fixture
+def visit_of_three(place, made) -> str:
+    """A stored study of three label images: the tumour's, a spine that overlaps it, and another one's of that name."""
+    images = place.root / "three"
+    images.mkdir()
+    tumour, ktrans = made.quantified.tumour, made.quantified.maps["ktrans"]
+    write_nifti(images / "ktrans.nii.gz", ktrans.grid, 2.0 * ktrans.values)
+    write_labels(images / "a-tumour.nii.gz", replace(tumour, values=np.roll(tumour.values, 1, axis=0)))
+    for place_of, (rows, name) in enumerate([(slice(0, 15), "spine"), (slice(10, 18), "Liver")]):
+        values = np.zeros_like(tumour.values)
+        values[:, rows, :20] = 1
+        write_labels(images / f"b-mask-{place_of}.nii.gz", replace(tumour, values=values, names={1: name}))
+    stated = ("--subject", LOCAL_ID, "--unit", "ktrans=1/min", "--day", 9)
+    ingested = oncoscale("ingest", images, "--store", place.store, *stated)
+    assert ingested.code == 0, ingested.text
+    return ingested.content["study"]
+
+
+def test_a_forecast_keeps_every_region_of_its_visit(place, visit_of_three, monkeypatch):
+    """Regions of other label images go into the forecast's own, and what was lost of one stands among its remarks."""
+    record_consent(place)
+    given = []
+    monkeypatch.setattr(flow, "simulate", lambda maps, *arguments, **options: given.append(maps) or 1 / 0)
+    assert oncoscale("forecast", visit_of_three, "--store", place.store, *WHAT, "--out", place.out).code == 4
+    (maps,) = given
+    assert set(maps.tumour.names.values()) == {"tumour", "spine", "Liver"}
+    (words,) = remarks(maps.findings)
+    assert words.startswith("Liver: ")
+    assert "mL are spine already" in words
+
+
+def test_the_tumour_of_a_stored_study_may_be_named(place, visit_of_three, monkeypatch):
+    """--roi chooses among the study's own regions; a name that none has is answered by those there are."""
+    record_consent(place)
+    given = []
+    monkeypatch.setattr(flow, "quantified", lambda images, *arguments: given.append(images) or 1 / 0)
+    assert (
+        oncoscale("forecast", visit_of_three, "--store", place.store, *WHAT, "--out", place.out, "--roi", "SPINE").code
+        == 4
+    )
+    assert [set(image.names.values()) for image in given[0].labels] == [{"tumour"}, {"other tumour"}, {"Liver"}]
+    answer = oncoscale("forecast", visit_of_three, "--store", place.store, *WHAT, "--out", place.out, "--roi", "lever")
+    assert answer.code == 2
+    assert answer.content["error"]["expected"] == "one of tumour, spine, Liver"
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_settings_of_a_region_that_nobody_drew_are_refused_at_once(place, visit_of_three, monkeypatch, dry):
+    """Before any map is made, also where nothing shall be written: the names that are known stand in the answer."""
+    record_consent(place)
+    monkeypatch.setattr(flow, "quantified", lambda *arguments: 1 / 0)
+    (place.root / "config.toml").write_text('[materials.spina]\nlike = "bone"\n')
+    answer = oncoscale(
+        "forecast",
+        visit_of_three,
+        "--store",
+        place.store,
+        *WHAT,
+        "--out",
+        place.out,
+        "--config",
+        place.root / "config.toml",
+        *dry,
+    )
+    assert answer.code == 2
+    assert "spina, which nobody drew" in answer.content["error"]["found"]
+    assert "Liver" in answer.content["error"]["expected"]
+    assert "spine" in answer.content["error"]["expected"]

@@ -117,8 +117,27 @@ def test_a_region_that_the_settings_speak_of_must_be_held():
     assert regions_beside(meshed(labels, settings).mesh) == ("fluid",)
     with pytest.raises(MeshFault, match="a tumour in a host only"):
         meshed(labels, settings.model_copy(update={"mesher": "gmsh"}))
-    with pytest.raises(ConfigurationRejected, match="materials for fluid"):
-        ready(drawn(), settings)
+
+
+def test_a_region_that_is_not_there_is_refused_before_a_mesh_is_made(monkeypatch):
+    """Materials and supports of what nobody drew, or drew far from the tumour, are answered by the names known."""
+
+    def no_mesh(*arguments, **options):
+        raise AssertionError("a mesh was made")
+
+    monkeypatch.setattr(anatomy, "mesh_tumour", no_mesh)
+    cases = [
+        ({"materials": {"splen": {"young": 0.5}}}, r"\[materials\] speaks of splen, which nobody drew.*host, .*tumour"),
+        ({"supports": {"spina": "fixed"}}, r"\[supports\] speaks of spina, which nobody drew.*liver, outside, tumour"),
+        ({"supports": {"spleen": 0.1}}, r"speaks of spleen, which is drawn, but not in the tissue around the tumour"),
+    ]
+    for stated, words in cases:
+        settings = ForecastSettings.model_validate({**COARSE.model_dump(), **stated})
+        with pytest.raises(ConfigurationRejected, match=words):
+            ready(drawn("Liver", "spleen"), settings)
+    fine = {"materials": {"LIVER": {"young": 3.0}}, "supports": {"outside": "free", "liver": 0.1, "tumour": 0.1}}
+    with pytest.raises(AssertionError, match="a mesh was made"):
+        ready(drawn("Liver"), ForecastSettings.model_validate({**COARSE.model_dump(), **fine}))
 
 
 def test_gmsh_keeps_the_tumour_and_its_host():
