@@ -168,6 +168,36 @@ def to_nodes(mesh: TumourMesh, element_values: ArrayLike) -> NDArray[np.float64]
     )
 
 
+def at_voxels(mesh: TumourMesh, node_values: ArrayLike, grid: Grid) -> NDArray[np.float64]:
+    """(i, j, k, n) node values (nodes, n) at the centres of voxels, linear in every element; NaN outside the mesh."""
+    values = np.ascontiguousarray(node_values, np.float64)
+    return np.asarray(_at_centres(grid.index(mesh.points), mesh.tetrahedra, values, np.array(grid.shape)))
+
+
+@njit(cache=True)
+def _at_centres(corners: Any, tetrahedra: Any, values: Any, shape: Any) -> Any:
+    """Values at the whole numbers (i, j, k) that lie in tetrahedra, by their barycentric coordinates."""
+    found = np.full((shape[0], shape[1], shape[2], values.shape[1]), np.nan)
+    for corner in tetrahedra:
+        places = corners[corner]
+        low, high = np.empty(3, np.int64), np.empty(3, np.int64)
+        for axis in range(3):
+            low[axis] = max(0, int(np.ceil(places[:, axis].min() - 1e-9)))
+            high[axis] = min(shape[axis] - 1, int(np.floor(places[:, axis].max() + 1e-9)))
+        if (low > high).any():
+            continue
+        inverse = np.linalg.inv(places[1:] - places[0])
+        for i in range(low[0], high[0] + 1):
+            for j in range(low[1], high[1] + 1):
+                for k in range(low[2], high[2] + 1):
+                    offset = np.array([i - places[0, 0], j - places[0, 1], k - places[0, 2]])
+                    share = offset @ inverse
+                    first = 1.0 - share.sum()
+                    if first >= -1e-9 and share.min() >= -1e-9:
+                        found[i, j, k] = first * values[corner[0]] + share @ values[corner[1:]]
+    return found
+
+
 @njit(cache=True)
 def _shared_volumes(corners: Any, tetrahedra: Any, shape: Any) -> Any:
     """CSR arrays of the volumes shared with unit cubes [i, i+1] x [j, j+1] x [k, k+1], in cubes.

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 
-from ..core.errors import ConfigurationRejected
+from ..core.errors import ConfigurationRejected, SolverFault
 from ..imaging.diffusion_tensor import TensorImage
 from ..imaging.study import Grid, LabelImage, box_words
 from ..meshing.mesh import TumourMesh
-from ..meshing.transfer import overlaps, to_elements, to_voxels
+from ..meshing.transfer import at_voxels, overlaps, to_elements, to_voxels
 from .elements import outer_faces
 from .infiltration import Infiltration, edge_profile, front_speed, mean_and_shape
+from .state import TissueState
 
 Real = NDArray[np.float64]
 
@@ -167,6 +168,27 @@ class Ground:
         """(i, j, k) element values; 0 where there is no tissue."""
         carried = to_voxels(self.shared, values, 0.0, self.grid)
         return np.where(self.covered >= LEAST_COVERED, carried / np.maximum(self.covered, LEAST_COVERED), 0.0)
+
+
+def density_on(grid: Grid, state: TissueState, spread: Spread) -> Real:
+    """(i, j, k) of ``grid``: density in the tissue that lies at each voxel's centre now; NaN outside the mesh.
+
+    Voxels of the density move with the tissue: a centre is taken back to where its tissue lay without load, and the
+    density there is linear between voxels. Raises SolverFault for a state whose density lies on other voxels.
+    """
+    ground = voxels_around(state.reference, spread.voxel)
+    if state.density is None or state.density.shape != ground.shape:
+        raise SolverFault(
+            "a density that does not lie on the voxels around its mesh",
+            f"{' x '.join(map(str, ground.shape))} voxels",
+            "report this, with the forecast's recipe",
+        )
+    moved = at_voxels(state.mesh, state.displacement, grid)
+    inside = np.isfinite(moved[..., 0])
+    lay = grid.world(np.argwhere(inside)) - moved[inside]
+    density = np.full(grid.shape, np.nan)
+    density[inside] = ndimage.map_coordinates(state.density, ground.index(lay).T, order=1, mode="nearest")
+    return density
 
 
 def voxels_around(mesh: TumourMesh, side: float) -> Grid:

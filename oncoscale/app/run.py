@@ -379,7 +379,8 @@ class Run:
     def _write_dicom(self, folder: Path, made: Forecast, maps: Quantified, images: ImagingStudy) -> None:
         if maps.tumour is None:
             return
-        contours = [(state.day, contour_of(state, maps.tumour)) for state in made.states]
+        spread = self.request.disease.spread
+        contours = [(state.day, contour_of(state, maps.tumour, spread)) for state in made.states]
         home = self.store.study_folder(self.request.visit.study) / "images"
         reason = write_dicom_contours(folder / "contours", contours, images, home, self.record.run)
         if reason:

@@ -40,8 +40,10 @@ from ..meshing.transfer import coverage, overlaps, to_voxels
 from ..meshing.write import Step, read_step, write_mesh, write_steps
 from ..sim.forecast import Effect, Forecast, MacroStep, Representative, summary
 from ..sim.selection import select_elements
+from ..sim.spread import Spread, density_on
 from ..sim.start import element_maps
 from ..sim.state import CAVITY, TissueState
+from ..sim.tumour_type import tumour_type
 from .background import Background
 from .report import Provenance
 from .trajectory import write_stored_cells
@@ -96,7 +98,7 @@ def write_run(
         write_nifti(folder / "images" / "background.nii.gz", background.grid, background.values)
     if quantified.tumour is not None:
         for state in forecast.states:
-            contour = contour_of(state, quantified.tumour)
+            contour = contour_of(state, quantified.tumour, tumour_type(forecast.tumour_type).spread)
             write_labels(folder / "contours" / f"contour-day-{state.day:03.0f}.nii.gz", contour)
     account = {
         **asdict(provenance),
@@ -191,15 +193,22 @@ def write_populations(path: Path, steps: Sequence[MacroStep]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def contour_of(state: TissueState, tumour: LabelImage) -> LabelImage:
-    """The tumour of one day on the grid of the images: the fullest voxels, as many as hold its volume."""
+def contour_of(state: TissueState, tumour: LabelImage, spread: Spread | None = None) -> LabelImage:
+    """The tumour of one day on the grid of the images: the fullest voxels, as many as hold its volume.
+
+    spread  of a disease without a border: there the fullest are those of the greatest density. Elements are many
+            voxels wide where it grows into healthy tissue, and their shares alone would draw their faces
+    """
     mesh = state.mesh
     if state.visible is None:
         inside = replace(mesh, tetrahedra=mesh.tetrahedra[state.tumour], region=mesh.region[state.tumour])
         filled = coverage(overlaps(inside, tumour.grid), tumour.grid).ravel()
     else:
         filled = to_voxels(overlaps(mesh, tumour.grid), state.visible, 0.0, tumour.grid).ravel()
-    fullest = np.argsort(-filled, kind="stable")[: round(float(filled.sum()))]
+    count = round(float(filled.sum()))
+    if spread is not None and state.density is not None:
+        filled = np.nan_to_num(density_on(tumour.grid, state, spread), nan=-1.0).ravel()
+    fullest = np.argsort(-filled, kind="stable")[:count]
     values = np.zeros(filled.shape, dtype=np.uint8)
     values[fullest] = 1
     return LabelImage(tumour.grid, values.reshape(tumour.grid.shape), {1: "tumour"}, derived_from=tumour.derived_from)

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from oncoscale.core.errors import ConfigurationRejected
+from oncoscale.app.run_folder import contour_of
+from oncoscale.core.errors import ConfigurationRejected, SolverFault
 from oncoscale.imaging.diffusion_tensor import TensorImage
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.meshing.tetrahedra import mesh_tumour
-from oncoscale.sim.spread import ALONG_FIBRES, LEAST_COVERED, Ground, shapes_on
+from oncoscale.sim.spread import ALONG_FIBRES, LEAST_COVERED, Ground, density_on, shapes_on
 from oncoscale.sim.start import host_for
+from oncoscale.sim.state import TissueState
 from oncoscale.sim.tumour_type import tumour_type
 from oncoscale.sim.tumours.dipg import DIFFUSIVITY, WANDERING, WHITE_OVER_GREY
 
@@ -111,3 +113,45 @@ def test_fibres_lead_cells(mesh: TumourMesh) -> None:
     gained = [spread_along(later, way) - spread_along(start, way) for way in (fibre, across)]
     assert gained[0] / gained[1] == pytest.approx(5.0, rel=0.05)
     assert shapes_on(open_ground.grid, None) is None
+
+
+def at_rest(ground: Ground, mesh: TumourMesh, density: np.ndarray) -> TissueState:
+    """A tissue with that density, without load."""
+    nothing = np.zeros(len(mesh.tetrahedra))
+    fields = (nothing + 1.0, np.zeros((len(nothing), 6)), nothing, nothing, nothing)
+    still = TissueState(0.0, ground.labelled(density), np.zeros_like(mesh.points), *fields)
+    return replace(still, density=density, visible=ground.visible_share(density))
+
+
+def test_a_density_moves_with_its_tissue(mesh: TumourMesh) -> None:
+    """A linear density in a tissue that is stretched and moved is found, at every voxel of an image, where the tissue
+    lay before."""
+    ground = Ground.under(mesh, SPREAD)
+    places = ground.grid.world(np.moveaxis(np.indices(ground.grid.shape), 0, -1))
+    slope, stretch = np.array([0.01, -0.02, 0.005]), np.diag([1.1, 0.95, 1.02]) + 0.03
+    state = at_rest(ground, mesh, 0.3 + places @ slope)
+    state = replace(state, displacement=mesh.points @ stretch.T + [1.0, 2.0, -3.0] - mesh.points)
+    image = Grid((40, 30, 20), np.diag([1.7, 2.1, 3.1, 1.0]))
+    found = density_on(image, state, SPREAD)
+    centres = image.world(np.moveaxis(np.indices(image.shape), 0, -1))
+    before = (centres - [1.0, 2.0, -3.0]) @ np.linalg.inv(stretch).T
+    inside = np.isfinite(found)
+    assert inside.sum() > 1000
+    np.testing.assert_allclose(found[inside], (0.3 + before @ slope)[inside], atol=1e-9)
+    with pytest.raises(SolverFault, match="does not lie on the voxels"):
+        density_on(image, state, replace(SPREAD, voxel=3.0))
+
+
+def test_the_contour_of_the_first_day_is_the_outline(mesh: TumourMesh) -> None:
+    """In elements of two voxels a ball that was drawn comes back but for its rim, where shares of elements alone draw
+    their faces; either way it has the tumour's volume."""
+    grid = Grid((28, 28, 28), np.diag([2.0, 2.0, 2.0, 1.0]))
+    place = (np.indices(grid.shape).T - 13.5) * 2.0
+    outline = LabelImage(grid, ((place**2).sum(axis=-1) < 10.0**2).T.astype(np.uint8), {1: "tumour"})
+    ground = Ground.under(mesh, SPREAD)
+    state = at_rest(ground, mesh, ground.seeded(outline))
+    smooth, toothed = contour_of(state, outline, SPREAD), contour_of(state, outline)
+    assert smooth.values.sum() == toothed.values.sum() == round(1000.0 * state.volume / grid.voxel_volume)
+    wrong = [int((one.mask("tumour") ^ outline.mask("tumour")).sum()) for one in (smooth, toothed)]
+    assert wrong[0] <= abs(int(smooth.values.sum()) - int(outline.values.sum())) + 8
+    assert wrong[0] < wrong[1]
