@@ -160,7 +160,7 @@ def _drawn_again(labels: LabelImage, name: str, drawn: NDArray[np.bool_], millil
     """What to say of a second drawing of a region; nothing of a copy."""
     if (drawn == labels.mask(name)).all():
         return ()
-    both = f"the first counts ({labels.volume(name):.4g} mL), not that of {millilitres:.4g} mL"
+    both = f"the first counts ({labels.volume(name):.4g} mL beside the tumour), not that of {millilitres:.4g} mL"
     return (Finding("doubted", REGIONS, f"{name} is drawn more than once: {both}."),)
 
 

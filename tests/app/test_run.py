@@ -409,7 +409,7 @@ def test_a_forecast_keeps_every_region_of_its_visit(place, visit_of_three, monke
     """Regions of other label images go into the forecast's own, and what was lost of one stands among its remarks."""
     record_consent(place)
     given = []
-    monkeypatch.setattr(flow, "simulate", lambda maps, *arguments, **options: given.append(maps) or 1 / 0)
+    monkeypatch.setattr(flow, "simulate", lambda case, **options: given.append(case.quantified) or 1 / 0)
     assert oncoscale("forecast", visit_of_three, "--store", place.store, *WHAT, "--out", place.out).code == 4
     (maps,) = given
     assert set(maps.tumour.names.values()) == {"tumour", "spine", "Liver"}
