@@ -30,12 +30,13 @@ from .behaviours.radiation import HALFWAY, killed
 from .cell import BODY, REMOVED, Cells, State, Variable, flags, living
 from .cell_type import CellType
 from .colony import Colony, ColonyOutcome, Surroundings
+from .glioma_room import at_most, expected_within, share_inside
 from .living import Census, LivingColony
 from .mechanics import push_on
 from .modes import Switches
 from .observe import composition_of, counts_of
 from .parameters import ParameterSet
-from .rule import FIRST, Behaviour, Cell, Hour, Luck, Near, Numbers, by_kind, chance, draws, rule, uniform
+from .rule import FIRST, Behaviour, Cell, Hour, Luck, Near, Numbers, by_kind, chance, compiled, draws, rule, uniform
 from .voxels import Grid, span_of
 
 MODEL = "glioma model of this project"
@@ -56,8 +57,9 @@ STATE = State(
     )
 )
 
-HOUR = np.dtype([("dose_linear", np.float64), ("dose_quadratic", np.float64)], align=True)
-"""What the cells share in an hour: the sums of alpha d and beta d² of its fractions."""
+HOUR = np.dtype([(name, np.float64) for name in ("dose_linear", "dose_quadratic", "wall", "crowd")], align=True)
+"""What the cells share in an hour: the sums of alpha d and beta d² of its fractions; µm from the centre to a wall, and
+how many others are within reach of a cell where tissue is as dense as the colony (``glioma_room``)."""
 
 TABLE: Mapping[str, Parameter] = {
     "P_cycle": Parameter(
@@ -113,7 +115,7 @@ TABLE: Mapping[str, Parameter] = {
 NUMBERS = np.dtype([(name, np.float64) for name in (*TABLE, "daughter_distance")], align=True)
 
 (ADVANCE, HIT, FATAL, CLEAR) = draws("glioma.advance", "glioma.hit", "glioma.fatal", "glioma.clear")
-(FATE, WAKE) = draws("glioma.fate", "glioma.wake")
+(FATE, WAKE, ROOM) = draws("glioma.fate", "glioma.wake", "glioma.room")
 (WALK_X, WALK_Y, WALK_Z) = draws("glioma.walk_x", "glioma.walk_y", "glioma.walk_z")
 PLACES = ("glioma.x", "glioma.y", "glioma.z", "glioma.phase", "glioma.quiescent", "glioma.doomed")
 draws(*PLACES)
@@ -148,11 +150,18 @@ def meet_its_fate(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) 
         cell.quiescent = p.P_lost <= fate < p.P_lost + p.P_rest
 
 
+@compiled
+def has_room(cell: Cell, luck: Luck, colony: Hour, p: Numbers) -> Any:
+    """Whether no more than N_crowd cells are within reach, itself and those beyond the walls counted."""
+    beyond = colony.crowd * (1.0 - share_inside(cell.x, cell.y, cell.z, colony.wall, p.R_neighbours))
+    return chance(luck, ROOM, at_most(p.N_crowd - cell.neighbours, beyond))
+
+
 @rule(source=f"{MODEL}; contact inhibition ASSUMED, see N_crowd")
 def cycle(cell: Cell, luck: Luck, near: Near, colony: Hour, p: Numbers) -> None:
     """With room and oxygen a cycling cell may advance by a step and a quiescent one may wake; the others wait."""
     if living(cell):
-        cell.resting = near.oxygen < p.hypoxia or cell.neighbours > p.N_crowd
+        cell.resting = near.oxygen < p.hypoxia or not has_room(cell, luck, colony, p)
         if not cell.resting:
             if not cell.quiescent:
                 cell.cycle += chance(luck, ADVANCE, p.P_cycle)
@@ -283,8 +292,12 @@ def _set_cycle(
 
 
 def prepare(colony: LivingColony, census: Census) -> tuple[NDArray[Any], Grid]:
-    """The fractions of this hour; oxygen as the tissue hands it over (ASSUMED: even, and for the whole step)."""
+    """The fractions of this hour, and how crowded it is; oxygen as the tissue hands it over (ASSUMED: even, and for the
+    whole step).
+    """
     shared = np.zeros(1, HOUR)
+    shared["wall"] = colony.wall
+    shared["crowd"] = expected_within(colony.parameters["R_neighbours"], int(census.counts.sum()), colony.wall)
     for fraction in colony.radiation:
         if math.floor(fraction.hour) == colony.time:
             shared["dose_linear"] += fraction.linear

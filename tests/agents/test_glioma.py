@@ -18,6 +18,7 @@ from oncoscale.agents.behaviours.radiation import felt
 from oncoscale.agents.colony import Colony, Irradiation, Surroundings
 from oncoscale.agents.engine import engine
 from oncoscale.agents.engine.cuda import CudaEngine
+from oncoscale.agents.glioma_room import at_most, between_walls, share_inside
 from oncoscale.core.errors import ConfigurationRejected
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -84,15 +85,21 @@ def test_the_doomed_try_as_many_divisions_as_stated(attempts):
     assert found.moments["doomed_share"][0] == (1.0 if attempts > 1.0 or found.counts[-1, 0] else 0.0)
 
 
-def test_the_mean_field_is_what_cells_do_on_average():
-    """Three weeks of a sparse colony, of whose cells one fraction in the first hour dooms half: as many cells are left,
-    and as large shares of them are doomed and quiescent, as the same rules say without chance."""
+def mean_field_of_the_cells() -> Any:
+    """The benchmark's module of the rules without chance."""
     specification = spec_from_file_location("mean_field", BENCHMARKS / "validation" / "_glioma_mean_field.py")
     assert specification
     assert specification.loader
     mean_field = module_from_spec(specification)
     sys.modules[specification.name] = mean_field
     specification.loader.exec_module(mean_field)
+    return mean_field
+
+
+def test_the_mean_field_is_what_cells_do_on_average():
+    """Three weeks of a sparse colony, of whose cells one fraction in the first hour dooms half: as many cells are left,
+    and as large shares of them are doomed and quiescent, as the same rules say without chance."""
+    mean_field = mean_field_of_the_cells()
     days, density = 21, 0.02
     found = outcome(replace(FEW, radiation=(Irradiation(0.0, np.log(2.0) / felt(0.5), 0.0),)), 24 * days)
     cells = mean_field.settled(mean_field.Tumour(), np.array([density]))
@@ -115,13 +122,51 @@ def test_the_doomed_that_do_not_divide_live_on():
     assert found.moments["doomed_share"][0] == 1.0
 
 
-def test_cells_lie_as_if_strewn_at_random():
-    """As many wait as Poisson numbers of neighbours lie beyond N_crowd; a few less, since walls are near."""
-    for filled in (0.3, 0.8):
-        found = outcome(replace(FEW, volume=0.03, composition=(filled, 0, 0, 0, 0, 0)), 48)
+@pytest.mark.parametrize("cells", [150, 1500])
+def test_cells_find_room_as_in_wide_tissue(cells):
+    """As many wait as Poisson numbers of others lie beyond N_crowd - 1, however small the cube: what its walls cut off
+    is as crowded as the rest. Cells left to themselves, in twelve hours and many colonies."""
+    for filled in (0.35, 0.5, 0.8):
+        given = replace(FEW, volume=cells / (9.39e4 * filled), composition=(filled, 0, 0, 0, 0, 0))
+        found = [outcome(given, 12, seed=seed, P_cycle=0.0, P_wake=0.0) for seed in range(3000 // cells)]
         near = 9.39e4 * filled * 4.0 / 3.0 * np.pi * 0.03**3
-        waiting = found.extra["resting"] / found.counts[-1, 0]
-        assert waiting == pytest.approx(poisson.sf(6, near), abs=0.15)
+        waiting = np.mean([one.extra["resting"] / one.cell_count for one in found])
+        assert waiting == pytest.approx(poisson.sf(6, near), abs=0.06)
+
+
+def test_the_share_of_a_ball_inside_a_cube():
+    """Whole far from the walls, a half, a quarter and an eighth on a face, an edge and a corner; half a slab as thick
+    as the ball; elsewhere as points strewn in the ball say."""
+    assert share_inside(0.0, 0.0, 0.0, 40.0, 30.0) == 1.0
+    beside = ((40.0, 0.0, 0.0), (40.0, 40.0, 0.0), (40.0, -40.0, 40.0))
+    assert [share_inside(*place, 40.0, 30.0) for place in beside] == [0.5, 0.25, 0.125]
+    assert between_walls(0.0, 15.0, 30.0) == pytest.approx(1.0 - 2.0 * 0.25 * 2.5 / 4.0)
+    points = np.random.default_rng(1).uniform(-1.0, 1.0, (200_000, 3))
+    ball = 30.0 * points[(points**2).sum(axis=1) < 1.0]
+    for place in ((30.0, 5.0, 0.0), (30.0, -35.0, 20.0), (38.0, 28.0, -25.0)):
+        strewn = (np.abs(ball + place) < 40.0).all(axis=1).mean()
+        assert share_inside(*place, 40.0, 30.0) == pytest.approx(strewn, abs=0.02)
+
+
+def test_chances_of_few_neighbours_are_poisson_s():
+    """The sum of the first terms, at any count; no chance of less than none."""
+    for mean in (0.0, 0.4, 8.0):
+        found = [at_most(float(count), mean) for count in range(-1, 12)]
+        assert found == pytest.approx(poisson.cdf(np.arange(-1, 12), mean).tolist(), abs=1e-11)
+
+
+def test_a_crowd_grows_as_the_mean_field_says():
+    """Two weeks of small colonies at several densities, all cells cycling and none lost: the number of cells is that of
+    the rules without chance, in which room is Poisson's of wide tissue."""
+    mean_field = mean_field_of_the_cells()
+    chances = (FAST["P_cycle"], 0.0, 0.0, 0.0, 1.0, 0.0, -1.0)
+    hours = 48
+    for filled in (0.3, 0.5, 0.7):
+        given = replace(FEW, volume=150 / (9.39e4 * filled), composition=(filled, 0, 0, 0, 0, 0))
+        grown = [outcome(given, hours, seed=seed, **FAST).counts[-1, 0] / 150 for seed in range(12)]
+        cells = mean_field.settled(mean_field.Tumour(cycling=1.0), np.array([filled]))
+        mean_field.live(cells, np.zeros(hours), np.ones(hours), chances)
+        assert np.mean(grown) == pytest.approx(cells.sum() / filled, rel=0.06), filled
 
 
 def test_a_crowd_rests_and_stays_in_its_cube():
