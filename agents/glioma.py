@@ -118,7 +118,8 @@ NUMBERS = np.dtype([(name, np.float64) for name in (*TABLE, "daughter_distance")
 (FATE, WAKE, ROOM) = draws("glioma.fate", "glioma.wake", "glioma.room")
 (WALK_X, WALK_Y, WALK_Z) = draws("glioma.walk_x", "glioma.walk_y", "glioma.walk_z")
 PLACES = ("glioma.x", "glioma.y", "glioma.z", "glioma.phase", "glioma.quiescent", "glioma.doomed")
-draws(*PLACES)
+SHARED_LUCK = "glioma.share"
+draws(*PLACES, SHARED_LUCK)
 
 
 @rule(
@@ -256,7 +257,8 @@ def settle(
     for axis in ("x", "y", "z"):
         cells[axis] = half * (2.0 * drawn[f"glioma.{axis}"] - 1.0)
     cells["apop"][ends[0] : ends[1]], cells["necro"][ends[1] :] = True, True
-    _set_cycle(cells[: ends[0]], drawn, given, parameters)
+    luck = float(named.uniform(seed, domain, SHARED_LUCK, 0, given.clock))
+    _set_cycle(cells[: ends[0]], drawn, luck, given, parameters)
     numbers = np.zeros(1, NUMBERS)
     for name, parameter in parameters.table.items():
         numbers[name] = parameter.value
@@ -273,22 +275,38 @@ def settle(
 
 
 def _set_cycle(
-    alive: Cells, drawn: Mapping[str, NDArray[np.float64]], given: Surroundings, numbers: ParameterSet
+    alive: Cells, drawn: Mapping[str, NDArray[np.float64]], luck: float, given: Surroundings, numbers: ParameterSet
 ) -> None:
-    """Who is doomed, who is quiescent, and how far the others are in their cycle.
+    """Who is doomed, who is quiescent, and how far the others are in their cycle: as many as the shares say.
+
+    luck  the same for all, rounds what is no whole cell
 
     Ages are even: in growth this slow the newborn that cycle are hardly more than the dividing. ASSUMED: doomed cells
     of the step before are evenly old, from an age that gives their mean up to their division.
     """
     end, at_rest = numbers["stage_M"], 1.0 - numbers["growth_fraction"]
     found = {name: given.moments.get(name, (0.0, 0.0))[0] for name in MOMENTS}
-    sound = given.moments.get("quiescent_sound", (at_rest, 0.0))[0]
+    resting = (given.moments.get("quiescent_sound", (at_rest, 0.0))[0], found["quiescent_doomed"])
+    youngest = (0.0, max(0.0, 2.0 * found["doomed_cycle"] - end))
     phase, doomed, quiescent = (drawn[f"glioma.{name}"][: len(alive)] for name in ("phase", "doomed", "quiescent"))
-    alive["doomed"] = doomed < found["doomed_share"]
-    alive["quiescent"] = quiescent < np.where(alive["doomed"], found["quiescent_doomed"], sound)
-    youngest = np.where(alive["doomed"], max(0.0, 2.0 * found["doomed_cycle"] - end), 0.0)
-    ages = np.minimum(youngest + (end - youngest) * phase, end - 1.0).astype(int)
-    alive["cycle"] = np.where(alive["quiescent"], 0, ages)
+    alive["doomed"] = laid_evenly(doomed, luck) < found["doomed_share"]
+    for kind in (False, True):
+        mine = np.flatnonzero(alive["doomed"] == kind)
+        alive["quiescent"][mine] = laid_evenly(quiescent[mine], luck) < resting[kind]
+        cycling = mine[~alive["quiescent"][mine]]
+        ages = youngest[kind] + (end - youngest[kind]) * laid_evenly(phase[cycling], luck)
+        alive["cycle"][mine] = 0
+        alive["cycle"][cycling] = np.minimum(ages, end - 1.0).astype(int)
+
+
+def laid_evenly(drawn: NDArray[np.float64], luck: float) -> NDArray[np.float64]:
+    """(cells,) numbers in [0, 1) in the order of these draws, one in each of as many equal parts, ``luck`` of its part
+    from its lower end: a share of them is below every share, to less than one cell, and on average over ``luck``
+    exactly. Drawn one by one, the few sound among the doomed would be as many as luck has it in every macro step.
+    """
+    ranks = np.empty(len(drawn))
+    ranks[np.argsort(drawn, kind="stable")] = np.arange(len(drawn))
+    return (ranks + luck) / max(len(drawn), 1)
 
 
 def prepare(colony: LivingColony, census: Census) -> tuple[NDArray[Any], Grid]:

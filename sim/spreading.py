@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..agents.colony import ColonyOutcome
+from .books import LIVING
 from .coupling import Homogenised, left_behind, representatives_of
 from .extrapolation import Way, extrapolated, left_out, offspring_of
 from .selection import Selection
@@ -101,7 +102,8 @@ def _tissue_after(
 ) -> TissueState:
     """The tissue with its new density. Cells start anew from it in the next step: they have mixed with neighbours.
 
-    What they remember is that of the nearest colony, also where they are too sparse for one of their own.
+    Fates and memories of colonies are given to the other elements by the same weights; where cells are too sparse for a
+    colony, those of the nearest element that has one.
     """
     filled = ground.density_of_elements(density)
     offspring = np.array([outcome.counts[-1] / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
@@ -109,8 +111,8 @@ def _tissue_after(
     total = classes.sum(axis=1, keepdims=True)
     living = np.eye(6)[:1]
     shares = np.where(total > 0.0, classes / np.maximum(total, 1e-300), living)[nearest]
-    answering = [outcomes[place] for place in selection.nearest[nearest]]
-    moments = {element: one.moments for element, one in enumerate(answering) if one.cell_count}
+    known = memories_of(selection, outcomes)
+    moments = {element: known[member] for element, member in enumerate(nearest) if known[member]}
     swollen = np.exp(ground.spread.swelling * (filled - state.composition.sum(axis=1)))
     return replace(
         state,
@@ -123,6 +125,24 @@ def _tissue_after(
         colonies={},
         rooms={},
     )
+
+
+def memories_of(selection: Selection, outcomes: Sequence[ColonyOutcome]) -> list[dict[str, tuple[float, float]]]:
+    """(populated,) what the cells of each element remember: the mean over its cells, which come of every colony by the
+    weights of ``offspring_of``. A representative's is its own; empty where no living cell came of any colony.
+
+    ASSUMED: what is told of some cells alone, as of the doomed, is weighed by all.
+    """
+    names = sorted({name for outcome in outcomes for name in outcome.moments})
+    left = np.array([outcome.counts[-1][LIVING].sum() / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
+    told = np.array([[outcome.moments.get(name, (0.0, 0.0)) for name in names] for outcome in outcomes])
+    remembered = left[:, None] * told.reshape(len(outcomes), 2 * len(names))
+    found = offspring_of(selection, np.column_stack([left, remembered]))
+    means = (found[:, 1:] / np.maximum(found[:, :1], 1e-300)).reshape(len(found), len(names), 2)
+    return [
+        {name: (float(one), float(other)) for name, (one, other) in zip(names, mine, strict=True)} if here > 0.0 else {}
+        for here, mine in zip(found[:, 0], means, strict=True)
+    ]
 
 
 def _edge(ground: Ground, after: TissueState) -> tuple[str, ...]:

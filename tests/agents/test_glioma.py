@@ -19,6 +19,7 @@ from oncoscale.agents.colony import Colony, Irradiation, Surroundings
 from oncoscale.agents.engine import engine
 from oncoscale.agents.engine.cuda import CudaEngine
 from oncoscale.agents.glioma_room import at_most, between_walls, share_inside
+from oncoscale.agents.modes import Switches
 from oncoscale.core.errors import ConfigurationRejected
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -218,6 +219,24 @@ def test_the_doomed_are_carried_to_the_next_step():
     assert first.moments["quiescent_sound"][0] < first.moments["quiescent_doomed"][0] - 0.05
     for name, nearly in zip(glioma.MOMENTS, (0.05, 1.5, 0.05, 0.05), strict=True):
         assert second.moments[name][0] == pytest.approx(first.moments[name][0], abs=nearly)
+
+
+def test_a_colony_starts_with_as_many_of_each_as_the_shares_say():
+    """Of 150 cells 13.5 are sound and 45.9 of 136.5 doomed ones quiescent: to one cell with every seed, exactly on
+    average over many."""
+    moments = {"doomed_share": (0.91, 0.0), "doomed_cycle": (12.0, 0.0), "quiescent_doomed": (0.336, 0.0)}
+    given = replace(FEW, volume=150 / (9.39e4 * 0.02), moments=moments)
+    kind, numbers = glioma.CELLS, glioma.parameters()
+    starts = [
+        kind.settled(Colony("c", given), seed=n, switches=Switches(), parameters=numbers).cells for n in range(60)
+    ]
+    sound = np.array([150 - one["doomed"].sum() for one in starts])
+    resting = np.array([(one["doomed"] & one["quiescent"]).sum() for one in starts])
+    assert np.abs(sound - 13.5).max() < 1.0
+    assert np.abs(resting - 0.336 * (150 - sound)).max() < 1.0
+    assert sound.mean() == pytest.approx(13.5, abs=0.2)
+    ages = np.concatenate([one["cycle"][~one["quiescent"]] for one in starts])
+    assert np.bincount(ages, minlength=24) == pytest.approx(np.full(24, len(ages) / 24), rel=0.15)
 
 
 def bits(found: Any) -> list[Any]:

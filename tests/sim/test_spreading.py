@@ -14,10 +14,11 @@ from oncoscale.meshing.tetrahedra import mesh_tumour
 from oncoscale.sim.cells import cells_of
 from oncoscale.sim.infiltration import logistic
 from oncoscale.sim.keeping import KeptForecast
+from oncoscale.sim.selection import Selection
 from oncoscale.sim.settings import ForecastSettings
 from oncoscale.sim.simulation import Plan, simulate
 from oncoscale.sim.spread import Ground, signed_distance
-from oncoscale.sim.spreading import daily_rates
+from oncoscale.sim.spreading import daily_rates, memories_of
 from oncoscale.sim.start import infiltrated, start_from
 from oncoscale.sim.tissue import springs_of
 from oncoscale.sim.treatment import treatment_of
@@ -100,6 +101,25 @@ def test_rates_give_back_the_answer_of_a_colony():
     assert lengths.tolist() == [1.0, 1.0]
     assert rates[0, 0] > 0 > rates[0, 1]
     assert density[0] == pytest.approx(0.6 * 0.4, rel=1e-12)
+
+
+def test_elements_remember_by_the_weights_that_their_cells_come_by():
+    """Two colonies, one all doomed and twice as many at the end: they keep their own memory, an element as near to
+    both remembers two thirds, one beside the first hardly the other; a colony without a cell left tells nothing."""
+    features = np.array([[-1.0], [0.0], [1.0], [-0.9]])
+    selection = Selection(
+        np.array([0, 2]), np.arange(4), np.array([0, 0, 1, 0]), np.full(2, 0.5), features, np.zeros(4, np.int64)
+    )
+
+    def outcome(end: int, doomed: float) -> ColonyOutcome:
+        counts = np.zeros((2, 6), np.int64)
+        counts[:, 0] = 100, end
+        return ColonyOutcome("one", 1.0, (0.0,) * 6, 0.0, 0.5, end, counts, {"doomed_share": (doomed, 0.0)})
+
+    shares = [one["doomed_share"][0] for one in memories_of(selection, [outcome(200, 1.0), outcome(100, 0.0)])]
+    assert shares == pytest.approx([1.0, 2.0 / 3.0, 0.0, 2.0 * 1.9**2 / (2.0 * 1.9**2 + 0.1**2)], rel=1e-4)
+    alone = memories_of(selection, [outcome(0, 0.0), outcome(100, 0.25)])
+    assert [one.get("doomed_share", (None,))[0] for one in alone] == [None, 0.25, 0.25, 0.25]
 
 
 def test_a_front_without_growth_or_death_keeps_its_cells(start, ground):
