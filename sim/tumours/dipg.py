@@ -1,9 +1,10 @@
 """Diffuse intrinsic pontine glioma: cells that wander through a child's brainstem, and their mass effect.
 
 No sharp border: the part that T2-weighted images show is where the density passes a threshold, and density falls off
-around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it. Through what
-the segmentation draws as ``white`` cells wander farther, along its fibres where diffusion tensors are given. Ventricles
-and cisterns, ``fluid``, are soft, give way, and let no cell in; the skull lets none in and does not move.
+around it. The cells are gliomas' (``agents.glioma``); the tissue is brain, stretched where cells fill it. What the
+segmentation draws as ``white`` is stiffer, and cells wander farther through it, along its fibres where diffusion
+tensors are given. Ventricles and cisterns, ``fluid``, are soft, give way, and let no cell in; the skull lets none in
+and does not move.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ TUMOUR = TumourType(
     species="human",
     initial_fields=initial_fields,
     materials={
-        **dict.fromkeys(("tumour", "host", "white"), PRESETS["brain"].material),
-        "fluid": PRESETS["fluid"].material,
+        **dict.fromkeys(("tumour", "host"), PRESETS["brain"].material),
+        **{name: PRESETS[name].material for name in ("white", "fluid")},
     },
     genetics={},
     histology=0,
@@ -110,7 +111,7 @@ TUMOUR = TumourType(
     parameters=(
         DIFFUSIVITY, WHITE_OVER_GREY, MOST_ANISOTROPIC, *infiltration.PARAMETERS,
         RATE, VISIBLE, SWELLING, ALPHA, ALPHA_BETA, *glioma_kinetics.PARAMETERS,
-        *PRESETS["brain"].parameters, *PRESETS["fluid"].parameters, *PERFUSION_LIMITS,
+        *PRESETS["brain"].parameters, PRESETS["white"].young, *PRESETS["fluid"].parameters, *PERFUSION_LIMITS,
     ),
     cells="glioma",
     kinds=("glioma cells", "other cells"),

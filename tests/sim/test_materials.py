@@ -40,6 +40,15 @@ def test_what_is_stated_goes_before_what_is_known():
     assert materials_of(DEFAULT_MATERIALS, {}, {"host", "tumour"}) == DEFAULT_MATERIALS
 
 
+def test_white_matter_is_stiffer_than_grey():
+    """By 39 % (Budday et al. 2015) in the pontine glioma's brain, and as incompressible; tumour and grey are alike."""
+    tissue = tumour_type("dipg").materials
+    assert tissue["white"].young == pytest.approx(1.39 * tissue["host"].young)
+    assert tissue["white"].poisson == tissue["host"].poisson
+    assert tissue["tumour"] == tissue["host"]
+    assert PRESETS["white"].young in tumour_type("dipg").parameters
+
+
 def test_what_materials_rest_on_is_told():
     """Constants of tissues known by name and an exponent that nobody stated are on record, beside the disease's."""
     tables = stated(host={"law": "exponential"}, cyst={"like": "fluid"})
