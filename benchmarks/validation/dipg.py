@@ -105,14 +105,24 @@ def scores(without: Mapping[str, Any], irradiated: Mapping[str, Any], last: floa
     )
 
 
-def later(irradiated: Mapping[str, Any], last: float) -> dict[str, Any]:
-    """What is told beside the scores: days from the last fraction to two other marks of regrowth, of each member."""
+def later(irradiated: Mapping[str, Any], first: float, last: float) -> dict[str, Any]:
+    """What is told beside the scores, of each member: days to other marks of regrowth, and from another day.
+
+    first, last  days of the first and the last fraction
+
+    The range that is scored was written down for growth beyond the smallest size, from the end of radiotherapy. Its
+    source has the "time between radiation therapy treatment and progression" of trials, which define progression each
+    in its own way (Hargrave et al. 2006), and does not name the day. So both marks are given from both days.
+    """
     days, treated = irradiated["days"], irradiated["members_ml"]
+    regrown, progressed = ([days_until(days, one, fold) for one in treated] for fold in (REGROWN, PROGRESSED))
     return {
-        "days_to_progression_by_diameters": [finite(days_until(days, one, PROGRESSED) - last) for one in treated],
+        "days_to_progression_by_diameters": [finite(day - last) for day in progressed],
         "days_to_the_volume_of_day_0": [
             finite(days_until(days, one, one[0] / min(one)) - last) if min(one) < one[0] else 0.0 for one in treated
         ],
+        "days_from_the_first_fraction_to_regrowth": [finite(day - first) for day in regrown],
+        "days_from_the_first_fraction_to_progression_by_diameters": [finite(day - first) for day in progressed],
     }
 
 
@@ -140,13 +150,14 @@ def main() -> int:
         f"{alpha:g}": {
             "days": course["days"], "ml": course["members_ml"][0],
             "found": {one["id"]: one["value"] for one in scores(without, course, fractions[-1])[1:]},
-            "beside": later(course, fractions[-1]),
+            "beside": later(course, fractions[0], fractions[-1]),
         }
         for alpha, course in others.items()
     }  # fmt: skip
     record = {
         "name": "dipg", "unit": "mL", "passed": all(one["passed"] for one in checks), "checks": checks,
-        "beside": later(irradiated, fractions[-1]), "other_alphas": other, "settings": {**vars(given), "out": None},
+        "beside": later(irradiated, fractions[0], fractions[-1]), "other_alphas": other,
+        "settings": {**vars(given), "out": None},
         "without": without, "irradiated": irradiated, "versions": {"oncoscale": __version__},
     }  # fmt: skip
     pair = ((without, "no treatment", "C3"), (irradiated, "54 Gy in 30 fractions", "C0"))
