@@ -16,6 +16,7 @@ from .options import label_pairs, one_of
 from .wording import finding_line
 
 if TYPE_CHECKING:
+    from ..imaging.study import Finding, LabelImage
     from ..meshing.mesh import TumourMesh
 
 OWN_ENDINGS = (".vtu", ".vtkhdf")
@@ -136,6 +137,37 @@ def _read_mesh(path: Path, names: Mapping[int, str]) -> TumourMesh:
     return checked(read)
 
 
+@dataclass(frozen=True)
+class MeshFiles:
+    """Where a mesh, its account beside it and the tumour's surface go."""
+
+    mesh: Path
+    surface: SurfaceFiles
+
+    def __post_init__(self) -> None:
+        if self.mesh.suffix not in OWN_ENDINGS:
+            raise ConfigurationRejected(
+                f"--out {self.mesh.name}", "a name ending in .vtu or .vtkhdf", "choose one of them"
+            )
+
+    @property
+    def account(self) -> Path:
+        return self.mesh.with_suffix(".json")
+
+    @property
+    def names(self) -> list[str]:
+        return [self.mesh.name, self.account.name, *self.surface.names]
+
+    def write(self, made: TumourMesh, source: Any, account: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the files; what of them belongs to a result. ``source`` is the header of the segmentation."""
+        from ..meshing.write import write_mesh
+
+        write_mesh(self.mesh, made)
+        self.surface.write(made, source)
+        write_json(self.account, account)
+        return {"mesh": str(self.mesh), "surfaces": [str(file) for file in self.surface.files], **account}
+
+
 def mesh(
     segmentation: Path,
     *,
@@ -158,64 +190,77 @@ def mesh(
     regions       names of a mesh's regions, ``["7=tumour"]``
     surface       files of the tumour's surface
     """
-    from ..imaging.guarded import read_guarded
-    from ..imaging.segmentation import check_tumour, read_region
     from ..meshing.read import ENDINGS
     from ..meshing.surface import host_around
     from ..meshing.tetrahedra import mesh_tumour
-    from ..meshing.write import write_mesh
 
     tell = progress or (lambda what, done: None)
     one_of("--mesher", mesher, ("auto", "gmsh", "bcc"))
     one_of("--pieces", pieces, ("refuse", "largest", "all"))
-    if out.suffix not in OWN_ENDINGS:
-        raise ConfigurationRejected(f"--out {out.name}", "a name ending in .vtu or .vtkhdf", "choose one of them")
+    files = MeshFiles(out, surface)
     if segmentation.suffix.lower() in ENDINGS:
         _refuse_options(
             {"--size": size, "--host": host_size, "--label": labels, "--roi": roi, "--dicom": surface.dicom}
         )
-        return _mesh_by_others(segmentation, regions, out=out, surface=surface, dry_run=dry_run, tell=tell)
-    if regions:
-        raise ConfigurationRejected(
-            f"--region {regions[0]} with a segmentation",
-            "a mesh, " + ", ".join(ENDINGS),
-            "name labels with --label",
-        )
+        return _mesh_by_others(segmentation, regions, files, dry_run=dry_run, tell=tell)
+    _refuse_regions(regions, ENDINGS)
     source = surface.source(segmentation)
     tell("segmentation", 0.0)
+    tumour, findings = _tumour_in(segmentation, roi, labels, pieces)
+    if dry_run:
+        return _planned(tumour, findings, files)
+    tell("mesh", 0.1)
+    made = mesh_tumour(host_around(tumour), size=size, host_size=host_size, mesher=mesher)  # type: ignore[arg-type]
+    tell("writing", 0.9)
+    account = {**_account(made), "findings": [asdict(finding) for finding in findings]}
+    content = files.write(made, source, account)
+    return Result(content, "\n".join(_made_words(made, tumour.volume("tumour"), findings, files)))
+
+
+def _refuse_regions(regions: Sequence[str], endings: Sequence[str]) -> None:
+    """Raises ConfigurationRejected for names of a mesh's regions where a segmentation is given."""
+    if regions:
+        raise ConfigurationRejected(
+            f"--region {regions[0]} with a segmentation", "a mesh, " + ", ".join(endings), "name labels with --label"
+        )
+
+
+def _tumour_in(
+    segmentation: Path, roi: str | None, labels: Sequence[str], pieces: str
+) -> tuple[LabelImage, tuple[Finding, ...]]:
+    """The tumour that a segmentation draws, its pieces chosen, and what was found on the way."""
+    from ..imaging.guarded import read_guarded
+    from ..imaging.segmentation import check_tumour, read_region
+
     names = label_pairs(labels) or None
     drawn, found = read_guarded(
         "the segmentation", partial(read_region, segmentation, roi, names=names), paths=[segmentation]
     )
     tumour, checked = check_tumour(drawn, pieces=pieces)  # type: ignore[arg-type]
-    findings = (*found, *checked)
+    return tumour, (*found, *checked)
+
+
+def _planned(tumour: LabelImage, findings: Sequence[Finding], files: MeshFiles) -> Result:
+    """What a dry run tells of a segmentation."""
     volume = tumour.volume("tumour")
-    if dry_run:
-        return Result(
-            {
-                "dry_run": True,
-                "tumour_ml": volume,
-                "would_write": [out.name, out.with_suffix(".json").name, *surface.names],
-                "findings": [asdict(finding) for finding in findings],
-            },
-            f"Would mesh a tumour of {volume:.1f} mL into "
-            + ", ".join([out.name, out.with_suffix(".json").name, *surface.names])
-            + ".",
-        )
-    tell("mesh", 0.1)
-    made = mesh_tumour(host_around(tumour), size=size, host_size=host_size, mesher=mesher)  # type: ignore[arg-type]
-    tell("writing", 0.9)
-    write_mesh(out, made)
-    surface.write(made, source)
-    account = {**_account(made), "findings": [asdict(finding) for finding in findings]}
-    write_json(out.with_suffix(".json"), account)
-    words = (
-        f"{out}: {len(made.tetrahedra)} tetrahedra by {made.mesher}, tumour {made.volume_of('tumour'):.2f} mL "
-        f"(voxels {volume:.2f} mL); quality in {out.with_suffix('.json').name}"
-    )
-    lines = [words, *_tried_words(made.report), *(f"{file}: surface of the tumour, mm, LPS" for file in surface.files)]
-    content = {"mesh": str(out), "surfaces": [str(file) for file in surface.files], **account}
-    return Result(content, "\n".join([*lines, *(finding_line(one) for one in findings)]))
+    content = {
+        "dry_run": True,
+        "tumour_ml": volume,
+        "would_write": files.names,
+        "findings": [asdict(finding) for finding in findings],
+    }
+    return Result(content, f"Would mesh a tumour of {volume:.1f} mL into {', '.join(files.names)}.")
+
+
+def _made_words(made: TumourMesh, volume: float, findings: Sequence[Finding], files: MeshFiles) -> list[str]:
+    """What is said of a mesh made from a segmentation of ``volume`` mL, in lines."""
+    return [
+        f"{files.mesh}: {len(made.tetrahedra)} tetrahedra by {made.mesher}, tumour {made.volume_of('tumour'):.2f} mL "
+        f"(voxels {volume:.2f} mL); quality in {files.account.name}",
+        *_tried_words(made.report),
+        *(f"{file}: surface of the tumour, mm, LPS" for file in files.surface.files),
+        *(finding_line(finding) for finding in findings),
+    ]
 
 
 def _tried_words(report: Mapping[str, Any]) -> list[str]:
@@ -253,25 +298,16 @@ def _refuse_options(given: Mapping[str, Any]) -> None:
             )
 
 
-def _mesh_by_others(
-    path: Path, regions: Sequence[str], *, out: Path, surface: SurfaceFiles, dry_run: bool, tell: Progress
-) -> Result:
+def _mesh_by_others(path: Path, regions: Sequence[str], files: MeshFiles, *, dry_run: bool, tell: Progress) -> Result:
     """A mesh by another program: read, its regions named, through the gate of a new mesh, written anew."""
-    from ..meshing.write import write_mesh
-
     tell("mesh", 0.0)
     made = _read_mesh(path, label_pairs(regions, "--region", least=0))
     account = _account(made)
     volumes = ", ".join(f"{name} {volume:.2f} mL" for name, volume in account["regions"].items())
     words = f"{len(made.tetrahedra)} tetrahedra of {path.name}, {volumes}"
     if dry_run:
-        files = [out.name, out.with_suffix(".json").name, *surface.names]
-        return Result(
-            {"dry_run": True, "would_write": files, **account}, f"Would write {words} into {', '.join(files)}."
-        )
+        content = {"dry_run": True, "would_write": files.names, **account}
+        return Result(content, f"Would write {words} into {', '.join(files.names)}.")
     tell("writing", 0.9)
-    write_mesh(out, made)
-    surface.write(made, None)
-    write_json(out.with_suffix(".json"), account)
-    content = {"mesh": str(out), "surfaces": [str(file) for file in surface.files], **account}
-    return Result(content, f"{out}: {words}; quality in {out.with_suffix('.json').name}")
+    content = files.write(made, None, account)
+    return Result(content, f"{files.mesh}: {words}; quality in {files.account.name}")
