@@ -24,8 +24,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..core.errors import MeshFault
+from .connections import Connections
 from .mesh import signed_volumes
-from .quality import EDGES, face_pairs
+from .quality import EDGES
 from .surface import LevelSets
 
 CUBE_PER_EDGE = 1.098
@@ -110,14 +111,15 @@ def lattice_mesh(
     raised = _first_levels(levels)
     if balanced:
         raised = _balanced_levels(levels, raised)
-    labels = _labelled(points, tetrahedra, coefficients, levels.spacing, raised)
+    labels = _labelled(points, Connections(tetrahedra, len(points)), coefficients, levels.spacing, raised)
     points, tetrahedra, labels = _within(points, tetrahedra, labels, rings=2)
+    connections = Connections(tetrahedra, len(points))
     for _ in range(RELABELLINGS):
-        moving = _moving(points, tetrahedra, labels)
+        moving = _moving(points, connections, labels)
         moving.sweep(coefficients, levels.spacing, raised, RELABELLING_SWEEPS, smooth=True)
-        labels = _labelled(points, tetrahedra, coefficients, levels.spacing, raised)
+        labels = _labelled(points, connections, coefficients, levels.spacing, raised)
     points, tetrahedra, labels = _within(points, tetrahedra, labels, rings=0)
-    raised = _snap(points, tetrahedra, labels, coefficients, levels, raised)
+    raised = _snap(points, Connections(tetrahedra, len(points)), labels, coefficients, levels, raised)
     points = levels.world(points / levels.spacing)
     flipped = signed_volumes(points, tetrahedra) < 0.0
     tetrahedra[flipped] = tetrahedra[flipped][:, [0, 2, 1, 3]]
@@ -127,13 +129,14 @@ def lattice_mesh(
 
 def _labelled(
     points: NDArray[np.float64],
-    tetrahedra: NDArray[np.int64],
+    connections: Connections,
     coefficients: NDArray[np.float64],
     spacing: float,
     raised: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """(elements,) the label at every centroid, tidied; 0 is the outside."""
-    return _tidied(tetrahedra, _labels_at(coefficients, raised, points[tetrahedra].mean(axis=1) / spacing))
+    centroids = points[connections.tetrahedra].mean(axis=1)
+    return _tidied(connections, _labels_at(coefficients, raised, centroids / spacing))
 
 
 def _within(
@@ -304,30 +307,17 @@ def _tetrahedra_across(axis: int, counts: NDArray[np.int64], corners: int) -> ND
     return np.concatenate([np.stack([first, second, ring[k], ring[(k + 1) % 4]], axis=1) for k in range(4)])
 
 
-def _tidied(tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _tidied(connections: Connections, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Labels without teeth and hinges: elements surrounded by another label join it, and so do elements at an edge
     where a region would touch itself."""
-    neighbours = _neighbours(tetrahedra)
     for _ in range(10):
         before = labels.copy()
-        _drop_teeth(labels, neighbours)
+        _drop_teeth(labels, connections.neighbours)
         for label in range(int(labels.max()) + 1):
-            _close_hinges(tetrahedra, labels, label)
+            _close_hinges(connections, labels, label)
         if np.array_equal(before, labels):
             break
     return labels
-
-
-def _neighbours(tetrahedra: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(elements, 4) elements across the faces, -1 where there is none."""
-    _, sides = face_pairs(tetrahedra)
-    inner = sides[sides[:, 1] >= 0]
-    found = np.full((len(tetrahedra), 4), -1)
-    ends = np.concatenate([inner, inner[:, ::-1]])
-    ends = ends[np.argsort(ends[:, 0], kind="stable")]
-    place = np.arange(len(ends)) - np.searchsorted(ends[:, 0], ends[:, 0])
-    found[ends[:, 0], place] = ends[:, 1]
-    return found
 
 
 @njit(cache=True)
@@ -347,36 +337,28 @@ def _drop_teeth(labels: Any, neighbours: Any) -> None:
                 break
 
 
-def _close_hinges(tetrahedra: NDArray[np.int64], labels: NDArray[np.int64], label: int) -> None:
+def _close_hinges(connections: Connections, labels: NDArray[np.int64], label: int) -> None:
     """Where four or more faces of a region's surface meet in an edge, the elements around the edge join the region."""
-    inside = labels == label
-    if not inside.any():
-        return
-    faces, sides = face_pairs(tetrahedra[inside])
-    surface = faces[sides[:, 1] < 0]
-    edges, count = np.unique(surface[:, [[0, 1], [0, 2], [1, 2]]].reshape(-1, 2), axis=0, return_counts=True)
-    hinges = edges[count > 2]
-    if not len(hinges):
-        return
-    stride = int(tetrahedra.max()) + 1
-    near = np.flatnonzero(np.isin(tetrahedra, np.unique(hinges)).sum(axis=1) >= 2)
-    pairs = np.sort(tetrahedra[near][:, EDGES], axis=2)
-    touched = np.isin(pairs[..., 0] * stride + pairs[..., 1], hinges[:, 0] * stride + hinges[:, 1]).any(axis=1)
-    labels[near[touched]] = label
+    inside = np.append(labels == label, False)
+    _, sides = connections.faces
+    surface = inside[sides[:, 0]] != inside[sides[:, 1]]
+    count = np.bincount(connections.edges_of_faces[surface].ravel(), minlength=len(connections.edges))
+    if (count > 2).any():
+        labels[(count > 2)[connections.edges_of_elements].any(axis=1)] = label
 
 
-def _node_masks(nodes: int, tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _node_masks(connections: Connections, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each node the labels around it, as bits (bit 0: outside, which lies beyond every free face too)."""
-    masks = np.zeros(nodes, np.int64)
-    np.bitwise_or.at(masks, tetrahedra.ravel(), np.repeat(np.int64(1) << labels, 4))
-    faces, sides = face_pairs(tetrahedra)
+    masks = np.zeros(connections.nodes, np.int64)
+    np.bitwise_or.at(masks, connections.tetrahedra.ravel(), np.repeat(np.int64(1) << labels, 4))
+    faces, sides = connections.faces
     masks[faces[sides[:, 1] < 0]] |= 1
     return masks
 
 
 def _snap(
     points: NDArray[np.float64],
-    tetrahedra: NDArray[np.int64],
+    connections: Connections,
     labels: NDArray[np.int64],
     coefficients: NDArray[np.float64],
     levels: LevelSets,
@@ -388,14 +370,14 @@ def _snap(
     returns  the same at the end
     """
     raised = raised.copy()
-    faces = _interfaces(tetrahedra, labels)
+    faces = _interfaces(connections, labels)
     true_scale = levels.cell_volume / levels.spacing**3
-    moving = _moving(points, tetrahedra, labels)
+    moving = _moving(points, connections, labels)
     moving.sweep(coefficients, levels.spacing, raised, SMOOTHING_SWEEPS, smooth=True)
     moving.sweep(coefficients, levels.spacing, raised, SNAPPING_SWEEPS, smooth=False)
     for _ in range(VOLUME_ROUNDS):
-        volumes = np.bincount(labels, np.abs(signed_volumes(points, tetrahedra)), len(raised))[1:] * true_scale
-        missing = levels.targets - volumes
+        volumes = np.bincount(labels, np.abs(signed_volumes(points, connections.tetrahedra)), len(raised))[1:]
+        missing = levels.targets - volumes * true_scale
         if (np.abs(missing) <= VOLUME_TOLERANCE * levels.targets).all():
             break
         raised += _raise_levels(points, faces, missing / true_scale)
@@ -445,29 +427,19 @@ class _Moving:
         )
 
 
-def _moving(points: NDArray[np.float64], tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]) -> _Moving:
-    pairs = np.unique(np.sort(tetrahedra[:, EDGES].reshape(-1, 2), axis=1), axis=0)
-    ends = np.concatenate([pairs, pairs[:, ::-1]])
+def _moving(points: NDArray[np.float64], connections: Connections, labels: NDArray[np.int64]) -> _Moving:
     return _Moving(
         points,
-        tetrahedra,
-        _node_masks(len(points), tetrahedra, labels),
-        *_grouped(tetrahedra.ravel(), np.repeat(np.arange(len(tetrahedra)), 4), len(points)),
-        *_grouped(ends[:, 0], ends[:, 1], len(points)),
+        connections.tetrahedra,
+        _node_masks(connections, labels),
+        *connections.elements_around,
+        *connections.nodes_around,
     )
 
 
-def _grouped(keys: NDArray[np.int64], values: NDArray[np.int64], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Values grouped by key: (count + 1,) starts and the values, in order."""
-    order = np.argsort(keys, kind="stable")
-    return np.searchsorted(keys[order], np.arange(count + 1)), values[order]
-
-
-def _interfaces(
-    tetrahedra: NDArray[np.int64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _interfaces(connections: Connections, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(faces, 3) nodes of the faces between two labels, and (faces, 2) those labels (0: outside)."""
-    faces, sides = face_pairs(tetrahedra)
+    faces, sides = connections.faces
     pair = np.stack([labels[sides[:, 0]], np.where(sides[:, 1] >= 0, labels[sides[:, 1]], 0)], axis=1)
     between = pair[:, 0] != pair[:, 1]
     return faces[between], pair[between]

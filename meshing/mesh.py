@@ -59,7 +59,7 @@ class TumourMesh:
         """(triangles, 3) nodes of the closed surface of a region, oriented outwards."""
         tetrahedra = self.tetrahedra[self.elements_of(name)]
         faces = tetrahedra[:, [[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]]].reshape(-1, 3)
-        _, first, count = np.unique(np.sort(faces, axis=1), axis=0, return_index=True, return_counts=True)
+        first, count = distinct_rows(np.sort(faces, axis=1))
         return np.asarray(faces[np.sort(first[count == 1])])
 
 
@@ -67,3 +67,21 @@ def signed_volumes(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -
     """(elements,) mm³: det[b-a, c-a, d-a] / 6."""
     a, b, c, d = np.moveaxis(points[tetrahedra], 1, 0)
     return np.asarray(np.einsum("ij,ij->i", np.cross(b - a, c - a), d - a) / 6.0)
+
+
+def distinct_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each different row of (n, columns), in sorted order: the place of its first occurrence and how many there are.
+
+    As ``np.unique`` along the first axis tells, several times faster.
+    """
+    order, start = sorted_rows(rows)
+    return order[start], np.diff(start, append=len(rows))
+
+
+def sorted_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(n,) places of the rows in sorted order, equal ones as they come, and where in them each new row starts."""
+    order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    new = np.ones(len(rows), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return order, np.flatnonzero(new)

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from ..core.quantity import Parameter
 from ..imaging.study import LabelImage
-from .mesh import TumourMesh, signed_volumes
+from .mesh import TumourMesh, distinct_rows, signed_volumes, sorted_rows
 
 EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
 FACES = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
@@ -91,25 +91,24 @@ def quality(mesh: TumourMesh) -> dict[str, float | int]:
 
 
 def _overused_faces(tetrahedra: NDArray[np.int64]) -> int:
-    _, count = np.unique(np.sort(tetrahedra[:, FACES].reshape(-1, 3), axis=1), axis=0, return_counts=True)
+    _, count = distinct_rows(np.sort(tetrahedra[:, FACES].reshape(-1, 3), axis=1))
     return int((count > 2).sum())
 
 
 def open_edges(triangles: NDArray[np.int64]) -> NDArray[np.int64]:
     """(edges, 2) nodes of the edges of a surface that do not join exactly two triangles."""
     ends = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    edges, count = np.unique(ends, axis=0, return_counts=True)
-    return np.asarray(edges[count != 2])
+    first, count = distinct_rows(ends)
+    return np.asarray(ends[first[count != 2]])
 
 
 def face_pairs(tetrahedra: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(faces, 3) nodes, sorted, and (faces, 2) the elements on both sides (-1 where there is none)."""
     nodes = np.sort(tetrahedra[:, FACES].reshape(-1, 3), axis=1)
-    faces, first, inverse, count = np.unique(nodes, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse.ravel(), kind="stable")
-    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    order, start = sorted_rows(nodes)
+    count = np.diff(start, append=len(nodes))
     second = np.where(count > 1, order[np.minimum(start + 1, len(order) - 1)] // 4, -1)
-    return faces, np.stack([first // 4, second], axis=1)
+    return nodes[order[start]], np.stack([order[start] // 4, second], axis=1)
 
 
 def pieces(mesh: TumourMesh, name: str) -> int:
@@ -129,12 +128,25 @@ def surface_distance(mesh: TumourMesh, labels: LabelImage, name: str, limit: flo
     """mm between the surface of a region and the outline of its voxels, both ways: mean, 95th percentile, largest.
 
     The 95th percentile is the larger of the two directions. Samples are never nearer to each other than the surfaces
-    are: where the percentile is not far above ``limit`` mm, closer samples decide.
+    are: where the percentile is not far above ``limit`` mm, those beyond it are measured again to closer samples.
     """
-    apart = _apart(*surface_samples(mesh, labels, name))
-    if not limit <= apart["h95"] < CLOSE_CALL * limit:
-        return apart
-    return _apart(*surface_samples(mesh, labels, name, CLOSER))
+    meshed, drawn = surface_samples(mesh, labels, name)
+    there, back = cKDTree(drawn).query(meshed)[0], cKDTree(meshed).query(drawn)[0]
+    if limit <= _apart(there, back)["h95"] < CLOSE_CALL * limit:
+        closer_meshed, closer_drawn = surface_samples(mesh, labels, name, CLOSER)
+        there = _again(there, meshed, closer_drawn, limit)
+        back = _again(back, drawn, closer_meshed, limit)
+    return _apart(there, back)
+
+
+def _again(
+    distances: NDArray[np.float64], places: NDArray[np.float64], closer: NDArray[np.float64], limit: float
+) -> NDArray[np.float64]:
+    """The distances of places, those of ``limit`` mm and more measured to closer samples of the other surface."""
+    far = distances >= limit
+    measured = distances.copy()
+    measured[far] = cKDTree(closer, balanced_tree=False, compact_nodes=False).query(places[far])[0]
+    return measured
 
 
 def surface_samples(
@@ -160,12 +172,12 @@ def surfaces_apart(first: TumourMesh, second: TumourMesh, name: str) -> dict[str
     step = 0.1 * float(edge_lengths(first.points, first.tetrahedra[first.elements_of(name)]).mean())
     corners = [mesh.points[mesh.surface_of(name)] for mesh in (first, second)]
     divisions = _divisions(corners[0], step)
-    return _apart(*(_triangle_samples(one, divisions) for one in corners))
+    one, other = (_triangle_samples(one, divisions) for one in corners)
+    return _apart(cKDTree(other).query(one)[0], cKDTree(one).query(other)[0])
 
 
-def _apart(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[str, float]:
-    """Distances between two clouds of points, from each to the nearest of the other."""
-    there, back = cKDTree(second).query(first)[0], cKDTree(first).query(second)[0]
+def _apart(there: NDArray[np.float64], back: NDArray[np.float64]) -> dict[str, float]:
+    """Of the distances from the samples of either surface to the other: mean, 95th percentile, largest."""
     return {
         "mean": float((there.mean() + back.mean()) / 2.0),
         "h95": float(max(np.percentile(there, 95.0), np.percentile(back, 95.0))),
