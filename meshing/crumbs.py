@@ -16,8 +16,14 @@ from ..core.quantity import Parameter
 from ..imaging.study import LabelImage
 from .lattice import ELEMENT_VOLUME
 
-SMALLEST_PIECE = 8.0
-"""Pieces and cavities below the volume of so many elements are more than a mesh of these elements can show."""
+SMALLEST_PIECE = Parameter(
+    8.0,
+    "1",
+    "elements below whose volume together a piece or a cavity is a crumb",
+    "ASSUMED: two elements across in every direction (project specification, tissue §1.6), fewer show none",
+    (1.0, 27.0),
+    assumed=True,
+)
 
 CRUMBS_SHARE = Parameter(
     0.02,
@@ -59,7 +65,7 @@ def without_crumbs(labels: LabelImage, size: float) -> tuple[LabelImage, tuple[C
     stays. The largest piece of every region stays. Cavities of the outside are its pieces.
     """
     values = np.pad(labels.values, 1)
-    limit = SMALLEST_PIECE * ELEMENT_VOLUME * size**3 / labels.grid.voxel_volume
+    limit = SMALLEST_PIECE.value * ELEMENT_VOLUME * size**3 / labels.grid.voxel_volume
     volumes = np.bincount(values.ravel(), minlength=int(values.max()) + 1).astype(float)
     room = CRUMBS_SHARE.value * volumes
     room[0] = np.inf

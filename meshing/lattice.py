@@ -63,9 +63,9 @@ class Finer:
     def tree(self) -> cKDTree:
         return cKDTree(self.places)
 
-    def at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,) mm, the edge wanted at (n, 3) mm LPS."""
-        return np.asarray(self.edge + self.tree.query(places)[0])
+    def at(self, places: NDArray[np.float64], most: float = np.inf) -> NDArray[np.float64]:
+        """(n,) mm, the edge wanted at (n, 3) mm LPS; infinite where it would be ``most`` mm or more."""
+        return np.asarray(self.edge + self.tree.query(places, distance_upper_bound=most - self.edge)[0])
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Sizes:
         """(n,) mm, the edge at (n, 3) mm LPS: as planned, or finer where that is asked for."""
         edge = self.at(distance)
         for one in self.finer:
-            edge = np.minimum(edge, one.at(places))
+            edge = np.minimum(edge, one.at(places, self.host_size))
         return edge
 
     @property
@@ -202,6 +202,13 @@ def _sample_faces(labels: NDArray[np.int64], count: int) -> tuple[NDArray[np.int
     return pair[between], faces[faces > 0][between].astype(np.float64)
 
 
+def planned_elements(levels: LevelSets, sizes: Sizes) -> int:
+    """How many elements of the lattice lie in the regions before a node moves: those of the mesh, within a per cent."""
+    points, tetrahedra = _graded_lattice(levels, sizes)
+    centroids = points[tetrahedra].mean(axis=1) / levels.spacing
+    return int((ndimage.map_coordinates(levels.values[0], centroids.T, order=1, mode="nearest") < 0.0).sum())
+
+
 def _graded_lattice(levels: LevelSets, sizes: Sizes) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Nodes (mm along the sampling axes) and tetrahedra of the lattice over the whole sampling grid."""
     halvings = min(MOST_HALVINGS, int(np.ceil(np.log2(sizes.host_size / sizes.size) - 1e-9)))
@@ -220,8 +227,10 @@ def _graded_lattice(levels: LevelSets, sizes: Sizes) -> tuple[NDArray[np.float64
         volumes = np.abs(signed_volumes(nodes.astype(np.float64), tetrahedra)) * unit**3
         return np.asarray(volumes > np.sqrt(2.0) * wanted)
 
+    fresh = np.ones(len(tetrahedra), bool)
     for _ in range(3 * (halvings + further)):
-        nodes, tetrahedra = _bisected(nodes, tetrahedra, too_large(nodes, tetrahedra))
+        fresh[fresh] = too_large(nodes, tetrahedra[fresh])
+        nodes, tetrahedra, fresh = _bisected(nodes, tetrahedra, fresh)
     flipped = signed_volumes(nodes.astype(np.float64), tetrahedra) < 0.0
     tetrahedra[flipped] = tetrahedra[flipped][:, [0, 2, 1, 3]]
     return nodes * unit + shift, tetrahedra
@@ -246,13 +255,14 @@ def _lattice(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def _bisected(
     nodes: NDArray[np.int64], tetrahedra: NDArray[np.int64], marked: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The mesh with the marked elements halved at their longest edges, and others as conformity asks.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """The mesh with the marked elements halved at their longest edges, and others as conformity asks; which are new.
 
     Of equal edges the one with the larger node numbers counts as longer, so that neighbours agree.
     """
     split = np.zeros(0, np.int64)
     middles = np.zeros(0, np.int64)
+    made = np.zeros(len(tetrahedra), bool)
     while marked.any():
         halved, rest = tetrahedra[marked], tetrahedra[~marked]
         ends, keys = _longest_edges(nodes, halved)
@@ -266,8 +276,9 @@ def _bisected(
         middle = middles[order[np.searchsorted(split[order], keys)]]
         children = [np.where(halved == ends[:, [side]], middle[:, None], halved) for side in (0, 1)]
         tetrahedra = np.concatenate([rest, *children])
+        made = np.concatenate([made[~marked], np.ones(2 * len(halved), bool)])
         marked = np.asarray(np.isin(_edge_keys(tetrahedra[:, EDGES]), split).any(axis=1))
-    return nodes, tetrahedra
+    return nodes, tetrahedra, made
 
 
 def _longest_edges(

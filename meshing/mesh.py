@@ -70,7 +70,7 @@ def signed_volumes(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -
 
 
 def distinct_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each different row of (n, columns), in sorted order: the place of its first occurrence and how many there are.
+    """For each different row of (n, columns), in sorted order: the place of its first occurrence and its number.
 
     As ``np.unique`` along the first axis tells, several times faster.
     """

@@ -37,6 +37,8 @@ MIN_ACROSS = Parameter(
     2.0, "1", "elements across a region at its thickest place, below which a warning stands", _SPEC, (1.0, 4.0)
 )
 
+GATES = (MIN_DIHEDRAL, MIN_DIHEDRAL_DEFORMED, MIN_SCALED_JACOBIAN, MAX_VOLUME_ERROR, MAX_DISTANCE, MIN_ACROSS)
+
 
 def mean_ratio(points: NDArray[np.float64], tetrahedra: NDArray[np.int64]) -> NDArray[np.float64]:
     """(elements,) 12 (3 V)^(2/3) / sum of squared edges, with the sign of V."""
@@ -121,7 +123,8 @@ def pieces(mesh: TumourMesh, name: str) -> int:
 
 
 CLOSER, CLOSE_CALL = 3.0, 1.2
-"""How many times closer samples lie where a distance decides against a mesh by less than a fifth."""
+"""How many times closer samples lie where a distance decides against a mesh by less than a fifth. Sampling both
+surfaces closer than a voxel adds less than that to a distance; these decide how it is measured, not what is right."""
 
 
 def surface_distance(mesh: TumourMesh, labels: LabelImage, name: str, limit: float = float("inf")) -> dict[str, float]:
@@ -161,6 +164,16 @@ def surface_samples(
     step = max(0.7 * float(labels.grid.spacing.min()), 0.1 * element_edge) / closer
     corners = mesh.points[mesh.surface_of(name)]
     return _triangle_samples(corners, _divisions(corners, step)), _voxel_face_samples(labels, name, step)
+
+
+def outline_distance(corners: NDArray[np.float64], labels: LabelImage, name: str, step: float) -> float:
+    """mm that 95 % of the faces of a region's voxels stay below from a surface: of their middles.
+
+    corners  (triangles, 3, 3) mm, LPS, of the surface
+    step     mm between samples of it
+    """
+    surface = _triangle_samples(corners, _divisions(corners, step))
+    return float(np.percentile(cKDTree(surface).query(_voxel_face_samples(labels, name, np.inf))[0], 95.0))
 
 
 def surfaces_apart(first: TumourMesh, second: TumourMesh, name: str) -> dict[str, float]:

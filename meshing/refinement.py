@@ -17,7 +17,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..imaging.study import LabelImage
-from .lattice import ELEMENT_VOLUME, Finer, Sizes
+from .lattice import Finer, Sizes, planned_elements
 from .mesh import TumourMesh
 from .quality import MAX_VOLUME_ERROR, open_edges, surface_samples
 from .surface import LevelSets
@@ -49,11 +49,8 @@ def failing_places(
     return np.concatenate(places)
 
 
-def finer_sizes(sizes: Sizes, levels: LevelSets, places: NDArray[np.float64]) -> Sizes:
-    """The sizes with elements of half the edge wanted so far at the places."""
-    if not len(places):
-        return sizes
-    edges = 0.5 * sizes.wanted(_depth(levels, levels.index(places)), places)
+def finer_sizes(sizes: Sizes, places: NDArray[np.float64], edges: NDArray[np.float64]) -> Sizes:
+    """The sizes with elements of these edges (places,) mm at the places, in steps of a factor sqrt(2)."""
     halvings = np.rint(2.0 * np.log2(sizes.size / edges)).astype(int)
     finer = list(sizes.finer)
     for count in np.unique(halvings):
@@ -63,11 +60,49 @@ def finer_sizes(sizes: Sizes, levels: LevelSets, places: NDArray[np.float64]) ->
     return replace(sizes, finer=tuple(finer))
 
 
-def elements_wanted(levels: LevelSets, sizes: Sizes) -> float:
-    """About how many elements the regions take at these sizes."""
-    inside = np.argwhere(levels.values[0] < 0.0).astype(np.float64)
-    edges = sizes.wanted(_depth(levels, inside), levels.world(inside))
-    return float((levels.cell_volume / (ELEMENT_VOLUME * edges**3)).sum())
+def sizes_within(
+    most: float, sizes: Sizes, levels: LevelSets, places: NDArray[np.float64], labels: LabelImage
+) -> Sizes | None:
+    """The sizes that follow from the failing places and take at most so many elements; None where none do.
+
+    Elements become half as large as they were or, where the labels are thinner than that, as small as they are thick,
+    so that one more try may do; by factors of sqrt(2) less so, but never less than half, where they would be too many.
+    """
+    halves = 0.5 * sizes.wanted(_depth(levels, levels.index(places)), places)
+    thickness = local_thickness(labels, places, sizes.size)
+    while True:
+        finer = finer_sizes(sizes, places, np.minimum(halves, thickness))
+        if planned_elements(levels, finer) <= most:
+            return finer
+        if (thickness >= halves).all():
+            return None
+        thickness = np.sqrt(2.0) * thickness
+
+
+def local_thickness(labels: LabelImage, places: NDArray[np.float64], size: float) -> NDArray[np.float64]:
+    """(places,) mm, about how thick the thinnest label within a voxel of each place is: the smallest ball that is too
+    wide for it.
+
+    Local thickness [Hildebrand & Rüegsegger 1997, J Microsc 185:67, doi 10.1046/j.1365-2818.1997.1340694.x], in steps
+    of a factor sqrt(2) from ``size`` mm, which stands for whatever is thicker, down to the smallest voxel edge.
+    """
+    spacing, thick = labels.grid.spacing, np.full(labels.values.shape, size)
+    within = _distance_within(labels)
+    for ball in size * 0.5 ** (0.5 * np.arange(1.0, 1.0 + max(0.0, 2.0 * np.log2(size / spacing.min())))):
+        core = within > ball / 2.0
+        if core.any() and not core.all():
+            thick[ndimage.distance_transform_edt(~core, sampling=spacing) > ball / 2.0] = ball
+    voxel = np.clip(np.rint(labels.grid.index(places)).astype(int), 0, np.array(thick.shape) - 1)
+    return np.asarray(ndimage.minimum_filter(thick, 3)[tuple(voxel.T)])
+
+
+def _distance_within(labels: LabelImage) -> NDArray[np.float64]:
+    """(i, j, k) mm from every voxel to the nearest of another label; the image goes on beyond its border."""
+    within = np.zeros(labels.values.shape)
+    for value in np.unique(labels.values):
+        inside = np.pad(labels.values == value, 1, mode="edge")
+        within += ndimage.distance_transform_edt(inside, sampling=labels.grid.spacing)[1:-1, 1:-1, 1:-1]
+    return within
 
 
 def _depth(levels: LevelSets, index: NDArray[np.float64]) -> NDArray[np.float64]:

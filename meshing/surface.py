@@ -204,7 +204,7 @@ def level_sets(labels: LabelImage, size: float, smoothing: float = SMOOTHING.val
 
 def _samples(smoothing: float) -> float:
     """Distance of the samples, in edges of the cube of a voxel's volume: closer where less is smoothed away."""
-    return 0.8 if smoothing >= SMOOTHING.value else 0.5
+    return 0.8 if smoothing >= SMOOTHING.value else 0.6
 
 
 def _signed_distance(inside: NDArray[np.bool_], sampling: NDArray[np.float64]) -> NDArray[np.float64]:

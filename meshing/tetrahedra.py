@@ -28,12 +28,13 @@ from scipy.spatial import cKDTree
 from ..core.errors import ConfigurationRejected, MeshFault, SegmentationRejected
 from ..core.quantity import Parameter
 from ..imaging.study import LabelImage
-from .crumbs import SMALLEST_PIECE, Crumbs, without_crumbs
+from .crumbs import CRUMBS_SHARE, SMALLEST_PIECE, Crumbs, without_crumbs
 from .lattice import ELEMENT_VOLUME, Sizes, lattice_mesh
 from .mesh import TumourMesh, signed_volumes
-from .quality import MAX_DISTANCE, fit, fit_failures, gate_failures, quality
-from .refinement import elements_wanted, failing_places, finer_sizes
+from .quality import CLOSE_CALL, GATES, MAX_DISTANCE, fit, fit_failures, gate_failures, outline_distance, quality
+from .refinement import failing_places, sizes_within
 from .surface import (
+    HOST_MARGIN,
     REGIONS,
     SMOOTHING,
     LevelSets,
@@ -77,18 +78,26 @@ COARSENING = Parameter(
     assumed=True,
 )
 MOST_ELEMENTS = Parameter(
-    50000.0,
+    200000.0,
     "1",
     "elements up to which a mesh that fails its gate is tried again with finer ones",
-    "ASSUMED: about four times what the default sizes aim at; a size that is asked for may take more",
+    "ASSUMED: about a minute of one processor, gates measured; a size that is asked for may take more",
     (12000.0, 500000.0),
+    assumed=True,
+)
+RETRIES = Parameter(
+    3.0,
+    "1",
+    "how often a mesh that fails its gate is tried again at most",
+    "ASSUMED: each time elements are halved where it failed",
+    (0.0, 5.0),
     assumed=True,
 )
 LARGEST_MESH = Parameter(
     5e6,
     "1",
     "elements up to which a mesh of the sizes asked for is begun",
-    "ASSUMED: some GiB of memory; a hundred times MOST_ELEMENTS",
+    "ASSUMED: some GiB of memory; 25 times MOST_ELEMENTS",
     (50000.0, 1e8),
     assumed=True,
 )
@@ -101,8 +110,31 @@ GMSH_TIME_LIMIT = Parameter(
     assumed=True,
 )
 
-RETRY_SMOOTHING = (1.0, 0.67, 0.4)
-"""What of SMOOTHING is left at each further try: what is one voxel wide does not outlast all of it."""
+RETRY_SMOOTHING = Parameter(
+    0.4,
+    "1",
+    "what of SMOOTHING is left when a mesh is tried again",
+    "ASSUMED: what is one voxel wide does not outlast all of it",
+    (0.2, 1.0),
+    assumed=True,
+)
+
+PARAMETERS = (
+    TUMOUR_ELEMENTS,
+    ALL_ELEMENTS,
+    COARSENING,
+    HOST_MARGIN,
+    SMOOTHING,
+    *GATES,
+    RETRIES,
+    MOST_ELEMENTS,
+    RETRY_SMOOTHING,
+    SMALLEST_PIECE,
+    CRUMBS_SHARE,
+    LARGEST_MESH,
+    GMSH_TIME_LIMIT,
+)
+"""What decides of a mesh: its sizes, its smoothing, its gates, and what is tried where it fails them."""
 
 HXT_EDGE = 1.25
 """Mean edge of HXT's elements over the size asked of it, as measured on tumours of 0.5 and 60 mL."""
@@ -138,16 +170,16 @@ def mesh_tumour(
     labels = labelled_part(labels)
     sizes = _plan_sizes(labels, size, host_size)
     limit = limit or MAX_DISTANCE.value * float(labels.grid.spacing.max())
-    fallback = None
+    levels, fallback = level_sets(labels, sizes.size), None
     if mesher in ("auto", "gmsh"):
         try:
-            made = _judged(_by_gmsh(labels, level_sets(labels, sizes.size), sizes), labels, limit)
+            made = _judged(_by_gmsh(labels, levels, sizes, limit), labels, limit)
             return _accepted(made, sizes, gates or mesher == "auto", fallback=None)
         except (MeshFault, SegmentationRejected) as fault:
             if mesher == "gmsh":
                 raise
             fallback = str(fault)
-    return _accepted(*_by_lattice_retried(labels, sizes, limit, gates=gates), gates, fallback)
+    return _accepted(*_by_lattice_retried(labels, levels, sizes, limit, gates=gates), gates, fallback)
 
 
 def _check_request(labels: LabelImage, size: float | None, host_size: float | None, mesher: str) -> None:
@@ -264,36 +296,38 @@ def _tried(mesh: TumourMesh) -> str:
     times = len(mesh.report.get("attempts", ())) + 1
     return f" (try {times}, of {len(mesh.tetrahedra)} elements" + (
         ")"
-        if times > len(RETRY_SMOOTHING)
+        if times > RETRIES.value
         else f"; finer ones where it fails would be more than {MOST_ELEMENTS.value:.0f})"
     )
 
 
-def _by_lattice_retried(labels: LabelImage, sizes: Sizes, limit: float, *, gates: bool) -> tuple[_Judged, Sizes]:
+def _by_lattice_retried(
+    labels: LabelImage, levels: LevelSets, sizes: Sizes, limit: float, *, gates: bool
+) -> tuple[_Judged, Sizes]:
     """The lattice's mesh at the planned sizes or, where it fails its gates, without crumbs and finer where it failed.
 
     The report of a mesh that was tried again tells the attempts before it and the crumbs.
     """
-    levels = level_sets(labels, sizes.size)
     made = _judged(_by_lattice(labels, levels, sizes), labels, limit)
     attempts: list[dict[str, Any]] = []
     crumbs: tuple[Crumbs, ...] = ()
-    for left in RETRY_SMOOTHING:
-        if not (made.failures and gates):
-            break
+    while made.failures and gates and len(attempts) < RETRIES.value:
         regions = made.regions
         if not attempts:
             labels, crumbs = without_crumbs(labels, sizes.size)
             regions = fit(made.mesh, labels, limit) if crumbs else regions
-        finer = finer_sizes(sizes, levels, failing_places(made.mesh, labels, regions, limit))
-        if elements_wanted(levels, finer) > MOST_ELEMENTS.value:
+        places = failing_places(made.mesh, labels, regions, limit)
+        finer = sizes_within(MOST_ELEMENTS.value, sizes, levels, places, labels)
+        if finer is None:
             break
-        attempts.append({"elements": len(made.mesh.tetrahedra), "finest_mm": sizes.finest, "failures": made.failures})
-        sizes = finer
-        levels = level_sets(labels, sizes.finest, left * SMOOTHING.value)
-        made = _judged(_by_lattice(labels, levels, sizes, balanced=True), labels, limit)
-    told = {"attempts": attempts, "crumbs": [asdict(one) for one in crumbs], "finest_mm": sizes.finest}
+        told = {"elements": len(made.mesh.tetrahedra), "finest_mm": sizes.finest, "failures": made.failures}
+        levels = level_sets(labels, finer.finest, RETRY_SMOOTHING.value * SMOOTHING.value)
+        mesh = _by_lattice(labels, levels, finer, balanced=True)
+        if len(mesh.tetrahedra) > MOST_ELEMENTS.value:
+            break
+        attempts, sizes, made = [*attempts, told], finer, _judged(mesh, labels, limit)
     if attempts:
+        told = {"attempts": attempts, "crumbs": [asdict(one) for one in crumbs], "finest_mm": sizes.finest}
         made = replace(made, mesh=replace(made.mesh, report={**made.mesh.report, **told}))
     return made, sizes
 
@@ -320,8 +354,9 @@ def _by_lattice(labels: LabelImage, levels: LevelSets, sizes: Sizes, *, balanced
 # doi 10.1002/nme.5987].
 
 
-def _by_gmsh(labels: LabelImage, levels: LevelSets, sizes: Sizes) -> TumourMesh:
+def _by_gmsh(labels: LabelImage, levels: LevelSets, sizes: Sizes, limit: float) -> TumourMesh:
     surfaces = _nested_surfaces(levels, sizes)
+    _check_smoothed(surfaces["tumour"], labels, limit)
     points, tetrahedra, shell = _run_gmsh(surfaces, sizes)
     region = np.where(shell > 0, REGIONS["tumour"], REGIONS["host"])
     if "host" not in levels.names:
@@ -362,7 +397,7 @@ def _nested_surfaces(levels: LevelSets, sizes: Sizes) -> dict[str, Surface]:
             raise MeshFault(
                 f"the tumour comes within {gap:.2g} mm of the far boundary", "nested surfaces", "use the bcc mesher"
             )
-    smallest = SMALLEST_PIECE * ELEMENT_VOLUME * sizes.size**3
+    smallest = SMALLEST_PIECE.value * ELEMENT_VOLUME * sizes.size**3
     surfaces = {name: _without_crumbs(surface, smallest) for name, surface in surfaces.items()}
     for name, surface in surfaces.items():
         shells = _shells(surface)
@@ -371,6 +406,20 @@ def _nested_surfaces(levels: LevelSets, sizes: Sizes) -> dict[str, Surface]:
                 f"the surface of the {name} has cavities or pieces", "nested surfaces", "use the bcc mesher"
             )
     return surfaces
+
+
+def _check_smoothed(surface: Surface, labels: LabelImage, limit: float) -> None:
+    """Raises MeshFault where smoothing alone has brought a tumour too far from its voxels, as thin parts of it went.
+
+    No mesh of the surface can be better, and gmsh takes minutes over what is left of a sponge.
+    """
+    apart = outline_distance(surface.points[surface.triangles], labels, "tumour", limit / 2.0)
+    if apart >= CLOSE_CALL * limit:
+        raise MeshFault(
+            f"the smooth surface of the tumour lies {apart:.2f} mm from its voxels (95 %), limit {limit:.2f} mm",
+            "a tumour thicker than the smoothing",
+            "use the bcc mesher",
+        )
 
 
 def _without_crumbs(surface: Surface, smallest: float) -> Surface:

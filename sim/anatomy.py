@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigurationRejected, MeshFault, SegmentationRejected
+from ..core.quantity import Parameter
 from ..imaging.region_names import same_name
 from ..imaging.study import LabelImage
 from ..meshing.mesh import TumourMesh
@@ -135,11 +136,20 @@ class Meshed:
     lost: Mapping[str, str] = field(default_factory=dict)
 
 
-FINER = (1.0, 0.94, 0.88)
-"""Shares of the planned sizes that are tried, one after the other, for a mesh with regions beside the tumour.
+FINER_STEP = Parameter(
+    0.06,
+    "1",
+    "share of the planned sizes that is taken off at each further try of a mesh with regions beside the tumour",
+    "ASSUMED: where three regions meet, elements of some sizes pinch one of them into an edge, which the gates refuse; "
+    "elements a little smaller lie otherwise",
+    (0.02, 0.2),
+    assumed=True,
+)
+FINER_SIZES = Parameter(
+    3.0, "1", "sizes that are tried so, the planned ones first", "ASSUMED: as FINER_STEP", (1.0, 6.0), assumed=True
+)
 
-Where three regions meet, elements of some sizes pinch one of them into an edge, which the gates refuse; elements a
-little smaller lie otherwise. The mesh's own report tells the sizes that were taken."""
+PARAMETERS = (FINER_STEP, FINER_SIZES)
 
 
 def meshed(labels: LabelImage, settings: ForecastSettings) -> Meshed:
@@ -163,13 +173,15 @@ def meshed(labels: LabelImage, settings: ForecastSettings) -> Meshed:
 
 
 def _finest(labels: LabelImage, settings: ForecastSettings) -> tuple[TumourMesh | None, str]:
-    """The first mesh of the sizes of FINER that passes the gates, else one without crumbs and finer where it failed.
+    """The first mesh, of sizes FINER_STEP apart, that passes the gates, else one without crumbs and finer where it
+    failed.
 
     What forbids its use, in words, stands beside it; the first mesh where none passes.
     """
     asked, mesh, why = settings, None, ""
-    for share in FINER:
+    for number in range(int(FINER_SIZES.value)):
         if mesh is not None:
+            share = 1.0 - number * FINER_STEP.value
             sizes = {"size": share * mesh.report["size_mm"], "host_size": share * mesh.report["host_size_mm"]}
             asked = settings.model_copy(update=sizes)
         try:

@@ -18,6 +18,8 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
     from ..agents import explain as cells
     from ..agents.cell_type import cell_type
     from ..core.assumptions import assumptions_of
+    from ..meshing.tetrahedra import PARAMETERS as MESHING
+    from ..sim.anatomy import PARAMETERS as ANATOMY
     from ..sim.forecasting import assumptions
     from ..sim.stiffness import PARAMETERS as STIFFNESS
     from ..sim.treatments.chemotherapy import TRANSPORT
@@ -32,7 +34,7 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
     kind = cell_type(disease.cells)
     table, hour = kind.parameters(None).table, {f"{kind.name} cell": kind.each_hour[0]}
     released = disease.cells == cells.RELEASED_TYPE
-    parameters = (*assumptions(disease, None), *VESSELS, *STIFFNESS, *PARAMETERS, *TRANSPORT)
+    parameters = (*assumptions(disease, None), *VESSELS, *STIFFNESS, *PARAMETERS, *TRANSPORT, *MESHING, *ANATOMY)
     elsewhere = {part: list(assumptions_of(f"oncoscale.{part}")) for part in ("imaging", "meshing", "sim")}
     meaning = cleandoc(disease.initial_fields.__doc__ or "")
     content = {

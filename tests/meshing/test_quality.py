@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oncoscale.meshing.mesh import TumourMesh
+from oncoscale.imaging.study import Grid, LabelImage
+from oncoscale.meshing.mesh import TumourMesh, distinct_rows
 from oncoscale.meshing.quality import (
     dihedral_angles,
     face_pairs,
     gate_failures,
     mean_ratio,
+    outline_distance,
     quality,
     scaled_jacobian,
     surfaces_apart,
@@ -88,3 +90,26 @@ def test_a_surface_that_moved_is_as_far_away_as_it_moved() -> None:
     assert surfaces_apart(mesh, mesh, "tumour")["largest"] == 0.0
     assert apart["largest"] == pytest.approx(0.001 * np.sqrt(3.0), rel=1e-6)
     assert apart["mean"] <= apart["h95"] <= apart["largest"]
+
+
+def test_distinct_rows_are_those_of_numpy() -> None:
+    """First places and numbers as ``np.unique`` tells them, also of no rows."""
+    rows = np.random.default_rng(5).integers(0, 6, (300, 3))
+    _, first, count = np.unique(rows, axis=0, return_index=True, return_counts=True)
+    np.testing.assert_array_equal(np.stack(distinct_rows(rows)), [first, count])
+    assert len(distinct_rows(rows[:0])[0]) == 0
+
+
+def test_the_outline_of_voxels_is_as_far_as_a_surface_is_moved() -> None:
+    """Of a slab four voxels thick between two planes the faces farthest away lie in the rim, 1.5 mm from either plane;
+    when both planes are 3 mm farther out, 4.5 mm."""
+    values = np.zeros((20, 20, 8), np.uint8)
+    values[:, :, 2:6] = 1
+    labels = LabelImage(Grid(values.shape, np.eye(4)), values, {1: "tumour"})
+    square = np.array([[[-9, -9, 0], [30, -9, 0], [30, 30, 0]], [[-9, -9, 0], [30, 30, 0], [-9, 30, 0.0]]])
+
+    def planes(outwards: float) -> np.ndarray:
+        return np.concatenate([square + [0.0, 0.0, 1.5 - outwards], square + [0.0, 0.0, 5.5 + outwards]])
+
+    assert outline_distance(planes(0.0), labels, "tumour", 0.5) == pytest.approx(1.5, abs=0.1)
+    assert outline_distance(planes(3.0), labels, "tumour", 0.5) == pytest.approx(4.5, abs=0.1)

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from oncoscale.core.errors import MeshFault
 from oncoscale.imaging.study import Grid, LabelImage
 from oncoscale.meshing import renewed, tetrahedra
 from oncoscale.meshing.crumbs import CRUMBS_SHARE, without_crumbs
-from oncoscale.meshing.lattice import Finer, Sizes, _balanced_levels, _first_levels
+from oncoscale.meshing.lattice import Finer, Sizes, _balanced_levels, _first_levels, planned_elements
 from oncoscale.meshing.mesh import TumourMesh
 from oncoscale.meshing.quality import MAX_DISTANCE
-from oncoscale.meshing.refinement import finer_sizes
+from oncoscale.meshing.refinement import finer_sizes, local_thickness, sizes_within
 from oncoscale.meshing.surface import host_around, level_sets
 from oncoscale.meshing.tetrahedra import mesh_tumour
 
@@ -85,17 +86,92 @@ def test_more_crumbs_than_their_share_stay(masked: Masks) -> None:
 
 def test_sizes_are_halved_at_the_places_and_grow_from_there(lobed_labels: LabelImage) -> None:
     """At a failing place the edge is half of what it was, far from it as before, and never below in between."""
-    levels = level_sets(lobed_labels, 6.0)
     sizes = Sizes(6.0, 12.0, 20.0)
     middle = lobed_labels.grid.world(np.argwhere(lobed_labels.mask("tumour")).mean(axis=0))[None]
-    finer = finer_sizes(sizes, levels, middle)
+    finer = finer_sizes(sizes, middle, np.array([3.0]))
     away = middle + np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [30.0, 0.0, 0.0]])
     edges = finer.wanted(np.zeros(3), away)
     assert edges[0] == pytest.approx(3.0, abs=1.5)
     assert edges[0] < edges[1] < edges[2] == 6.0
     assert finer.finest == 3.0
-    assert finer_sizes(sizes, levels, middle[:0]) is sizes
+    assert finer_sizes(sizes, middle[:0], np.zeros(0)) == sizes
     assert Finer(middle, 1.0).at(middle + [[3.0, 0.0, 0.0]]) == pytest.approx(4.0)
+
+
+def test_thickness_is_that_of_the_thinnest_label_near(masked: Masks) -> None:
+    """At a slab three voxels thick in a wide host the next ball, of 4.2 mm or less, is too wide; far away none is; in
+    a slab of two voxels balls half as wide are."""
+    x, y, z = np.mgrid[:40, :40, :40]
+    for voxels, widest in ((3, 3.0 * np.sqrt(2.0)), (2, 2.0 * np.sqrt(2.0))):
+        labels = host_around(masked((z >= 18) & (z < 18 + voxels) & (x > 1) & (y > 1), (1.0, 1.0, 1.0)), margin=16.0)
+        middle = labels.grid.world(np.argwhere(labels.mask("tumour")).mean(axis=0))
+        found = local_thickness(labels, middle + np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 9.0]]), 12.0)
+        assert voxels * 0.7 < found[0] <= widest
+        assert found[1] == 12.0
+
+
+def test_elements_are_counted_before_they_are_made(lobed_labels: LabelImage) -> None:
+    """The lattice within the regions has as many elements as the mesh, within 2 %, also where finer ones are wanted."""
+    sizes = Sizes(7.0, 14.0, 20.0)
+    levels = level_sets(lobed_labels, sizes.size)
+    middle = lobed_labels.grid.world(np.argwhere(lobed_labels.mask("tumour")).mean(axis=0))[None]
+    finer = finer_sizes(sizes, middle, np.array([1.75]))
+    for planned in (sizes, finer):
+        made = len(tetrahedra._by_lattice(lobed_labels, levels, planned).tetrahedra)
+        assert planned_elements(levels, planned) == pytest.approx(made, rel=0.02)
+    assert planned_elements(levels, finer) > planned_elements(levels, sizes)
+
+
+def test_sizes_follow_the_thickness_or_half_of_what_was_or_nothing(masked: Masks) -> None:
+    """With few elements allowed the halves are taken, with fewer none; with many, elements as small as the sheet; with
+    any number no more than that."""
+    labels = host_around(masked(sheet(), (1.0, 1.0, 1.0)), margin=6.0)
+    sizes, levels = Sizes(8.0, 8.0, 6.0), level_sets(labels, 8.0)
+    places = labels.grid.world(np.argwhere(labels.mask("tumour")))
+    halves = finer_sizes(sizes, places, np.full(len(places), 4.0))
+    asked = (sizes, levels, places, labels)
+    thin, half = sizes_within(1e9, *asked), sizes_within(planned_elements(levels, halves), *asked)
+    assert thin is not None
+    assert half is not None
+    assert thin.finest < half.finest == halves.finest == 4.0
+    assert sizes_within(10.0, *asked) is None
+    for most in (3000, 6000, 12000):
+        within = sizes_within(most, *asked)
+        assert within is None or planned_elements(levels, within) <= most
+
+
+def test_the_cap_is_kept_by_what_was_made(masked: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mesh that turns out larger than planned, and than allowed, is not taken; the one before it is refused."""
+    monkeypatch.setattr(tetrahedra, "MOST_ELEMENTS", replace(tetrahedra.MOST_ELEMENTS, value=100.0, range=None))
+    monkeypatch.setattr(
+        tetrahedra, "sizes_within", lambda most, sizes, levels, places, labels: replace(sizes, size=3.0)
+    )
+    labels = host_around(masked(sheet(), (1.0, 1.0, 1.0)), margin=6.0)
+    with pytest.raises(MeshFault, match=r"try 1, of \d+ elements; .* more than 100"):
+        mesh_tumour(labels, size=6.0, host_size=8.0, mesher="bcc")
+
+
+def test_a_sponge_is_meshed_in_one_more_try(masked: Masks) -> None:
+    """Walls two to four voxels thick, lost among elements of 8 mm, pass every gate at the next try, below the cap."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(24, 24, 16)), (1.6, 1.6, 1.1))
+    numbered, _ = ndimage.label(noise > 0.0)
+    largest = numbered == np.bincount(numbered.ravel())[1:].argmax() + 1
+    mesh = mesh_tumour(host_around(masked(largest, (1.0, 1.0, 1.5)), margin=4.0), size=8.0, mesher="bcc")
+    assert mesh.report["failures"] == []
+    assert len(mesh.report["attempts"]) == 1
+    assert len(mesh.tetrahedra) <= tetrahedra.MOST_ELEMENTS.value
+
+
+def test_gmsh_is_not_asked_for_what_smoothing_has_lost(masked: Masks, ball: Masks) -> None:
+    """The surface of a ball stands for the ball, not for the ball with a sheet across; the distance is told."""
+    whole = ball(9.0).mask("tumour")
+    across = whole.copy()
+    across[:, :, whole.shape[2] // 2] = True
+    labels = host_around(ball(9.0), margin=8.0)
+    surface = tetrahedra._nested_surfaces(level_sets(labels, 3.0), Sizes(3.0, 3.0, 8.0))["tumour"]
+    tetrahedra._check_smoothed(surface, labels, 2.0)
+    with pytest.raises(MeshFault, match=r"smooth surface of the tumour lies \d.* limit 0.50 mm"):
+        tetrahedra._check_smoothed(surface, masked(across), 0.5)
 
 
 def test_balanced_levels_hold_every_volume() -> None:
