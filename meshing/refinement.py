@@ -66,17 +66,16 @@ def sizes_within(
     """The sizes that follow from the failing places and take at most so many elements; None where none do.
 
     Elements become half as large as they were or, where the labels are thinner than that, as small as they are thick,
-    so that one more try may do; by factors of sqrt(2) less so, but never less than half, where they would be too many.
+    so that one more try may do; where they would be too many, larger by factors of sqrt(2), as long as any is finer.
     """
-    halves = 0.5 * sizes.wanted(_depth(levels, levels.index(places)), places)
-    thickness = local_thickness(labels, places, sizes.size)
-    while True:
-        finer = finer_sizes(sizes, places, np.minimum(halves, thickness))
+    wanted = sizes.wanted(_depth(levels, levels.index(places)), places)
+    edges = np.minimum(0.5 * wanted, local_thickness(labels, places, sizes.size))
+    while (edges < 0.9 * wanted).any():
+        finer = finer_sizes(sizes, places, np.minimum(edges, wanted))
         if planned_elements(levels, finer) <= most:
             return finer
-        if (thickness >= halves).all():
-            return None
-        thickness = np.sqrt(2.0) * thickness
+        edges = np.sqrt(2.0) * edges
+    return None
 
 
 def local_thickness(labels: LabelImage, places: NDArray[np.float64], size: float) -> NDArray[np.float64]:

@@ -295,9 +295,7 @@ def _tried(mesh: TumourMesh) -> str:
         return ""
     times = len(mesh.report.get("attempts", ())) + 1
     return f" (try {times}, of {len(mesh.tetrahedra)} elements" + (
-        ")"
-        if times > RETRIES.value
-        else f"; finer ones where it fails would be more than {MOST_ELEMENTS.value:.0f})"
+        ")" if times > RETRIES.value else f"; finer ones where it fails would be more than {MOST_ELEMENTS.value:.0f})"
     )
 
 

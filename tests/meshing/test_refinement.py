@@ -122,22 +122,21 @@ def test_elements_are_counted_before_they_are_made(lobed_labels: LabelImage) -> 
     assert planned_elements(levels, finer) > planned_elements(levels, sizes)
 
 
-def test_sizes_follow_the_thickness_or_half_of_what_was_or_nothing(masked: Masks) -> None:
-    """With few elements allowed the halves are taken, with fewer none; with many, elements as small as the sheet; with
-    any number no more than that."""
+def test_sizes_are_as_fine_as_the_cap_allows(masked: Masks) -> None:
+    """With any number of elements they become as small as the sheet is thick, with fewer larger, with few none; what
+    is planned never exceeds what is allowed."""
     labels = host_around(masked(sheet(), (1.0, 1.0, 1.0)), margin=6.0)
     sizes, levels = Sizes(8.0, 8.0, 6.0), level_sets(labels, 8.0)
     places = labels.grid.world(np.argwhere(labels.mask("tumour")))
-    halves = finer_sizes(sizes, places, np.full(len(places), 4.0))
     asked = (sizes, levels, places, labels)
-    thin, half = sizes_within(1e9, *asked), sizes_within(planned_elements(levels, halves), *asked)
+    thin = sizes_within(1e9, *asked)
     assert thin is not None
-    assert half is not None
-    assert thin.finest < half.finest == halves.finest == 4.0
+    assert thin.finest == 2.0
+    fewer = sizes_within(planned_elements(levels, thin) - 1, *asked)
+    assert fewer is not None
+    assert thin.finest < fewer.finest < sizes.size
+    assert planned_elements(levels, fewer) < planned_elements(levels, thin)
     assert sizes_within(10.0, *asked) is None
-    for most in (3000, 6000, 12000):
-        within = sizes_within(most, *asked)
-        assert within is None or planned_elements(levels, within) <= most
 
 
 def test_the_cap_is_kept_by_what_was_made(masked: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
