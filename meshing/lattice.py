@@ -600,10 +600,10 @@ def _square(one: Any, two: Any) -> Any:
 
 @njit(cache=True)
 def _cosine(one: Any, two: Any) -> Any:
-    """Cosine of the dihedral angle between two faces with these outward normals."""
+    """Cosine of the dihedral angle between two faces with these outward normals; 1 where one has no area."""
     dot = one[0] * two[0] + one[1] * two[1] + one[2] * two[2]
     lengths = (one[0] ** 2 + one[1] ** 2 + one[2] ** 2) * (two[0] ** 2 + two[1] ** 2 + two[2] ** 2)
-    return -dot / np.sqrt(lengths)
+    return -dot / np.sqrt(lengths) if lengths > 0.0 else 1.0
 
 
 @njit(cache=True)
