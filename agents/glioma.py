@@ -343,9 +343,9 @@ def outcome_of(colony: LivingColony) -> ColonyOutcome:
         counts=counts,
         moments={
             "doomed_share": (len(doomed) / max(len(alive), 1), 0.0),
-            "doomed_cycle": (float(dividing["cycle"].mean()) if len(dividing) else 0.0, 0.0),
-            "quiescent_sound": (float(sound["quiescent"].mean()) if len(sound) else 0.0, 0.0),
-            "quiescent_doomed": (1.0 - len(dividing) / max(len(doomed), 1), 0.0),
+            **({"doomed_cycle": (float(dividing["cycle"].mean()), 0.0)} if len(dividing) else {}),
+            **({"quiescent_sound": (float(sound["quiescent"].mean()), 0.0)} if len(sound) else {}),
+            **({"quiescent_doomed": (1.0 - len(dividing) / len(doomed), 0.0)} if len(doomed) else {}),
         },
         extra={
             "cube_edge_mm": 2e-3 * colony.half_edge, "births": int(colony.births.sum()),

@@ -63,10 +63,10 @@ def with_tumour(study: ImagingStudy, roi: str) -> ImagingStudy:
             f"one of {', '.join(there) or 'no regions: nobody drew one'}",
             "give the name of one region with --roi, or a file that holds it with --mask",
         )
-    objects = [study.labels[place].uid for place in matched if study.labels[place].uid]
+    objects = [study.labels[place].uid or place for place, values in matched.items() for _ in values]
     if len(set(objects)) < len(objects):
         raise ConfigurationRejected(
-            f"{len(matched)} regions are called {roi!r}, several of them in one object",
+            f"{len(objects)} regions are called {roi!r}, several of them in one object",
             "a name that one region of an object has",
             "rename the others, or give a file of the one with --mask",
         )
@@ -91,8 +91,11 @@ def _matches(labels: Sequence[LabelImage], roi: str) -> dict[int, tuple[int, ...
         lambda image, value: image.names[value] == region_name(roi),
     )
     for means in meanings:
-        named = {place: tuple(v for v in image.names if means(image, v)) for place, image in enumerate(labels)}
-        found = {place: values for place, values in named.items() if np.isin(labels[place].values, values).any()}
+        named = {
+            place: tuple(v for v in image.names if means(image, v) and (image.values == v).any())
+            for place, image in enumerate(labels)
+        }
+        found = {place: values for place, values in named.items() if values}
         if found:
             return found
     return {}
@@ -128,8 +131,9 @@ def with_all_regions(tumour: LabelImage, others: Sequence[LabelImage]) -> tuple[
             text = f"{', '.join(names)}: drawn in another frame of reference than the tumour, and left out."
             findings.append(Finding("doubted", REGIONS, text))
             continue
+        here = resample_labels(image, tumour.grid)
         for name in names:
-            tumour, found = _with_region(tumour, name, image)
+            tumour, found = _with_region(tumour, name, image, here.mask(name))
             findings += found
     return tumour, tuple(findings)
 
@@ -139,20 +143,22 @@ def remarks(findings: Iterable[Finding]) -> tuple[str, ...]:
     return tuple(one.text for one in findings if one.where == REGIONS and one.kind in ("chosen", "doubted"))
 
 
-def _with_region(labels: LabelImage, name: str, image: LabelImage) -> tuple[LabelImage, tuple[Finding, ...]]:
-    """The labels with one region of an image, where no region is yet."""
-    drawn = resample_labels(image, labels.grid).mask(name)
+def _with_region(
+    labels: LabelImage, name: str, image: LabelImage, drawn: NDArray[np.bool_]
+) -> tuple[LabelImage, tuple[Finding, ...]]:
+    """The labels with one region of an image, drawn in their grid, where no region is yet."""
     known = next((other for other in labels.names.values() if same_name(other, name)), name)
     if (drawn & labels.mask(known)).any():
         return labels, _drawn_again(labels, known, drawn, image.volume(name))
     number = next((value for value, other in labels.names.items() if other == known), max(labels.names) + 1)
     if number > MOST_REGIONS:
         return labels, (Finding("doubted", REGIONS, f"{name}: left out after {MOST_REGIONS} other regions."),)
-    free = drawn & ~np.isin(labels.values, list(labels.names))
+    named = np.isin(labels.values, list(labels.names))
+    free = drawn & ~named
     found = (_kept(labels, name, image, drawn, free),)
     if not free.any():
         return labels, found
-    values = np.where(free, number, labels.values).astype(np.uint8)
+    values = np.where(free, number, np.where(named, labels.values, 0)).astype(np.uint8)  # others may have this number
     return replace(labels, values=values, names={**labels.names, number: known}), found
 
 

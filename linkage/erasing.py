@@ -24,6 +24,7 @@ from ..core.files import write_json
 from . import tables
 from .audit import record_action, veiled
 from .consent import require_subject
+from .permissions import OF_FILES, mode_below
 from .quality_files import remove_orphans, unfinished
 from .reasons import refuse_identity
 from .retention import due
@@ -160,7 +161,9 @@ def _holds(path: Path, sought: list[bytes], block: int = 1 << 20) -> bool:
 
 
 def _begin_and_carry_out(store: Store, vault: Vault, planned: tuple[Erasure, ...]) -> None:
-    write_json(store.path / JOURNAL, {"erasing": [asdict(one) for one in planned]}, private=True)
+    journal = store.path / JOURNAL
+    write_json(journal, {"erasing": [asdict(one) for one in planned]}, private=True)
+    journal.chmod(mode_below(store.path) & OF_FILES)  # whoever may erase in this store may finish it
     _carry_out(store, vault, planned)
 
 

@@ -1,9 +1,10 @@
 """Whose eyes files are for: their owner's alone, unless a store's folder was made for a group.
 
-What a store makes, nobody else may read, whatever the umask allows. A folder that its owner made beforehand, that shuts
-others out and lets its group in (``mkdir STORE; chmod 2770 STORE``), is for the group: what is made in it the group may
-use as it may use the folder, as far as the umask allows. The permissions of what is there already are its owner's
-business: they are never changed, and ``oncoscale doctor --store STORE`` remarks what anybody on the machine can read.
+What a new store makes, nobody else may read, whatever the umask allows. A folder that its owner made beforehand, that
+shuts others out and lets its group in (``mkdir STORE; chmod 2770 STORE``), is for the group: what is made in it the
+group may use as it may use the folder, as far as the umask allows. The permissions of what is there already are its
+owner's business: they are never changed, and ``oncoscale doctor --store STORE`` remarks what anybody on the machine can
+read.
 """
 
 from __future__ import annotations

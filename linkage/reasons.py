@@ -42,7 +42,8 @@ def refuse_identity(reason: str, connection: Connection, vault: Vault) -> None:
 
 def _holds(text: str, identifiers: Iterable[str]) -> bool:
     """Whether one of the identifiers stands in a text, not as a part of a longer word, in whatever case."""
-    sought = (one.strip() for one in identifiers)
+    said = text.lower()
+    sought = (one.strip().lower() for one in identifiers)
     return any(
-        re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text, re.IGNORECASE) for one in sought if len(one) >= SHORTEST
+        re.search(rf"(?<!\w){re.escape(one)}(?!\w)", said) for one in sought if len(one) >= SHORTEST and one in said
     )

@@ -57,7 +57,7 @@ def _named_in(folder: Path) -> Path | None:
     """The store from which a folder was made, where it can be reached."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         place = folder / json.loads((folder / NAMED_IN).read_text(encoding="utf-8"))["store"]
-        return place if (place / "oncoscale.sqlite").is_file() else None
+        return place if os.access(place / "oncoscale.sqlite", os.R_OK) else None
     return None
 
 

@@ -190,7 +190,10 @@ class Store:
     @property
     def audit_key(self) -> bytes:
         """Keys the objects of the audit, so that erasing a subject need not touch the chain."""
-        return (self.path / "audit.key").read_bytes()
+        try:
+            return (self.path / "audit.key").read_bytes()
+        except PermissionError as error:
+            raise _read_only(self.path) from error
 
     @property
     def _exists(self) -> bool:
@@ -322,9 +325,9 @@ def _open_database(place: Path | str, *, create: bool, read_only: bool) -> Store
 
 
 def store_around(place: Path | str) -> Path | None:
-    """The folder of the store in which a file or folder lies; None if it lies in none."""
-    above = Path(place).resolve().parents
-    return next((folder for folder in above if (folder / "oncoscale.sqlite").is_file()), None)
+    """The folder of the store in which a file or folder lies, or which it is; None if it lies in none."""
+    found = Path(place).resolve()
+    return next((folder for folder in (found, *found.parents) if (folder / "oncoscale.sqlite").is_file()), None)
 
 
 def now() -> str:

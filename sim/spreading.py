@@ -131,17 +131,22 @@ def memories_of(selection: Selection, outcomes: Sequence[ColonyOutcome]) -> list
     """(populated,) what the cells of each element remember: the mean over its cells, which come of every colony by the
     weights of ``offspring_of``. A representative's is its own; empty where no living cell came of any colony.
 
-    ASSUMED: what is told of some cells alone, as of the doomed, is weighed by all.
+    ASSUMED: what is told of some cells alone, as of the doomed, is weighed by all the cells of a colony that has such;
+    where none of the colonies has such cells, nothing is told of them.
     """
     names = sorted({name for outcome in outcomes for name in outcome.moments})
     left = np.array([outcome.counts[-1][LIVING].sum() / max(outcome.counts[0].sum(), 1) for outcome in outcomes])
+    if not names:
+        return [{}] * len(selection.members)
     told = np.array([[outcome.moments.get(name, (0.0, 0.0)) for name in names] for outcome in outcomes])
-    remembered = left[:, None] * told.reshape(len(outcomes), 2 * len(names))
-    found = offspring_of(selection, np.column_stack([left, remembered]))
-    means = (found[:, 1:] / np.maximum(found[:, :1], 1e-300)).reshape(len(found), len(names), 2)
+    telling = left[:, None] * np.array([[name in outcome.moments for name in names] for outcome in outcomes])
+    sums = (telling[..., None] * told).reshape(len(outcomes), 2 * len(names))
+    found = offspring_of(selection, np.column_stack([telling, sums]))
+    weights, sums = found[:, : len(names)], found[:, len(names) :].reshape(len(found), len(names), 2)
+    means = sums / np.maximum(weights, 1e-300)[..., None]
     return [
-        {name: (float(one), float(other)) for name, (one, other) in zip(names, mine, strict=True)} if here > 0.0 else {}
-        for here, mine in zip(found[:, 0], means, strict=True)
+        {names[of]: (float(mean[of, 0]), float(mean[of, 1])) for of in np.flatnonzero(weight > 0.0)}
+        for weight, mean in zip(weights, means, strict=True)
     ]
 
 

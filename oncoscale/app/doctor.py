@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any, Literal
 
 from ..core.gpu import LEAST_RELEASE, driver
@@ -247,15 +247,16 @@ def check_permissions(store: Path) -> Check:
 
 def check_left_behind(place: Path) -> Check:
     """What killed commands left beside their outputs, under passing names (core.passing)."""
-    dead = [one.name for one in abandoned(place)]
-    others = [name for name in passing_names(place) if name not in dead]
-    words = [f"of dead processes: {', '.join(dead)}"] if dead else []
+    dead = abandoned(place)
+    names = [one.name for one in dead]
+    others = [name for name in passing_names(place) if name not in names]
+    words = [f"of dead processes: {', '.join(names)}"] if dead else []
     words += [f"of living processes or of other machines: {', '.join(others)}"] if others else []
     return Check(
         "left by killed commands",
         "missing" if dead else "ok",
         "; ".join(words) or "nothing",
-        "the next command with the same --out removes it, or: rm -r " + " ".join(map(quote, dead)) if dead else "",
+        f"the next command with the same --out removes it, or: rm -r {join(map(str, dead))}" if dead else "",
     )
 
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConfigurationRejected
 from ..core.files import write_json, write_text
+from ..core.passing import passing_folder, remove, swept
 from .commands import Progress
 from .console import Result
 from .options import one_of
@@ -137,9 +137,12 @@ def _snapshots(outputs: CellOutputs) -> Iterator[Path | None]:
     if outputs.trajectory is None or outputs.checkpoint is not None:
         yield outputs.checkpoint if outputs.trajectory else None
         return
-    outputs.trajectory.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{outputs.trajectory.stem}.part-", dir=outputs.trajectory.parent) as folder:
-        yield Path(folder)
+    folder = swept(passing_folder(outputs.trajectory))
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 def _write_way(recorder: Recorder, outputs: CellOutputs, *, several: bool) -> None:

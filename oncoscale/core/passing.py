@@ -34,7 +34,11 @@ def passing_folder(path: Path) -> Path:
 
 
 def swept(passing: Path) -> Path:
-    """The passing name, after what killed processes left under it is gone. What cannot be removed stays."""
+    """The passing name, after what killed processes left under it is gone. What cannot be removed stays.
+
+    What stands there under the name itself a process left that had our number, as the first of a container has.
+    """
+    remove(passing)
     wanted = _PASSING.fullmatch(passing.name)
     for left in abandoned(passing.parent):
         found = _PASSING.fullmatch(left.name)
@@ -93,10 +97,12 @@ def is_alive(process: int) -> bool:
 
 @cache
 def machine() -> str:
-    """Eight hexadecimal digits for where process numbers mean something: this host, or this container on it."""
+    """Eight hexadecimal digits for where process numbers mean something: this host since it was started, or this
+    container on it. Hosts that are copies of one another differ; what was left before a new start is left to people.
+    """
     words = [socket.gethostname()]
     with suppress(OSError):
-        words.append(Path("/etc/machine-id").read_text(encoding="ascii").strip())
+        words.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
     with suppress(OSError):
         words.append(str(os.stat("/proc/self/ns/pid").st_ino))  # containers count their processes anew
     return sha256("\x1f".join(words).encode()).hexdigest()[:8]

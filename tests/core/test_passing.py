@@ -78,6 +78,14 @@ def test_what_another_machine_writes_stays(tmp_path):
     assert passing_names(tmp_path) == [other.name]
 
 
+def test_what_a_process_of_our_own_number_left_is_no_obstacle(tmp_path):
+    """The first process of a container has the same number each time that it is started."""
+    passing_folder(tmp_path / "run.1").mkdir()
+    passing_file(tmp_path / "a.nii.gz").write_text("half")
+    write_both(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "run.1"]
+
+
 def test_passing_names_keep_the_ending(tmp_path):
     """Writers go by a file's ending; a folder's name may hold a dot."""
     assert passing_file(tmp_path / "a.nii.gz").name == f".a.nii.part-{machine()}-{os.getpid()}.gz"

@@ -90,6 +90,22 @@ def test_two_drawings_of_one_name():
     assert both.volume("kidney") == pytest.approx(image.volume("kidney") + box("kidney", 0, 3).volume("kidney"))
 
 
+def test_voxels_that_nobody_named_do_not_take_the_name_of_a_region():
+    """A label image may hold numbers without a name; the number of a region that is added means that region alone."""
+    values = np.where(box("", 14, 18).values, 2, TUMOUR.values).astype(np.uint8)
+    vessel = box("vessel", 10, 12)
+    image, _ = with_all_regions(replace(TUMOUR, values=values), [vessel])
+    np.testing.assert_array_equal(image.mask("vessel"), vessel.mask("vessel"))
+
+
+def test_two_regions_of_one_name_in_one_object_are_no_tumour_by_that_name():
+    """They are refused, not put together, though they lie in one label image."""
+    values = np.where(box("", 14, 18).values, 2, TUMOUR.values).astype(np.uint8)
+    twice = replace(TUMOUR, values=values, names={1: "lesion", 2: "lesion"}, uid="1.2.3")
+    with pytest.raises(ConfigurationRejected, match="2 regions are called 'lesion'"):
+        with_tumour(ImagingStudy("1.2", labels=(twice,)), "lesion")
+
+
 def test_what_cannot_be_kept_is_said():
     """Another frame of reference, a part outside the tumour's images, and nothing left are remarks."""
     elsewhere = replace(MINE, frame_uid="9.9")

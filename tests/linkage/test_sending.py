@@ -91,8 +91,9 @@ def test_nothing_is_sent_without_consent(store: Store, taken: Ingested, vault: V
     """Refused before the archive gets an object, also as a dry run; the denial stays, and no recipient."""
     withdraw(store, taken.subject)
     before = len(access_report(store, taken.subject, vault=vault)["held"]["decision"])
-    for more in (("--dry-run",), ()):
-        code, content = send(store.study_folder(taken.study) / "images", *more)
+    images = store.study_folder(taken.study) / "images"
+    for folder, *more in ((images, "--dry-run"), (store.path, "--dry-run"), (images,)):
+        code, content = send(folder, *more)
         assert (code, content["error"]["kind"], shelf.kept) == (2, "ConsentDenied", {})
     decisions = access_report(store, taken.subject, vault=vault)["held"]["decision"]
     assert [one["outcome"] for one in decisions].count("deny") == len(decisions) - before == 1

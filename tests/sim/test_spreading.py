@@ -122,6 +122,22 @@ def test_elements_remember_by_the_weights_that_their_cells_come_by():
     assert [one.get("doomed_share", (None,))[0] for one in alone] == [None, 0.25, 0.25, 0.25]
 
 
+def test_a_colony_without_doomed_cells_tells_nothing_of_them():
+    """Half way between a colony that tells of their cycle and one that has none, the cycle is the first one's."""
+    features = np.array([[-1.0], [0.0], [1.0]])
+    selection = Selection(
+        np.array([0, 2]), np.arange(3), np.array([0, 0, 1]), np.full(2, 0.5), features, np.zeros(3, np.int64)
+    )
+    counts = np.full((2, 6), 50)
+    told = ({"doomed_share": (0.8, 0.0), "doomed_cycle": (60.0, 0.0)}, {"doomed_share": (0.0, 0.0)})
+    outcomes = [ColonyOutcome("one", 1.0, (0.0,) * 6, 0.0, 0.5, 100, counts, one) for one in told]
+    first, between, second = memories_of(selection, outcomes)
+    assert first == told[0]
+    assert second == told[1]
+    assert between["doomed_share"][0] == pytest.approx(0.4)
+    assert between["doomed_cycle"][0] == pytest.approx(60.0)
+
+
 def test_a_front_without_growth_or_death_keeps_its_cells(start, ground):
     """Colonies that stay as many: cells wander, none is made or lost, all stay in the tissue."""
     states, _ = simulate(start, plan_of(ground, growing(1.0)))
