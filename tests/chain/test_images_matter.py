@@ -23,12 +23,12 @@ def options(workplace, cojec):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("patient", ["reference", "breast"])
-def test_the_images_matter(patient, request, forecast_of, options):
+@pytest.mark.parametrize("whose", ["reference", "breast"])
+def test_the_images_matter(whose, request, forecast_of, options):
     """Blood supply, cellularity, drug delivery, cells and the host's stiffness each change more than chance does."""
-    visit = request.getfixturevalue(f"{patient}_visit")
-    forecast = forecast_of(visit, f"matters-{patient}", *THOROUGH, *options[patient])
+    visit = request.getfixturevalue(f"{whose}_visit")
+    forecast = forecast_of(visit, f"matters-{whose}", *THOROUGH, *options[whose])
     matters = " | ".join(changes_that_matter(forecast))
     wanted = ["Supply of blood", "Cellularity", "Cells replaced", "Host as stiff"]
-    for words in wanted + (["Delivery of drug (Ktrans)"] if patient == "reference" else []):
+    for words in wanted + (["Delivery of drug (Ktrans)"] if whose == "reference" else []):
         assert words in matters, forecast["rests_on"]
