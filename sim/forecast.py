@@ -161,7 +161,7 @@ def summary(forecast: Forecast) -> dict[str, Any]:
         ],
         "rests_on": [_effect(effect) for effect in forecast.effects],
         "mesh": dict(forecast.states[0].reference.report),
-        "assumptions": [_assumption(parameter) for parameter in forecast.assumptions],
+        "assumptions": [parameter.as_table() for parameter in forecast.assumptions],
         "recipe": dict(forecast.recipe),
     }
 
@@ -175,17 +175,6 @@ def _effect(effect: Effect) -> dict[str, Any]:
         "volume_spread_ml": effect.volume_spread,
         "contour_spread_mm": effect.contour_spread,
         "matters": effect.matters,
-    }
-
-
-def _assumption(parameter: Parameter) -> dict[str, Any]:
-    return {
-        "meaning": parameter.meaning,
-        "value": parameter.value,
-        "unit": parameter.unit,
-        "range": parameter.range,
-        "source": parameter.source,
-        "assumed": parameter.assumed,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from inspect import cleandoc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core import registry
 from .console import Result
@@ -43,10 +43,10 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         "species": disease.species,
         "body_parts": list(disease.body_parts),
         "maps_mean": meaning,
-        "parameters": [_parameter(parameter) for parameter in parameters],
+        "parameters": [parameter.as_table() for parameter in parameters],
         "rules": [asdict(rule) for rule in (cells.rules() if released else cells.rules(hour, tuple(table)))],
         "around_the_rules": cells.chapters_as_data() if released else [],
-        "parameters_of_cells": {name: _parameter(parameter) for name, parameter in table.items()},
+        "parameters_of_cells": {name: parameter.as_table() for name, parameter in table.items()},
         "assumed_of_cells": list(cells.assumptions()),
         "assumed_elsewhere": elsewhere,
         **(cells.differences_as_data() if differences and released else {}),
@@ -66,17 +66,6 @@ def explain(tumour: str | None, *, differences: bool = False) -> Result:
         cells.explain(with_differences=differences) if released else cells.of_type(kind),
     ]
     return Result(content, "\n".join(cells.wrapped_all("\n".join(lines).split("\n"))))
-
-
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    return {
-        "meaning": parameter.meaning,
-        "value": parameter.value,
-        "unit": parameter.unit,
-        "range": parameter.range,
-        "source": parameter.source,
-        "assumed": parameter.assumed,
-    }
 
 
 def _parameter_line(parameter: Parameter) -> str:

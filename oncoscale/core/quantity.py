@@ -88,3 +88,7 @@ class Parameter(Quantity):
     def __post_init__(self) -> None:
         if self.range is not None and not self.range[0] <= self.value <= self.range[1]:
             raise ValueError(f"{self.meaning}: {self.value} {self.unit} lies outside its range {self.range}")
+
+    def as_table(self) -> dict[str, Any]:
+        """Its fields by name, in the order in which they are read, for JSON."""
+        return {name: getattr(self, name) for name in ("meaning", "value", "unit", "range", "source", "assumed")}
