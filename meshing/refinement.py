@@ -1,4 +1,4 @@
-"""Where a mesh misses its gate, elements of half the edge: the places, and the sizes that follow from them.
+"""Where a mesh misses its gate, elements of half the edge or less: the places, and the sizes that follow from them.
 
 The marks of a mesh say what is wrong with a region; the places say where. A surface far from its voxels, an edge where
 a region touches itself and the outline of a region that has lost its volume are places; the lattice is bisected around
